@@ -1,0 +1,93 @@
+"""Leases: stretches of time in which one slot runs lines. Started by GNU Parallel where it is there, else by the agent."""
+
+import os
+
+from . import starter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Union
+
+START_LIMIT = 10.0  # seconds in which a started lease must connect
+PARALLEL_TRIES = 3  # GNU Parallels that may fail in a row before the built-in starter takes over
+BUILTIN_TRIES = 10
+
+
+class Leases(object):
+    def __init__(self, config: "Dict[str, Any]", arguments: "List[str]", folder: str, note: "Callable[[str, str], None]") -> None:
+        self.config = config
+        self.arguments = arguments
+        self.folder = folder
+        self.note = note
+        self.starting: "Dict[str, float]" = {}  # lease -> when it was asked for
+        self.count = 0
+        self.failures = 0  # in a row
+        self.worked = False  # a slot has come
+        self.pause_until = 0.0
+        self.useless = ""  # why no slot can be started at all
+        self.starter: "Union[starter.Builtin, starter.Parallel]" = starter.Builtin(arguments)
+        if config["starter"] != "builtin" and not self.use_parallel() and config["starter"] == "parallel":
+            note("error", "GNU Parallel was asked for and cannot be used here: the built-in starter starts slots")
+
+    def use_parallel(self) -> bool:
+        path, version = starter.find_parallel(os.environ.get("PATH", os.defpath))
+        if not path:
+            return False
+        try:
+            self.starter = starter.Parallel(self.arguments, path, version, self.config["slots"], self.folder, dict(os.environb))
+        except OSError as error:
+            self.note("warning", "GNU Parallel could not be started (%s)" % error)
+            return False
+        return True
+
+    def connected(self, lease: str) -> None:
+        self.starting.pop(lease, None)
+        self.failures = 0
+        self.worked = True
+
+    def step(self, missing: int, now: float) -> None:
+        """Ask for as many leases as are `missing`, beside those on their way."""
+        if not self.starter.reap():
+            self.failed("it ended", now)
+        if self.starting and now - min(self.starting.values()) > START_LIMIT:
+            self.failed("a slot was not started within %d s" % START_LIMIT, now, stuck=True)
+        if now < self.pause_until:
+            return
+        while len(self.starting) < missing:
+            self.count += 1
+            lease = str(self.count)
+            try:
+                self.starter.start(lease)
+            except OSError as error:
+                self.failed(str(error), now)
+                return
+            self.starting[lease] = now
+
+    def failed(self, why: str, now: float, stuck: bool = False) -> None:
+        """GNU Parallel is gone or stuck: a new one. After three without a slot, or a first one that hangs, the built-in starter."""
+        self.failures += 1
+        self.starting.clear()
+        old = self.starter
+        if isinstance(old, starter.Parallel):
+            old.kill()
+            if self.failures < PARALLEL_TRIES and (self.worked or not stuck) and self.use_parallel():
+                return
+            self.note("warning", "GNU Parallel cannot start slots here (%s): the built-in starter does" % why)
+            self.starter = starter.Builtin(self.arguments)
+        elif self.failures >= BUILTIN_TRIES:
+            self.useless = "no slot can be started: " + why
+        else:
+            self.pause_until = now + min(1.0, 0.1 * self.failures)
+
+    def wait(self, now: float) -> float:
+        """Seconds after which `step` has something to look at."""
+        if self.pause_until > now:
+            return self.pause_until - now
+        return 1.0 if self.starting else 3600.0
+
+    def close(self) -> None:
+        self.starter.close()
+
+    def kill(self) -> None:
+        """No slot is left: end the starter, too."""
+        self.starter.kill()

@@ -1,0 +1,288 @@
+"""The agent: one loop over the link and the slots' sockets. It hands out tasks, reports how attempts ended, ends what must end.
+
+Reports are gathered for GATHER seconds while the slots have more to take, so that a thousand short tasks a second cost
+a hundred wake-ups, and go out at once when a slot would be idle.
+"""
+
+import os
+import select
+import signal
+import time
+
+from . import slot, wire
+from .leases import Leases
+from .losses import Losses
+from .slots import Slots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Tuple
+
+GATHER = 0.025  # seconds
+ORPHAN_LIMIT = 3.0  # seconds for slots to go when the driver is lost
+
+
+class Agent(object):
+    def __init__(self, link_in: int, link_out: int, config: "Dict[str, Any]", folder: str, held: "List[int]") -> None:
+        """`held`: the lock's descriptors, handed on to slots."""
+        self.link_in = link_in
+        self.link_out = link_out
+        self.out = bytearray()
+        self.decoder = wire.Decoder()
+        self.folder = folder
+        self.lost_after = config["lost_after"]
+        self.beat_every = min(15.0, max(0.2, self.lost_after / 8.0))
+        self.heard = slot.clock()
+        self.beat_at = 0.0
+        self.gathered = 0.0
+        self.leaving = False
+        self.orphaned = 0.0
+        self.useless = False
+        self.poll = select.poll()
+        self.urgent = select.poll()  # what is looked at while results are gathered
+        self.wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.told: "List[int]" = []
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, lambda number, _: self.told.append(int(number)))
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(wake_write)
+        self.losses = Losses(config["run"])
+        self.slots = Slots(self.poll, folder, config, environment(config, folder), held, self.losses)
+        self.poll.register(link_in, select.POLLIN)
+        self.poll.register(self.slots.listener, select.POLLIN)
+        self.poll.register(self.wake, select.POLLIN)
+        self.urgent.register(link_in, select.POLLIN)
+        self.leases = Leases(config, config["slot_command"] + [self.slots.path], folder, self.note)
+        self.send({"k": "ready", "starter": self.leases.starter.name})
+
+    # the link
+
+    def send(self, message: "Dict[str, Any]") -> None:
+        if not self.orphaned:
+            self.out += wire.frame(message)
+            self.flush()
+
+    def flush(self) -> None:
+        try:
+            while self.out:
+                del self.out[: os.write(self.link_out, self.out[:65536])]
+        except BlockingIOError:
+            self.poll.register(self.link_out, select.POLLOUT)
+            self.urgent.register(self.link_out, select.POLLOUT)
+            return
+        except OSError:
+            self.orphan("the link is closed")
+            return
+        self.forget(self.link_out)
+
+    def forget(self, fd: int) -> None:
+        for poll in (self.poll, self.urgent):
+            try:
+                poll.unregister(fd)
+            except KeyError:
+                pass
+
+    def note(self, level: str, text: str) -> None:
+        self.send({"k": "note", "level": level, "text": text})
+
+    def read_link(self) -> None:
+        try:
+            data = os.read(self.link_in, 1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.orphan("the link is closed")
+            return
+        self.heard = slot.clock()
+        for message in self.decoder.feed(data):
+            getattr(self, "on_" + message["k"], self.on_unknown)(message)
+
+    def on_unknown(self, message: "Dict[str, Any]") -> None:
+        self.note("warning", "unknown message %s" % message["k"])
+
+    def on_beat(self, _message: "Dict[str, Any]") -> None:
+        """The driver lives: that it was heard is all."""
+
+    def on_tasks(self, message: "Dict[str, Any]") -> None:
+        queue = self.slots.queue
+        if queue.stopped and message["t"][0][0] != "task":
+            queue.stopped = False  # a PERENGINE STOP command after a failure
+        add = queue.add
+        for row in message["t"]:
+            row[5] = wire.to_bytes(row[5])  # the command
+            if len(row) > 7:  # and what FOREACH adds: its file
+                row[7] = wire.to_bytes(row[7])
+            add(tuple(row))
+
+    def on_recall(self, message: "Dict[str, Any]") -> None:
+        queue = self.slots.queue
+        tasks = queue.recall(message["n"])
+        for task in tasks:
+            queue.forget(task)
+        self.send({"k": "recalled", "keys": [task[:3] for task in tasks]})
+
+    def on_end(self, message: "Dict[str, Any]") -> None:
+        """End what runs, after giving back what has not started."""
+        self.on_recall({"n": len(self.slots.queue)})
+        self.slots.tell_all(slot.END, None, message["how"], message["grace"])
+
+    def on_leave(self, _message: "Dict[str, Any]") -> None:
+        self.leaving = True
+        self.leases.close()
+        self.slots.quit()
+
+    def on_gone(self, message: "Dict[str, Any]") -> None:
+        """Attempts lost with an earlier agent on this node: make sure that nothing of them is left, then say so."""
+        for key in message["keys"]:
+            self.losses.add(tuple(key))
+
+    def orphan(self, why: str) -> None:
+        """The driver is lost: end everything, leave nothing."""
+        if self.orphaned:
+            return
+        self.orphaned = slot.clock()
+        self.out = bytearray()
+        try:
+            os.write(2, ("taskrun agent: %s, ending its tasks\n" % why).encode("utf-8", "replace"))
+        except OSError:
+            pass
+        self.forget(self.link_in)
+        self.forget(self.link_out)
+        self.slots.queue.recall(len(self.slots.queue))
+        self.leases.close()
+        self.slots.tell_all(slot.END, None, "engine-lost", slot.ORPHAN_GRACE)
+        self.slots.quit()
+
+    # the loop
+
+    def serve(self) -> None:
+        """Until the driver lets go or is lost."""
+        while True:
+            now = time.monotonic()
+            ending_now = self.leaving or bool(self.orphaned)
+            self.slots.queue.feed()
+            if self.slots.results or self.slots.running:
+                self.maybe_report(now, ending_now)
+            if self.beat_at <= now:
+                self.beat(now)
+            if not ending_now:
+                self.leases.step(self.slots.wanted(), now)
+                self.check_use()
+            if self.losses.open:
+                keys = self.losses.step()
+                if keys:
+                    self.report()
+                    self.send({"k": "lost", "keys": keys})
+            if self.leaving and not self.slots.peers and not self.losses.open:
+                self.report()
+                self.send({"k": "bye"})
+                return
+            nothing_left = not self.slots.peers and not self.losses.open
+            if self.orphaned and (nothing_left or slot.clock() - self.orphaned > ORPHAN_LIMIT):
+                return
+            self.take(self.wait(now))
+            while self.told:
+                self.send({"k": "told", "signal": self.told.pop(0)})
+            while self.slots.connected:
+                self.leases.connected(self.slots.connected.pop())
+
+    def wait(self, now: float) -> "List[Tuple[int, int]]":
+        """What is ready; while results are gathered the slots are left alone for a moment."""
+        if self.slots.results:
+            return self.urgent.poll(GATHER * 1000) or self.poll.poll(0)
+        if self.losses.open or self.orphaned:
+            return self.poll.poll(50)
+        return self.poll.poll(max(0.0, min(self.beat_at - now, self.leases.wait(now))) * 1000 + 1)
+
+    def take(self, ready: "List[Tuple[int, int]]") -> None:
+        for fd, _ in ready:
+            if fd == self.link_in:
+                self.read_link()
+            elif fd == self.wake:
+                os.read(self.wake, 512)
+            elif fd == self.link_out:
+                self.flush()
+            elif fd == self.slots.listener.fileno():
+                self.slots.accept()
+            else:
+                had = bool(self.slots.results)
+                self.slots.read(fd)
+                if not had and self.slots.results:
+                    self.gathered = time.monotonic()
+
+    def maybe_report(self, now: float, ending_now: bool) -> None:
+        hurry = ending_now or len(self.slots.queue) <= self.slots.count // 2 or not self.slots.results
+        if hurry or now - self.gathered >= GATHER:
+            self.report()
+
+    def report(self) -> None:
+        slots = self.slots
+        results, slots.results = slots.results, []
+        running, slots.running = slots.running, []
+        held = [task[:3] for task in running if any(peer.task is task for peer in slots.peers.values())]
+        if results or held:
+            rows = [
+                (*row[:14], row[14].decode("utf-8", "surrogateescape"), row[15], row[16].decode("utf-8", "surrogateescape"), row[17])
+                for row in results
+            ]
+            self.send({"k": "done", "r": rows, "t": held})
+
+    def beat(self, now: float) -> None:
+        self.beat_at = now + self.beat_every
+        if slot.clock() - self.heard > self.lost_after:
+            self.orphan("nothing was heard from the driver for %.0f s" % self.lost_after)
+        self.slots.beat()
+        try:
+            load = os.getloadavg()[0]
+        except OSError:
+            load = 0.0
+        self.send({"k": "beat", "load": load, "running": self.slots.held()})
+
+    def check_use(self) -> None:
+        """Slots that were set aside, and the end of the last one."""
+        slots = self.slots
+        while slots.refused:
+            why = slots.refused.pop()
+            self.note("warning", "%s: %d slot%s on" % (why, slots.count, " goes" if slots.count == 1 else "s go"))
+            if not slots.count:
+                self.leases.useless = why
+        if self.leases.starting and not os.path.exists(slots.path):
+            # this agent was stopped for so long that its slots took it for dead, or somebody tidied up
+            self.leases.useless = "the agent's folder is gone"
+        if self.leases.useless and not self.useless:
+            self.useless = True
+            self.send({"k": "useless", "why": self.leases.useless})
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.leases.close()
+        self.slots.kill()
+        for loss in self.losses.open:
+            self.losses.kill(loss.key, loss.session, 2.0)
+        self.leases.kill()
+        slot.remove_folder(self.folder)
+
+
+def environment(config: "Dict[str, Any]", folder: str) -> int:
+    """A descriptor on the environment of every task, but for what changes from task to task."""
+    env = dict(os.environb)
+    for name in (b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT", b"PARALLEL_PID"):
+        env.pop(name, None)
+    outer = env.pop(b"TASKRUN_ATTEMPT", b"")
+    if outer:  # a run within a task: whoever ends that task ends this run's tasks, too
+        env[b"TASKRUN_OUTER"] = (env.get(b"TASKRUN_OUTER", b"") + b" " + outer).strip()
+    try:
+        level = int(env.get(b"SHLVL", b"0"))
+    except ValueError:
+        level = 0
+    env[b"SHLVL"] = b"%d" % max(1, level)  # at 0 bash takes itself for a login over ssh and reads ~/.bashrc
+    for name, value in config["env"].items():
+        env[wire.to_bytes(name)] = wire.to_bytes(value)
+    path = os.path.join(folder, "env")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.unlink(path)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(b"\0".join(name + b"=" + value for name, value in env.items()))
+    return fd

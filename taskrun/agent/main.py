@@ -1,0 +1,98 @@
+"""Where an agent starts: takes the link over, says what this node is, makes its private folder, serves."""
+
+import _frozen_importlib_external
+import marshal
+import os
+import sys
+
+from . import ending, probe, process, slot, wire
+from .loop import Agent
+
+
+def own_link() -> tuple:
+    """Move the link off descriptors 0 and 1, so that a stray print cannot corrupt it."""
+    link_in = os.dup(0)
+    link_out = os.dup(1)
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    os.set_blocking(link_in, False)
+    os.set_blocking(link_out, False)
+    return link_in, link_out
+
+
+def make_folder(name: str) -> str:
+    """The agent's private folder (0700). Its path is short enough for a socket. Raises OSError when none can be made."""
+    error = None
+    for folder in probe.places(name):
+        try:
+            os.mkdir(folder, 0o700)
+        except OSError as caught:
+            error = error or caught
+            continue
+        try:
+            compile_programs(folder)
+            return folder
+        except OSError as caught:
+            error = error or caught
+            slot.remove_folder(folder)
+    raise error or OSError("no folder for temporary files")
+
+
+def compile_programs(folder: str) -> None:
+    """Slots start from compiled files: compiling them anew for every lease would cost more than starting Python."""
+    head = _frozen_importlib_external.MAGIC_NUMBER + b"\0" * (12 if sys.version_info >= (3, 7) else 8)
+    for module in (slot, process, ending):
+        name = module.__name__
+        code = module.__spec__.loader.get_code(name)  # type: ignore[union-attr]  # from Python's own cache, if there is one
+        with open(os.path.join(folder, name.rpartition(".")[2] + ".pyc"), "wb") as file:
+            file.write(head + marshal.dumps(code))
+
+
+def read_config(link_in: int, link_out: int) -> dict:
+    """Say hello, then wait for the driver's `config`. Exits when the driver has gone."""
+    hello = dict(probe.facts(), k="hello", protocol=wire.PROTOCOL)
+    os.set_blocking(link_out, True)
+    os.set_blocking(link_in, True)
+    data = wire.MARKER + b"\n" + wire.frame(hello)
+    while data:
+        data = data[os.write(link_out, data) :]
+    # one frame, read exactly: what follows belongs to the loop
+    size = _exactly(link_in, 4)
+    decoder = wire.Decoder()
+    messages = decoder.feed(size + _exactly(link_in, int.from_bytes(size, "big")))
+    os.set_blocking(link_out, False)
+    os.set_blocking(link_in, False)
+    config: dict = messages[0]
+    return config
+
+
+def _exactly(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        chunk = os.read(fd, size - len(data))
+        if not chunk:
+            sys.exit(0)
+        data += chunk
+    return data
+
+
+def main() -> int:
+    held = [int(number) for number in sys.argv[1:]]
+    for fd in held:
+        os.set_inheritable(fd, False)
+    link_in, link_out = own_link()
+    config = read_config(link_in, link_out)
+    try:
+        folder = make_folder(config["folder"])
+    except OSError as error:
+        os.write(link_out, wire.frame({"k": "useless", "why": "no folder for temporary files: %s" % error}))
+        return 1
+    config["slot_command"] = [os.path.realpath(sys.executable), "-I", "-S", "-E", os.path.join(folder, "slot.pyc")]
+    agent = Agent(link_in, link_out, config, folder, held)
+    try:
+        agent.serve()
+    finally:
+        agent.close()
+    return 0

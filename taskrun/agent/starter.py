@@ -1,0 +1,154 @@
+"""The two ways to start slots: GNU Parallel (one job = one lease) and the built-in starter, which does the same itself.
+
+GNU Parallel is isolated from the user's surroundings and read for its version rather than run for it (70 ms of Perl).
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+
+#: Restored in every child: Python ignores these, and programs must not inherit that.
+_DEFAULTS = (signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE))
+
+#: A job told to stop by GNU Parallel keeps its own time for ending its task: KILL comes a minute later.
+_TERM_SEQUENCE = "TERM,60000,KILL"
+
+
+def quote(text: str) -> str:
+    """One word of a /bin/sh command line."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def parallel_version(path: str) -> str:
+    """The version of the GNU Parallel at `path`, '' when that is another program (moreutils has a `parallel`, too)."""
+    try:
+        with open(path, "rb") as file:
+            found = re.search(rb"\$Global::version = (\d{8})\b", file.read(2000000))
+    except OSError:
+        return ""
+    return found.group(1).decode("ascii") if found else ""
+
+
+def find_parallel(search: str) -> tuple:
+    """(path, version) of the first GNU Parallel along a PATH, ('', '') if there is none."""
+    for folder in search.split(os.pathsep):
+        path = os.path.join(folder or ".", "parallel")
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            version = parallel_version(path)
+            if version:
+                return path, version
+    return "", ""
+
+
+def save_probes(path: str, home: str) -> None:
+    """Spare this GNU Parallel what it finds out anew in a fresh PARALLEL_HOME, half of its start: facts of Linux, where it keeps them.
+
+    Only a version that reads these very files, with these very contents, is given them.
+    """
+    with open(path, "rb") as file:
+        text = file.read(2000000)
+    folder = os.path.join(home, "tmp", "sshlogin", socket.gethostname())
+    os.makedirs(folder, 0o700, exist_ok=True)
+    if b'"/linelen"' in text:
+        with open(os.path.join(folder, "linelen"), "w") as out:
+            out.write("130329")  # bytes of a command line; ours are a few hundred
+    if b'"/setpgrp_func"' in text and b"*open3_setpgrp = \\&open3_setpgrp_internal'" in text:
+        with open(os.path.join(folder, "setpgrp_func"), "w") as out:
+            out.write("*open3_setpgrp = \\&open3_setpgrp_internal")
+
+
+def parallel_command(path: str, slots: int) -> list:
+    """The argument list of one GNU Parallel: its jobs are the lines of its stdin, started as they come."""
+    return [path, "--plain", "-u", "-j%d" % slots, "--termseq", _TERM_SEQUENCE]
+
+
+def parallel_environment(env: dict, folder: str) -> dict:
+    """What GNU Parallel sees of the user's environment: nothing that changes its behaviour or breaks its Perl."""
+    clean = {name: value for name, value in env.items() if not name.startswith((b"PARALLEL", b"PERL"))}
+    clean[b"PARALLEL_HOME"] = os.fsencode(folder)
+    clean[b"PARALLEL_SHELL"] = b"/bin/sh"
+    clean[b"SHELL"] = b"/bin/sh"
+    clean[b"TMPDIR"] = os.fsencode(folder)
+    clean.pop(b"BASH_ENV", None)
+    clean.pop(b"ENV", None)
+    clean[b"SHLVL"] = b"1"  # it runs a bash at its start, which must not read ~/.bashrc
+    return clean
+
+
+class Builtin(object):
+    """Starts each slot as a child of the agent."""
+
+    name = "builtin"
+
+    def __init__(self, arguments: list) -> None:
+        self.arguments = arguments
+        self.children: dict = {}
+
+    def start(self, lease: str) -> None:
+        """Raises OSError when the node has no room for a process."""
+        child = subprocess.Popen([*self.arguments, lease], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+        self.children[child.pid] = child
+
+    def reap(self) -> bool:
+        """Collect children that ended; True while the starter can start more."""
+        for pid in [pid for pid, child in self.children.items() if child.poll() is not None]:
+            del self.children[pid]
+        return True
+
+    def busy(self) -> bool:
+        return bool(self.children)
+
+    def close(self) -> None:
+        """Nothing more will be started."""
+
+    def kill(self) -> None:
+        for child in self.children.values():
+            child.kill()
+            child.wait()
+        self.children.clear()
+
+
+class Parallel(object):
+    """Feeds GNU Parallel one line per lease. Its death harms nobody: the jobs live on, the agent starts a new one."""
+
+    def __init__(self, arguments: list, path: str, version: str, slots: int, folder: str, env: dict) -> None:
+        self.name = "parallel " + version
+        self.line = "exec " + " ".join(quote(word) for word in arguments)
+        home = os.path.join(folder, "parallel")
+        os.makedirs(home, 0o700, exist_ok=True)
+        save_probes(path, home)
+        self.process = subprocess.Popen(
+            parallel_command(path, slots),
+            stdin=subprocess.PIPE,
+            stdout=2,
+            env=parallel_environment(env, home),
+            start_new_session=True,
+            bufsize=0,
+        )
+
+    def start(self, lease: str) -> None:
+        """Raises OSError when GNU Parallel is gone."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(("%s %s\n" % (self.line, lease)).encode("utf-8", "surrogateescape"))
+
+    def reap(self) -> bool:
+        return self.process.poll() is None
+
+    def busy(self) -> bool:
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """It waits for its running jobs, then exits."""
+        if self.process.stdin and not self.process.stdin.closed:
+            self.process.stdin.close()
+
+    def kill(self) -> None:
+        """Kill GNU Parallel; its jobs go on, in process groups of their own. What it starts for itself (`sleep 10101`) does not."""
+        self.close()
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except OSError:
+            pass  # nothing of it is left
+        self.process.wait()

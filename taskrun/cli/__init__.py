@@ -1,0 +1,3 @@
+from taskrun.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,106 @@
+"""`taskrun check`: every problem of a task file, before it is run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import BinaryIO
+
+from taskrun.driver.foreach import FileLists, take_all
+from taskrun.errors import ExitCode, Handled, Refused
+from taskrun.language.diagnostics import render_all, visible
+from taskrun.language.items import Foreach
+from taskrun.language.source import Scan, scan, scan_file
+
+_FOREACH_SHOWN = 20
+
+_EPILOG = """\
+examples:
+  taskrun check tasks.txt
+  generate | taskrun check -
+
+exit code: 0 if taskrun would run it (warnings alone do not count), 2 if it would not.
+Problems go to stderr; for each file without an error one line goes to stdout.
+"""
+
+
+def check(argv: list[str]) -> int:
+    """Runs the command with the arguments after its name; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="taskrun check",
+        description="Show every problem of a task file, as FILE:LINE:COLUMN, without running anything.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="task file; - reads standard input")
+    parser.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="unknown directives are warnings and ignored, as disBatch does; a run has the same flag",
+    )
+    options = parser.parse_args(argv)
+    codes = [_check_one(name, options.ignore_unknown) for name in options.files]
+    return max(codes)
+
+
+def _check_one(name: str, ignore_unknown: bool) -> int:
+    lists = FileLists()
+    try:
+        result = scan(_stdin(), name, ignore_unknown=ignore_unknown) if name == "-" else scan_file(name, ignore_unknown=ignore_unknown)
+        if not result.errors:
+            result = take_all(result, lists)
+    except Handled as error:
+        print(f"taskrun: {error}", file=sys.stderr)
+        return error.exit_code
+    color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    sys.stderr.write(render_all(result.diagnostics, name, result.errors, result.warnings, color))
+    if result.errors:
+        print(f"{visible(name)}: {_problems(result)}", file=sys.stderr)
+        return ExitCode.REFUSED
+    for note in lists.take_notes():
+        print(f"taskrun: {visible(note)}", file=sys.stderr)
+    print(f"{visible(name)}: {_contents(result)}; {_problems(result)}")
+    for item, _ in result.foreach[:_FOREACH_SHOWN]:
+        print(f"  line {item.line}: {_shown(item.glob)}: {_files(item, lists)}")
+    if len(result.foreach) > _FOREACH_SHOWN:
+        print(f"  … and {len(result.foreach) - _FOREACH_SHOWN:,} more FOREACH")
+    lists.close()
+    return ExitCode.OK
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:  # closed by `<&-`
+        raise Refused("-: standard input is closed")
+    return sys.stdin.buffer
+
+
+def _contents(result: Scan) -> str:
+    parts = [_count(result.tasks, "task")]
+    if result.barriers:
+        parts.append(_count(result.barriers, "barrier"))
+    if result.perengine:
+        parts.append(_count(len(result.perengine), "per-engine command"))
+    return ", ".join(parts)
+
+
+def _files(item: Foreach, lists: FileLists) -> str:
+    """How many files a FOREACH has, and which."""
+    number = lists.take(item, b"")
+    if not number:
+        return "no file"
+    first, last = map(_shown, lists.ends(item))
+    return f"1 file, {first}" if number == 1 else f"{number:,} files, {first} … {last}"
+
+
+def _shown(path: bytes) -> str:
+    return visible(path.decode("utf-8", "surrogateescape"))
+
+
+def _problems(result: Scan) -> str:
+    counts = [_count(number, word) for number, word in ((result.errors, "error"), (result.warnings, "warning")) if number]
+    return ", ".join(counts) or "no problems"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

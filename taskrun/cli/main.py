@@ -1,0 +1,99 @@
+"""argv to one command, its exit code, and the one place where a handled error is printed."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+
+from taskrun.errors import ExitCode, Handled, RecordsFailed
+
+#: Subcommands by name; everything else is a run. A task file of such a name is `./check`.
+COMMANDS = {"check": "taskrun.cli.check:check", "run": "taskrun.cli.run:run"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The `taskrun` command."""
+    _make_streams_usable()
+    code: int = ExitCode.REFUSED
+    ending: BaseException | None = None
+    try:
+        code = _main(sys.argv[1:] if argv is None else argv)
+    except (OSError, SystemExit) as error:  # --help and --version end so
+        ending = error
+    failure = _flush()
+    if failure is not None:
+        _complain(f"standard output: {os.strerror(failure.errno or 0)}")
+        return code or ExitCode.REFUSED
+    if ending is not None:
+        raise ending
+    return code
+
+
+class _Words(io.TextIOWrapper):
+    """Standard error, where words go: what nobody can hear, or write in this encoding, is no reason to end."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            return
+
+
+def _make_streams_usable() -> None:
+    """Descriptors 0 to 2 are taken (`>&-` closes them, and a file of ours would get the number), and standard error cannot fail."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+    elif type(sys.stderr) is io.TextIOWrapper and sys.stderr is sys.__stderr__:
+        encoding = sys.stderr.encoding
+        sys.stderr = _Words(sys.stderr.detach(), encoding=encoding, errors="backslashreplace", line_buffering=True)
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        if arguments and arguments[0] in COMMANDS:
+            return int(_load(COMMANDS[arguments[0]])(arguments[1:]))
+        return int(_load(COMMANDS["run"])(arguments))
+    except RecordsFailed as error:
+        _complain(str(error))
+        for line in getattr(error, "lines", ()):
+            sys.stderr.buffer.write(line)
+        return error.exit_code
+    except Handled as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return ExitCode.OK  # the reader of our output has gone (`| head`): nothing is wrong
+
+
+def _flush() -> OSError | None:
+    """What is printed last, before Python does it: there a reader that has gone is an error. What else has gone wrong."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return None if isinstance(error, BrokenPipeError) else error
+    return None
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text + "\n" if ": error: " in text.partition("\n")[0] else f"taskrun: {text}\n")
+
+
+def _load(where: str) -> Callable[[list[str]], int]:
+    module, _, name = where.partition(":")
+    return getattr(__import__(module, fromlist=[name]), name)  # type: ignore[no-any-return]

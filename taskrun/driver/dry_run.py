@@ -1,0 +1,98 @@
+"""`--dry-run`: what would run, expanded, with run, skip or retry and the reason. Writes no file, takes no lock, starts nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from taskrun.driver.contexts import choose_engines
+from taskrun.driver.run import open_records
+from taskrun.driver.source import Source, open_source
+from taskrun.driver.supply import MISMATCHES_SHOWN, plan_file
+from taskrun.errors import ExitCode, Refused
+from taskrun.language import Reader, render_all
+from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Task
+from taskrun.options import Options
+from taskrun.planning.expand import Expander
+from taskrun.planning.resume import Decision, Resume, mismatch_text
+
+
+def dry_run(taskfile: str, options: Options) -> int:
+    """Prints the plan to stdout, a summary to stderr; the exit code is that of a refusal or 0. Raises Refused."""
+    source = open_source(taskfile, options)
+    engines, warnings = choose_engines(options)
+    if source.scan is not None and source.scan.warnings:
+        sys.stderr.write(render_all(source.scan.diagnostics, source.shown, 0, source.scan.warnings))
+    for warning in warnings + source.lists.take_notes():
+        _say(warning)
+    indexes = open_records(options, _say)
+    resume = Resume(indexes, retry=options.retry, force=options.force_resume, match=options.match) if indexes else None
+    counts: Counter[str] = Counter()
+    mismatches: list[Decision] = []
+    lines = _lines(_planned(source, options), resume, counts, mismatches)
+    out = sys.stdout.buffer
+    for line in lines:
+        out.write(line)
+    out.flush()
+    if counts["mismatch"] and not options.force_resume:
+        raise Refused(mismatch_text(mismatches, counts["mismatch"]))
+    _say(_summary(counts, engines.requests))
+    return ExitCode.OK
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"taskrun: {text}\n")
+
+
+def _planned(source: Source, options: Options) -> Iterator[Task | Barrier | PerEngine | Skipped]:
+    if source.path is not None:
+        yield from plan_file(source.path, source.lists, ignore_unknown=options.ignore_unknown)
+        return
+    reader = Reader(source.shown, ignore_unknown=options.ignore_unknown)
+    expander = Expander(source.lists)
+    with open(source.fd, "rb", buffering=0, closefd=source.fd > 2) as stream:
+        for data in chain(iter(lambda: stream.read(1 << 18), b""), (None,)):
+            items = reader.close() if data is None else reader.feed(data)
+            if reader.errors:
+                raise Refused(render_all(reader.diagnostics, source.shown, reader.errors, reader.warnings).rstrip("\n"))
+            for item in items:
+                yield from expander.expand(item)
+
+
+def _lines(
+    planned: Iterable[Task | Barrier | PerEngine | Skipped], resume: Resume | None, counts: Counter[str], mismatches: list[Decision]
+) -> Iterator[bytes]:
+    """One line each: what, id, line, repeat index, reason, command; tab-separated, the command last, raw."""
+    for item in planned:
+        if isinstance(item, Task):
+            decision = resume.decide(item) if resume is not None else None
+            action = decision.action if decision is not None else "run"
+            counts[action] += 1
+            if decision is not None and action == "mismatch":
+                mismatches += [decision] if len(mismatches) < MISMATCHES_SHOWN else []
+            reason = decision.reason if decision is not None else "no record"
+            repeat = "" if item.repeat == NO_REPEAT else str(item.repeat)
+            yield _line(action, item.id, item.line, repeat, reason, item.command)
+        elif isinstance(item, Barrier):
+            counts["barrier"] += 1
+            reason = "waits for all above, stops if one failed" if item.check else "waits for all above"
+            yield _line("barrier", item.id, item.line, "", reason, item.text)
+        elif isinstance(item, PerEngine):
+            reason = "on each engine, before its first task" if item.when == "START" else "on each engine, when it leaves"
+            yield _line(item.when.lower(), item.id, item.line, "", reason, item.command)
+
+
+def _line(what: str, number: int, line: int, repeat: str, reason: str, command: bytes) -> bytes:
+    return f"{what}\t{number}\t{line}\t{repeat}\t{reason}\t".encode("utf-8", "surrogateescape") + command + b"\n"
+
+
+def _summary(counts: Counter[str], requests: Iterable[object]) -> str:
+    parts = [f"{counts['run']} to run"]
+    if counts["retry"]:
+        parts.append(f"{counts['retry']} to run again")
+    if counts["skip"]:
+        parts.append(f"{counts['skip']} done already")
+    where = ", ".join(f"{request.slots} slots on {request.host}" for request in requests)  # type: ignore[attr-defined]
+    return f"{', '.join(parts)}; {where}. Nothing was run (--dry-run)."

@@ -1,0 +1,54 @@
+"""The files of a run: their prefix, and which of them exist while it goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from taskrun.errors import Refused
+from taskrun.status import names
+
+TASKS = "_tasks.txt"
+FILES = "_files.txt"
+DRIVER_LOG = "_driver.log"
+
+
+def job_id(environ: Mapping[str, str], now: float) -> str:
+    """SLURM's job id (A_t of an array), else the time as yymmddHHMMSS."""
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    return environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID") or time.strftime("%y%m%d%H%M%S", time.localtime(now))
+
+
+def choose_prefix(given: str | None, task_name: str, job: str, folder: Path) -> tuple[Path, bool]:
+    """(prefix, whether the person named it whole): `-p` if it is a path, else TASKFILE_JOBID in `-p`'s folder or `folder`.
+
+    A made name that is taken gets `.2`, `.3` … Raises Refused when the folder is missing.
+    """
+    if given == "":
+        raise Refused("-p: an empty prefix names no file; leave -p out for TASKFILE_JOBID")
+    if given is not None:
+        path = folder / given
+        if ".." in path.parts:  # it stays where it is now, should a folder on the way be removed
+            path = Path(os.path.realpath(path.parent)) / path.name if path.name != ".." else Path(os.path.realpath(path))
+        if not path.is_dir():
+            if given.endswith("/") or not path.parent.is_dir():
+                missing = path if given.endswith("/") else path.parent
+                raise Refused(f"-p {given}: the folder {missing} does not exist; make it first")
+            return path, True
+        folder = path
+    base = folder / f"{task_name}_{job}"
+    number = 1
+    path = base
+    while any(names.with_suffix(path, suffix).exists() for suffix in (names.STATUS, names.SIDECAR, names.LOCK)):
+        number += 1
+        path = base.with_name(f"{base.name}.{number}")
+    return path, False
+
+
+def absolute(path: str | Path) -> Path:
+    """Absolute without following links: what the person typed stays recognisable."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links

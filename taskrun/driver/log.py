@@ -1,0 +1,31 @@
+"""PREFIX_driver.log: for us, in case of trouble. Nothing per task. (The logging module costs a start 12 ms.)"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Log:
+    """Appends lines. A log that cannot be written is no reason to stop: it falls silent."""
+
+    def __init__(self, path: Path | None, level: str) -> None:
+        """`path`: None for no log. Raises OSError when the file cannot be opened."""
+        self._least = LEVELS.index(level)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666) if path is not None else -1
+
+    def write(self, level: str, text: str) -> None:
+        if self._fd >= 0 and LEVELS.index(level) >= self._least:
+            now = time.time()
+            stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d}"
+            with contextlib.suppress(OSError):
+                os.write(self._fd, f"{stamp} {level} {text}\n".encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,201 @@
+"""The driver's loop: one thread owns all state; links, signals, the stream and the clock only post events to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from taskrun.driver.crew import Crew
+from taskrun.driver.recorder import Recorder
+from taskrun.driver.supply import StreamSupply, Supply
+from taskrun.errors import Refused
+from taskrun.scheduling import messages as m
+from taskrun.scheduling.scheduler import Scheduler
+
+TICK = 1.0  # seconds
+BATCH = 2000  # items of the plan taken in one go, so that the loop stays awake during a long resume
+
+
+class Watcher(Protocol):
+    """Who is told after the records are written: progress, views."""
+
+    def tick(self, scheduler: Scheduler) -> None: ...
+
+    def wait(self, why: str) -> None: ...
+
+
+class Signals:
+    """Signals as events: the first INT drains, the second cancels; TERM, HUP, USR1 give tasks back, the second kills."""
+
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self.read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.came: deque[int] = deque()
+        self._ended = 0
+        self._interrupted = 0
+        self._old = {}
+        for number in self.NUMBERS:
+            if number in (signal.SIGHUP, signal.SIGINT) and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup, or `taskrun … &` in a script: the person wants it to go on
+            self._old[number] = signal.signal(number, lambda number, _: self.came.append(number))
+        self._old_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        selector.register(self.read_fd, selectors.EVENT_READ, self._drain)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.read_fd, 512)
+
+    def events(self) -> list[m.Told]:
+        told = []
+        while self.came:
+            number = self.came.popleft()
+            name = signal.Signals(number).name
+            if number == signal.SIGINT:
+                self._interrupted += 1
+                told.append(m.Told("drain" if self._interrupted == 1 and not self._ended else "cancel", name))
+            else:
+                self._ended += 1
+                told.append(m.Told("preempt" if self._ended == 1 else "kill", name))
+        return told
+
+    def close(self) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_fd)
+        os.close(self.read_fd)
+        os.close(self._write_fd)
+
+
+def call_ready(selector: selectors.BaseSelector, seconds: float) -> None:
+    """Call what each descriptor that is ready was registered with, unless an earlier one of them has let go of it meanwhile."""
+    for key, _ in selector.select(seconds):
+        if selector.get_map().get(key.fd) is key:
+            key.data()
+
+
+def _over(scheduler: Scheduler) -> bool:
+    return scheduler.finished
+
+
+class Loop:
+    """Runs one scheduler to its end. Raises RecordsFailed when records cannot be kept."""
+
+    def __init__(
+        self, scheduler: Scheduler, supply: Supply, recorder: Recorder, watcher: Watcher, selector: selectors.BaseSelector
+    ) -> None:
+        self.scheduler = scheduler
+        self.supply = supply
+        self.recorder = recorder
+        self.watcher = watcher
+        self.selector = selector
+        self.crew: Crew | None = None
+        self.queue: deque[m.Event] = deque()
+        self.failures: list[Exception] = []  # posted by the fsync threads
+        self.every_second: list[Callable[[], None]] = []
+        self.told: list[m.Told] = []
+        self._listening = False
+        self._supplied = False
+        self._acts: dict[type, Callable[..., None]] = {
+            m.Record: recorder.record,
+            m.RecordSkipped: recorder.skipped,
+            m.RecordBarrier: recorder.barrier,
+            m.Attempted: recorder.attempted,
+            m.Late: recorder.late,
+            m.Wait: self._wait,
+            m.Finish: lambda _: None,
+        }
+
+    def use(self, crew: Crew) -> None:
+        self.crew = crew
+        self._acts |= {
+            m.Assign: crew.assign,
+            m.Recall: crew.recall,
+            m.End: crew.end,
+            m.Leave: crew.leave,
+            m.GiveUp: crew.give_up,
+            m.Replace: crew.replace,
+        }
+
+    def post(self, event: m.Event) -> None:
+        self.queue.append(event)
+
+    def run(self, signals: Signals) -> None:
+        scheduler = self.scheduler
+        tick_at = 0.0
+        while not scheduler.finished:
+            while self.queue:
+                self._handle(self.queue.popleft())
+            self._feed()
+            self.recorder.events.flush()
+            if self.failures:
+                raise self.failures[0]
+            if _over(scheduler):
+                break
+            now = time.monotonic()
+            deadline = scheduler.deadline
+            until = tick_at if deadline is None else min(tick_at, deadline)
+            if self._more_at_hand():
+                until = now
+            call_ready(self.selector, max(0.0, until - now))
+            for told in signals.events():
+                self.told.append(told)
+                self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
+                self.post(told)
+            now = time.monotonic()
+            if now >= tick_at:
+                tick_at = now + TICK
+                for each in self.every_second:
+                    each()
+                self.post(m.Tick())
+            elif deadline is not None and now >= deadline:
+                self.post(m.Tick())
+            self.watcher.tick(scheduler)
+
+    def _handle(self, event: m.Event) -> None:
+        acts = self._acts
+        for action in self.scheduler.handle(event, time.monotonic()):
+            acts[type(action)](action)
+
+    def _more_at_hand(self) -> bool:
+        return not self._supplied and self.supply.always_ready and self.scheduler.wanted > 0
+
+    def _feed(self) -> None:
+        """Hand the scheduler as much of the plan as it has room for."""
+        if self._supplied:
+            return
+        supply = self.supply
+        wanted = min(self.scheduler.wanted, BATCH)
+        if wanted:
+            items = supply.read(wanted)
+            if items:
+                self._handle(m.Supply(items))
+            if supply.ended:
+                if isinstance(supply, StreamSupply) and supply.broken and not supply.given:
+                    raise Refused(supply.broken)
+                self._supplied = True
+                self._handle(m.SupplyEnd(bool(supply.broken)))
+        if isinstance(supply, StreamSupply):
+            self._listen(supply, wanted > 0 and supply.hungry and not self._supplied and not supply.drained)
+
+    def _listen(self, supply: StreamSupply, wanted: bool) -> None:
+        """Look at the stream only while there is room for what it says."""
+        if wanted and supply.always_ready:
+            supply.readable()
+        elif wanted != self._listening and not supply.always_ready:
+            self._listening = wanted
+            if wanted:
+                self.selector.register(supply.fd, selectors.EVENT_READ, supply.readable)
+            else:
+                self.selector.unregister(supply.fd)
+
+    def _wait(self, action: m.Wait) -> None:
+        if action.why:
+            self.recorder.events.event("wait", time.time(), why=action.why)
+        self.watcher.wait(action.why)

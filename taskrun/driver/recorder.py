@@ -1,0 +1,74 @@
+"""What the scheduler says has ended, written down: the status file first, then the events, then whoever watches."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from taskrun.model import Barrier, PerEngine, Result, Task
+from taskrun.scheduling import messages as m
+from taskrun.status.events import EventsWriter, attempt_line
+from taskrun.status.record import barrier_line, task_line
+from taskrun.status.writer import StatusWriter
+
+FAILURES_SHOWN = 5
+FAILURES_LIVE = 3  # of the last ones, while the run goes on
+
+
+@dataclass
+class Recorder:
+    """The only writer of records. Raises RecordsFailed."""
+
+    status: StatusWriter
+    events: EventsWriter
+    node_of: Callable[[str], str]  # engine -> host
+    carried: bool = False  # the status file began with the records of all that is skipped
+    offset: float = field(default_factory=lambda: time.time() - time.monotonic())  # epoch minus monotonic
+    failures: list[tuple[Task | PerEngine, Result]] = field(default_factory=list)  # the first few
+    last_failures: deque[tuple[Task | PerEngine, Result]] = field(default_factory=lambda: deque(maxlen=FAILURES_LIVE))
+    latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
+
+    def record(self, action: m.Record) -> None:
+        node = self.node_of(action.engine)
+        offset = self.offset
+        ended = [self._timed(each) for each in action.ended]
+        self.status.write([task_line(task, result, node) for task, result, _ in ended])
+        add = self.events.add
+        for task, result, assigned in ended:
+            add(attempt_line(result, action.engine, assigned + offset))
+            if result.code:
+                self.last_failures.append((task, result))
+                if len(self.failures) < FAILURES_SHOWN:
+                    self.failures.append((task, result))
+        self.latest = ended
+
+    def _timed(self, each: tuple[Task | PerEngine, Result, float]) -> tuple[Task | PerEngine, Result, float]:
+        """A result that nobody saw (its engine was lost) has no times of its own."""
+        task, result, assigned = each
+        if not result.end:
+            now = time.time()
+            return task, result._replace(start=now, end=now), assigned
+        return each
+
+    def skipped(self, action: m.RecordSkipped) -> None:
+        if not self.carried:
+            self.status.write([skipped.record for skipped in action.skipped])  # none of those that the file has already
+
+    def barrier(self, action: m.RecordBarrier) -> None:
+        barrier: Barrier = action.barrier
+        now = time.time()
+        self.status.write([barrier_line(barrier, socket.gethostname(), os.getpid(), action.since + self.offset, now)])
+        key = {} if barrier.key is None else {"key": barrier.key}
+        self.events.event("barrier", now, id=barrier.id, check=barrier.check, ok=action.ok, **key)
+
+    def attempted(self, action: m.Attempted) -> None:
+        _, result, _ = self._timed((action.task, action.result, 0.0))
+        self.events.add(attempt_line(result, action.engine, result.start))
+
+    def late(self, action: m.Late) -> None:
+        result = action.result
+        self.events.event("late", time.time(), engine=action.engine, id=result.id, n=result.n, cause=result.cause, code=result.code)

@@ -1,0 +1,480 @@
+"""One run, from what was asked for to its exit code: the only place that knows everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from taskrun import __version__
+from taskrun.driver import files
+from taskrun.driver.contexts import Engines, choose_engines
+from taskrun.driver.crew import Crew, Member
+from taskrun.driver.log import LEVELS, Log
+from taskrun.driver.loop import Loop, Signals
+from taskrun.driver.recorder import Recorder
+from taskrun.driver.requeue import own_status
+from taskrun.driver.source import color_wanted, open_source
+from taskrun.driver.supply import FileSupply, Foreseen, StreamSupply, Supply, find_mismatches
+from taskrun.errors import ExitCode, RecordsFailed, Refused
+from taskrun.language import render_all
+from taskrun.observers.console import Console
+from taskrun.observers.progress import Progress
+from taskrun.observers.summary import Ending, command_line, summary_lines
+from taskrun.options import Options
+from taskrun.planning.resume import Resume
+from taskrun.scheduling.scheduler import Policy, Scheduler
+from taskrun.status import held, lock, names, owner, rescue, sidecar
+from taskrun.status.carried import CarriedFile
+from taskrun.status.events import EventsWriter
+from taskrun.status.reader import StatusIndex
+from taskrun.status.record import HEADER
+from taskrun.status.writer import StatusWriter
+
+BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
+LOCK_TOUCH = 10.0  # seconds
+LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
+OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
+
+
+def with_ancestors(status: Path, seen: set[Path]) -> list[Path]:
+    """The status file, and before it those it was resumed from when it was ended before it had taken over all their records."""
+    seen.add(status)
+    try:
+        earlier = sidecar.load(sidecar.find(status))
+    except Refused:
+        return [status]
+    paths = []
+    if earlier.extra.get("carried") is False:
+        for path in map(Path, earlier.resumed_from):
+            if path not in seen and path.exists():
+                paths += with_ancestors(path, seen)
+    return [*paths, status]
+
+
+def open_records(options: Options, say: Callable[[str], None]) -> list[StatusIndex]:
+    indexes = []
+    for name in options.resume_from:
+        index = StatusIndex(files.absolute(name))
+        for note in index.notes():
+            say(note)
+        indexes.append(index)
+    return indexes
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - a name that is not UTF-8 stays as it is
+    except OSError as error:
+        raise Refused(f"the working directory is gone ({os.strerror(error.errno or 0)}): change to one that exists") from None
+
+
+class Run:
+    """The run of one task file. `go` returns its exit code; raises Refused before anything has run."""
+
+    def __init__(self, taskfile: str, options: Options, argv: list[str], earlier: sidecar.Sidecar | None, stream_name: str | None) -> None:
+        self.options = options
+        self.argv = argv
+        self.earlier = earlier
+        self.run_id = f"{time.strftime('%y%m%d%H%M%S')}-{os.urandom(5).hex()}"
+        self.started = time.time()
+        self.cwd = _working_directory()
+        self.stack = contextlib.ExitStack()
+        self.requeued = self.find_own(taskfile, stream_name)
+        self.source = open_source(taskfile, options)
+        self.stack.callback(self.source.lists.close)
+        if stream_name:
+            self.source = self.source._replace(name=stream_name)
+        self.console = Console(options.quiet)
+        self.console.on_failure = lambda text: self.log.write("WARNING", text)
+        self.log = Log(None, options.loglevel)  # until its file is opened
+        self.resume: Resume | None = None
+        self.foreseen: Foreseen | None = None
+        self.carried: CarriedFile | None = None  # what a new status file begins with
+        self.code = ExitCode.OK
+        self.total_left: int | None = None
+        self.waiting = ""
+        self.supply: Supply | None = None
+
+    def say(self, text: str, *, always: bool = False) -> None:
+        self.log.write("INFO", text)
+        if always or not self.options.quiet:
+            self.console.say(f"taskrun: {text}")
+
+    def go(self) -> ExitCode:
+        self.stack.callback(self.console.close)
+        with self.stack:
+            return self._go()
+
+    def _go(self) -> ExitCode:
+        options = self.options
+        scan = self.source.scan
+        if scan is not None and scan.warnings and not options.quiet:
+            sys.stderr.write(render_all(scan.diagnostics, self.source.shown, scan.errors, scan.warnings, color_wanted()))
+        engines, warnings = choose_engines(options)
+        for warning in warnings + self.source.lists.take_notes():
+            self.say(warning)
+        if self.requeued is not None:
+            self.say(f"SLURM has started this job again: it goes on with {self.shown(self.requeued)}")
+        seen: set[Path] = set()
+        every = [path for name in options.resume_from for path in with_ancestors(files.absolute(name), seen)]
+        if every:
+            options.set("resume_from", list(map(str, every)), options.origins["resume_from"])
+        self.prepare_files()
+        while not self.take_locks():
+            self.prepare_files()
+        indexes = open_records(options, self.say)
+        for index in indexes:
+            self.stack.enter_context(index)
+        if indexes:
+            continued = next((each for each in indexes if self.append and each.path.samefile(self.status_path)), None)
+            self.resume = Resume(
+                indexes,
+                retry=options.retry,
+                force=options.force_resume,
+                match=options.match,
+                continued=continued,
+                own=self.requeued is not None,
+            )
+            if self.source.path is not None:
+                carry = None
+                if not self.append:
+                    self.carried = CarriedFile(self.status_path)
+                    self.stack.callback(self.carried.discard)
+                    if options.status_header:
+                        self.carried.write([HEADER])
+                    carry = self.carried.write
+                text, self.total_left, before = find_mismatches(
+                    self.source.path, self.source.lists, self.resume, carry, ignore_unknown=options.ignore_unknown
+                )
+                if text and not options.force_resume:
+                    raise Refused(text)
+                self.foreseen = before if carry is not None else None
+        elif scan is not None:
+            self.total_left = scan.tasks
+        return self.with_files(engines)
+
+    # files and locks
+
+    def prepare_files(self) -> None:
+        options = self.options
+        job = files.job_id(os.environ, self.started)
+        self.prefix, whole = files.choose_prefix(options.prefix, self.source.name, job, Path(self.cwd))
+        self.append = False
+        self.name_made = not whole and not options.append
+        status = names.with_suffix(self.prefix, names.STATUS)
+        resumed = [files.absolute(name) for name in options.resume_from]
+        if options.append:
+            if not resumed:
+                raise Refused("--append continues the file of -r; name it with -r STATUS")
+            if not whole:
+                self.prefix = names.prefix_of(resumed[-1])
+                status = resumed[-1]
+            self.append = True
+        elif whole and (status.exists() or status.is_symlink()):
+            if not any(path.exists() and path.samefile(status) for path in resumed):
+                raise Refused(f"{status} exists: -r {status} carries on from it, with --append in the same file; or give another -p")
+            self.append = True
+        if self.append and options.match == "command" and self.requeued is None:
+            raise Refused(f"--match command gives tasks new ids, and {status} has the old ones: leave out --append and -p for a new file")
+        self.status_path = status
+
+    def find_own(self, taskfile: str, stream_name: str | None) -> Path | None:
+        """In a SLURM job that was started again: its status file, and the options that go on with it."""
+        options = self.options
+        name = stream_name or ("stdin" if taskfile == "-" else files.absolute(taskfile).name)
+        status = own_status(options.prefix, name, files.job_id(os.environ, self.started), self.argv, Path(self.cwd))
+        if status is None or str(status) in map(str, map(files.absolute, options.resume_from)):
+            return None
+        options.set("prefix", str(names.prefix_of(status)), "requeue")
+        options.set("resume_from", [*options.resume_from, str(status)], "requeue")
+        return status
+
+    def take_locks(self) -> bool:
+        """False: another run was faster with the name that was made for this one."""
+        options = self.options
+        prefixes = [self.prefix] + [names.prefix_of(files.absolute(name)) for name in options.resume_from]
+        self.locks: list[lock.Lock] = []
+        seen = set()
+        for prefix in prefixes:
+            if prefix in seen:
+                continue
+            seen.add(prefix)
+            acquire = lock.acquire if prefix == self.prefix else lock.acquire_or_check
+            if not prefix.parent.is_dir():
+                continue
+            try:
+                taken = acquire(prefix, self.run_id, take_over=options.take_over, lost_after=options.lost_after)
+            except Refused:
+                if prefix == self.prefix and self.name_made and names.with_suffix(prefix, names.LOCK).exists():
+                    return False
+                raise
+            if taken is not None:
+                self.locks.append(taken)
+                self.stack.callback(taken.release)
+            if prefix == self.prefix and self.name_made and self.status_path.exists():
+                return False
+        for name in options.resume_from:
+            self.wait_for_old(files.absolute(name))
+        self.held = held.hold(self.run_id)
+        self.stack.callback(self.held.close)
+        return True
+
+    def wait_for_old(self, status: Path) -> None:
+        """A run that was killed a moment ago may still be ending its tasks on this host."""
+        try:
+            old = sidecar.load(sidecar.find(status))
+        except Refused:
+            return  # disBatch's, or of a run that left none
+        if not held.wait_until_free(old.run_id, OLD_RUN_SECONDS, lambda: self.say("waiting for the last tasks of the earlier run to end")):
+            raise Refused(f"{status}: processes of the run that wrote it still live on this host: end them, then try again")
+
+    def with_files(self, engines: Engines) -> ExitCode:
+        options = self.options
+        self.errors: list[Exception] = []
+        self.selector = selectors.DefaultSelector()
+        self.stack.callback(self.selector.close)
+        self.signals = Signals(self.selector)  # from here on there are files to leave in order
+        self.stack.callback(self.signals.close)
+        self.open_log()
+        self.sidecar = self.make_sidecar(engines)
+        try:
+            self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))  # no status file without one
+            if self.carried is not None:
+                self.carried.publish()
+        except RecordsFailed as error:  # nothing has run
+            raise Refused(str(error)) from None
+        append = self.append or self.carried is not None
+        status = StatusWriter(self.status_path, header=options.status_header, append=append, on_error=self.errors.append)
+        try:
+            events = EventsWriter(names.with_suffix(self.prefix, names.EVENTS), append=True, on_error=self.errors.append)
+        except BaseException:
+            status.close()
+            raise
+        if status.torn:
+            self.say("the last line of the status file was torn: it was cut off, its task runs again")
+        try:
+            code = self.drive(engines, status, events)
+        except Refused:  # a stream whose first lines are wrong: nothing was run, nothing stays
+            status.close()
+            events.close()
+            if not self.append:
+                for suffix in (names.STATUS, names.EVENTS, names.SIDECAR, files.TASKS, files.FILES, files.DRIVER_LOG):
+                    names.with_suffix(self.prefix, suffix).unlink(missing_ok=True)
+            raise
+        except RecordsFailed as error:
+            problems = [error]
+            for file in (status, events):
+                try:
+                    file.close()
+                except RecordsFailed as other:
+                    problems.append(other)
+            self.end_sidecar(ExitCode.RECORDS, quiet=True)
+            raise rescue.together(problems) from error
+        try:
+            status.close()
+        finally:
+            events.close()
+        self.end_sidecar(code)
+        if not options.quiet or code not in (ExitCode.OK, ExitCode.TASKS_FAILED):
+            for line in summary_lines(self.ending(code)):
+                self.console.say(line)
+        return code
+
+    def open_log(self) -> None:
+        path = files.absolute(self.options.logfile) if self.options.logfile else names.with_suffix(self.prefix, files.DRIVER_LOG)
+        try:
+            self.log = Log(path, self.options.loglevel)
+        except OSError as error:
+            if self.options.logfile:
+                raise Refused(f"--logfile {self.options.logfile}: {os.strerror(error.errno or 0)}") from None
+        self.stack.callback(self.log.close)
+        self.log.write("INFO", f"taskrun {__version__}, run {self.run_id}: {command_line(self.argv)}")
+
+    def make_sidecar(self, engines: Engines) -> sidecar.Sidecar:
+        source = self.source
+        task_file = None
+        if source.path is not None and source.scan is not None:
+            task_file = sidecar.TaskFile(str(source.path), source.scan.sha256, source.scan.size)
+        extra: dict[str, object] = {"name": source.name}
+        job = owner.slurm_job()
+        if job.id:
+            extra["slurm"] = list(job)
+        if self.resume is not None and self.carried is None:
+            extra["carried"] = False  # what is skipped gets its S lines as the run goes
+        return sidecar.Sidecar(
+            run_id=self.run_id,
+            version=__version__,
+            argv=self.argv,
+            cwd=self.cwd,
+            status=self.status_path.name,
+            contexts=[engines.given],
+            options=self.options.given(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            boot_id=owner.boot_id(),
+            started=self.started,
+            task_file=task_file,
+            stream_complete=None if task_file else False,
+            resumed_from=[str(files.absolute(name)) for name in self.options.resume_from],
+            extra=extra,
+        )
+
+    def end_sidecar(self, code: ExitCode, *, quiet: bool = False) -> None:
+        scheduler = self.scheduler
+        counts = scheduler.counts
+        self.sidecar.ended = time.time()
+        self.sidecar.exit_code = int(code)
+        self.sidecar.counts = {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped}
+        if isinstance(self.supply, StreamSupply):
+            self.sidecar.stream_complete = self.supply.complete
+        if "carried" in self.sidecar.extra:
+            self.sidecar.extra["carried"] = scheduler.exit_code(count_failures=False) == ExitCode.OK
+        try:
+            self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))
+        except RecordsFailed:
+            if not quiet:
+                raise
+
+    # the run itself
+
+    def make_supply(self) -> Supply:
+        source = self.source
+        ignore = self.options.ignore_unknown
+        source.lists.save(names.with_suffix(self.prefix, files.FILES))
+        if source.path is not None:
+            return FileSupply(source.path, source.lists, self.resume, self.foreseen, ignore_unknown=ignore)
+        copy = names.with_suffix(self.prefix, files.TASKS)
+        if self.append:
+            with contextlib.suppress(FileNotFoundError):
+                copy.unlink()
+        return StreamSupply(source.fd, source.shown, copy, source.lists, self.resume, self.console.say, ignore_unknown=ignore)
+
+    def drive(self, engines: Engines, status: StatusWriter, events: EventsWriter) -> ExitCode:
+        options = self.options
+        policy = Policy(
+            fail_fast=options.fail_fast,
+            grace=options.grace,
+            lost_after=options.lost_after,
+            wait_for_engines=options.wait_for_engines or 0.0,
+        )
+        self.scheduler = scheduler = Scheduler(policy)
+        self.supply = supply = self.make_supply()
+        members: dict[str, str] = {}
+        self.recorder = recorder = Recorder(status, events, lambda engine: members.get(engine, engine), self.carried is not None)
+        selector = self.selector
+        loop = Loop(scheduler, supply, recorder, self, selector)
+        loop.failures = self.errors
+        events.event("run", self.started, what="start", run_id=self.run_id, version=__version__)
+
+        def joined(member: Member) -> None:
+            members[member.name] = member.request.host
+            known = {name: member.facts.get(name) for name in ("host", "cores", "memory", "python", "pid")}
+            slots = member.request.slots
+            self.log.write("INFO", f"engine {member.name} joined: {known}, {slots} slots started by {member.starter}")
+            events.event("engine", time.time(), what="joined", engine=member.name, rank=member.rank, slots=member.request.slots,
+                         context=member.context, version=__version__, starter=member.starter, **known)  # fmt: skip
+
+        config = {
+            "run": self.run_id,
+            "cwd": self.cwd,
+            "lost_after": options.lost_after * BEAT_SHARE,
+            "grace": options.grace,
+            "starter": options.starter,
+            "fail_fast": options.fail_fast,
+            "env": {
+                "DISBATCH_JOBID": self.prefix.name,
+                "DISBATCH_NAMETASKS": self.source.name,
+                "TASKRUN_JOBID": self.prefix.name,
+                "TASKRUN_NAMETASKS": self.source.name,
+            },
+        }
+        self.crew = crew = Crew(selector, loop.post, self.note, joined, config, self.prefix, self.held.fileno())
+        self.stack.callback(crew.close)
+        loop.use(crew)
+        loop.every_second += [crew.check, self.touch_locks]
+        self.touched = time.monotonic()
+        if self.total_left is None or self.total_left > 0:
+            crew.add_context(engines.label, engines.requests, max(0, options.task_limit))
+            events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
+        loop.run(self.signals)
+        crew.close()
+        self.console.leave()
+        code = scheduler.exit_code(count_failures=options.exit_code)
+        events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
+                     skipped=scheduler.counts.skipped)  # fmt: skip
+        return code
+
+    def touch_locks(self) -> None:
+        now = time.monotonic()
+        if now - self.touched >= LOCK_TOUCH:
+            self.touched = now
+            for each in self.locks:
+                if not each.touch():
+                    raise RecordsFailed(f"{each.path}: another run has taken this prefix over; this one stops")
+
+    def note(self, level: str, text: str) -> None:
+        """Something an engine says: to the log, and to the person when it matters."""
+        level = level.upper() if level.upper() in LEVELS else "WARNING"
+        self.log.write(level, text)
+        if level in ("WARNING", "ERROR", "CRITICAL"):
+            self.console.say(f"taskrun: {text}")
+
+    # Watcher
+
+    def tick(self, _: Scheduler) -> None:
+        self.console.update(self.progress)
+
+    def wait(self, why: str) -> None:
+        self.waiting = why
+
+    def progress(self) -> Progress:
+        scheduler, recorder = self.scheduler, self.recorder
+        counts = scheduler.counts
+        latest, recorder.latest = recorder.latest[-LENGTHS_SHOWN:], []
+        return Progress(
+            done=counts.done,
+            failed=counts.failed + counts.skipped_failed,
+            skipped=counts.skipped,
+            running=scheduler.running,
+            left=None if self.total_left is None else max(0, self.total_left - counts.done),
+            slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
+            stopping=bool(scheduler.stop_why),
+            waiting=f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting,
+            ended=tuple(result.elapsed for _, result, _ in latest if result.kind == "task"),
+            failures=tuple(recorder.last_failures),
+        )
+
+    # the end
+
+    def ending(self, code: ExitCode) -> Ending:
+        scheduler = self.scheduler
+        counts = scheduler.counts
+        scan = self.source.scan
+        return Ending(
+            code=code,
+            done=counts.done,
+            skipped=counts.skipped,
+            failed=counts.failed + counts.skipped_failed,
+            left=scheduler.left if scan is None else max(0, scan.tasks - counts.done - counts.skipped),
+            per_engine_failed=counts.per_engine_failed,
+            seconds=time.time() - self.started,
+            status=self.shown(self.status_path),
+            failures=self.recorder.failures,
+            more_failures=counts.failed + counts.per_engine_failed - len(self.recorder.failures),
+            check_failed=scheduler.check_failed,
+            stopped=scheduler.stop_why,
+            unread=isinstance(self.supply, StreamSupply) and not self.supply.complete,
+            broken=self.supply.broken if self.supply is not None else "",
+        )
+
+    def shown(self, path: Path) -> str:
+        with contextlib.suppress(ValueError):
+            relative = str(path.relative_to(self.cwd))
+            return f"./{relative}" if relative.startswith("-") else relative
+        return str(path)

@@ -1,0 +1,260 @@
+"""The plan as a supply: items of the task file, expanded and decided, in batches as the scheduler has room."""
+
+from __future__ import annotations
+
+import os
+import stat
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from taskrun.driver.foreach import FileLists, nothing
+from taskrun.errors import RecordsFailed, Refused
+from taskrun.language import Foreach, Item, Reader, read_items, render, render_all
+from taskrun.model import Planned, Skipped, Task
+from taskrun.planning.expand import Expander
+from taskrun.planning.resume import Decision, Resume, mismatch_text
+
+MISMATCHES_SHOWN = 5
+CARRIED_AT_ONCE = 1000
+
+
+class Supply(Protocol):
+    """Where the scheduler's items come from."""
+
+    ended: bool
+    broken: str  # why the rest cannot be used, '' if it can
+    always_ready: bool  # it never has to be waited for
+
+    def read(self, count: int) -> list[Planned]:
+        """Up to about `count` more items; none when there are none yet."""
+
+
+def decided(planned: Iterator[Planned], resume: Resume | None, on_mismatch: Callable[[Decision], None]) -> Iterator[Planned]:
+    """The plan with what is done already replaced by Skipped."""
+    if resume is None:
+        yield from planned
+        return
+    for item in planned:
+        if isinstance(item, Task):
+            decision = resume.decide(item)
+            if decision.action == "skip":
+                yield decision.skipped()
+                continue
+            if decision.action == "mismatch":
+                on_mismatch(decision)
+                return
+        yield item
+
+
+class Foreseen(NamedTuple):
+    """What was decided of each task when a regular file was gone through before the run, so that it need not be decided twice."""
+
+    codes: array[int]  # by turn: the return code on record of a task that is skipped, RUNS of any other
+    identity: tuple[int, ...]  # of the file at that time
+
+
+RUNS = -(1 << 15)
+
+
+def foreseen(planned: Iterator[Planned], before: Foreseen) -> Iterator[Planned]:
+    """The plan with what is done already replaced by Skipped, whose records are in the new file already."""
+    codes = iter(before.codes)
+    for item in planned:
+        if type(item) is Task:
+            code = next(codes, RUNS)  # a file that grew is noticed before any of it runs
+            yield item if code == RUNS else Skipped(item, code, b"")
+        else:
+            yield item
+
+
+def plan_file(path: Path, lists: FileLists, *, ignore_unknown: bool) -> Iterator[Planned]:
+    """Every task, barrier and per-engine command of a regular file, lazily."""
+    expander = Expander(lists)
+    for item in read_items(path, ignore_unknown=ignore_unknown):
+        yield from expander.expand(item)
+
+
+def find_mismatches(
+    path: Path, lists: FileLists, resume: Resume, carry: Callable[[list[bytes]], None] | None, *, ignore_unknown: bool
+) -> tuple[str, int, Foreseen]:
+    """(text about tasks that are not those on record or '', how many tasks are left to run, all of it) of a whole regular file.
+
+    `carry` is given the S lines of what is skipped.
+    """
+    identity = _identity(path)
+    codes = array("h")
+    shown: list[Decision] = []
+    total = left = 0
+    lines: list[bytes] = []
+    for item in plan_file(path, lists, ignore_unknown=ignore_unknown):
+        if not isinstance(item, Task):
+            continue
+        decision = resume.decide(item)
+        if decision.action == "mismatch":
+            total += 1
+            if len(shown) < MISMATCHES_SHOWN:
+                shown.append(decision)
+        left += decision.action in ("run", "retry")
+        code = decision.code or 0
+        codes.append(RUNS if decision.action != "skip" else code if abs(code) < -RUNS else 1)
+        if carry is not None and decision.action == "skip":
+            lines.append(decision.skipped().record)
+            if len(lines) >= CARRIED_AT_ONCE:
+                carry(lines)
+                lines = []
+    if carry is not None and lines:
+        carry(lines)
+    resume.restart()
+    return mismatch_text(shown, total) if total else "", left, Foreseen(codes, identity)
+
+
+class FileSupply:
+    """A regular file, which was scanned before: read again as the run goes, and watched for changes."""
+
+    def __init__(
+        self, path: Path, lists: FileLists, resume: Resume | None, before: Foreseen | None = None, *, ignore_unknown: bool
+    ) -> None:
+        """`before`: what was decided already; its S lines are written."""
+        self.ended = False
+        self.broken = ""
+        self.always_ready = True
+        self._path = path
+        self._seen = _identity(path) if before is None else before.identity
+        plan = plan_file(path, lists, ignore_unknown=ignore_unknown)
+        self._plan = decided(plan, resume, self._mismatch) if before is None else foreseen(plan, before)
+
+    def _mismatch(self, decision: Decision) -> None:
+        self.broken = mismatch_text([decision], begun=True)
+
+    def read(self, count: int) -> list[Planned]:
+        try:
+            items = list(islice(self._plan, count))
+        except Refused as error:
+            self.broken = str(error)
+            items = []
+        if not self.broken and _identity(self._path) != self._seen:
+            self.broken = f"{self._path}: the file was changed while it was being run; what was read of it until then has run"
+            items = []
+        self.ended = bool(self.broken) or len(items) < count
+        return items
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class StreamSupply:
+    """A stream: what it gives is copied to PREFIX_tasks.txt before any of it runs, and parsed as it comes.
+
+    The loop calls `readable` when the descriptor has something; nothing here waits.
+    """
+
+    def __init__(
+        self, fd: int, name: str, copy: Path, lists: FileLists, resume: Resume | None, warn: Callable[[str], None], *, ignore_unknown: bool
+    ) -> None:
+        """Raises RecordsFailed when the copy cannot be made."""
+        self.fd = fd
+        self.ended = False
+        self.broken = ""
+        mode = os.fstat(fd).st_mode
+        self.always_ready = not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd))
+        self.given = 0  # items handed out
+        self.warn = warn
+        self._warned = 0
+        self.complete = False  # the end of the stream was read
+        self._name = name
+        self._reader = Reader(name, ignore_unknown=ignore_unknown)
+        self._expander = Expander(lists)
+        self._lists = lists
+        self.hungry = True  # all that was read has been handed out
+        self._resume = resume
+        self._plan: Iterator[Planned] = iter(())
+        self._copy_path = copy
+        try:
+            self._copy = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise RecordsFailed(f"{copy} cannot be made: {os.strerror(error.errno or 0)}") from None
+
+    def readable(self) -> None:
+        """Take what the stream has. Raises RecordsFailed."""
+        try:
+            data = os.read(self.fd, 1 << 18)
+        except OSError as error:
+            self._break(f"{self._name}: cannot be read: {os.strerror(error.errno or 0)}")
+            return
+        if data:
+            self._keep(data)
+        torn = not data and self._reader.torn
+        items = self._reader.feed(data) if data else self._reader.close()
+        self._plan = decided(chain.from_iterable(self._expand(items)), self._resume, self._mismatch)
+        self.hungry = False
+        if torn:
+            told = "taskrun: {} ended within line {}, which has no line end: it is taken as it is; see that nothing of it is missing"
+            self.warn(told.format(self._name if self._name != "-" else "standard input", self._reader.lines))
+        if self._reader.errors:
+            self._break(render_all(self._reader.diagnostics, self._name, self._reader.errors, self._reader.warnings, False).rstrip("\n"))
+        elif self._reader.warnings > self._warned:
+            new = self._reader.diagnostics[self._warned :]
+            self._warned = self._reader.warnings
+            self.warn(render_all(new, self._name, 0, len(new)).rstrip("\n"))
+        if not data:
+            self.complete = not self.broken
+            self._close()
+
+    @property
+    def drained(self) -> bool:
+        """Nothing more will come from the descriptor."""
+        return self._copy < 0
+
+    def read(self, count: int) -> list[Planned]:
+        items = list(islice(self._plan, count))
+        self.given += len(items)
+        if len(items) < count:
+            self.hungry = True
+            self.ended = self.drained
+        return items
+
+    def _expand(self, items: list[Item]) -> list[Iterator[Planned]]:
+        """A row of tasks for each item; the files of FOREACH are taken now."""
+        rows: list[Iterator[Planned]] = []
+        try:
+            for item in items:
+                rows.append(self._expander.expand(item))
+                if isinstance(item, Foreach) and not self._lists.take(item, b""):
+                    problem = nothing(item)
+                    if problem.severity == "error":
+                        self._break(render(problem, self._name))
+                        break
+                    self.warn(render(problem, self._name))
+        except Refused as error:
+            self._break(f"{self._name}: {error}")
+        for note in self._lists.take_notes():
+            self.warn(f"taskrun: {note}")
+        return rows
+
+    def _mismatch(self, decision: Decision) -> None:
+        self._break(mismatch_text([decision], begun=True))
+
+    def _break(self, why: str) -> None:
+        self.broken = self.broken or why
+        self._close()
+
+    def _keep(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._copy, view) :]
+        except OSError as error:
+            raise RecordsFailed(f"{self._copy_path} cannot be written: {os.strerror(error.errno or 0)}") from None
+
+    def _close(self) -> None:
+        if self._copy >= 0:
+            os.close(self._copy)
+            self._copy = -1

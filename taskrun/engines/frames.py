@@ -1,0 +1,225 @@
+"""What an agent says, made sure of: a frame from the link becomes a message of known types and ranges, or it is a BadFrame.
+
+An agent is another program on another machine, perhaps a broken or a hostile one. What is past this module can be reckoned with, written to
+the status file and shown to a person. Pure functions; each kind of engine uses the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from taskrun.agent.wire import BadFrame
+from taskrun.model import Result
+from taskrun.scheduling.messages import Key
+
+SENTENCE = 500  # characters of a text that an agent may have us say
+SNIPPET = 16384  # bytes of a snippet: 83, or why a task could not start, which may name a path
+_NUMBER = 10**18  # what a column of the status file has room for
+_COUNT = 2**31  # of attempts, slots, processes: what the system has room for
+_BYTES = 2**63
+_SECONDS = 1e11  # a time of day (until the year 5138) or a length of time
+_CODES = range(-128, 4096)  # signals, exit codes, errno
+
+KINDS = frozenset(("task", "start", "stop"))
+#: The endings that an agent sees; what else there is, the scheduler alone knows.
+CAUSES = frozenset(
+    ("ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out", "engine-lost", "preempted", "cancelled", "throttled")
+)
+
+
+class Hello(NamedTuple):
+    """The agent is there. `facts`: what it says of its node."""
+
+    protocol: int
+    facts: dict[str, str | int]
+
+
+class Ready(NamedTuple):
+    """Its slots can be used."""
+
+    starter: str  # what starts them
+
+
+class Done(NamedTuple):
+    """Attempts that ended, and attempts that slots have started."""
+
+    results: list[Result]
+    taken: list[Key]
+
+
+class Lost(NamedTuple):
+    """Nothing is left of these attempts."""
+
+    keys: list[Key]
+
+
+class Recalled(NamedTuple):
+    keys: list[Key]
+
+
+class Told(NamedTuple):
+    """The system told the node to stop."""
+
+    signal: int
+
+
+class Useless(NamedTuple):
+    why: str
+
+
+class Note(NamedTuple):
+    level: str
+    text: str
+
+
+class Other(NamedTuple):
+    """A sign of life, or what a newer agent says: that it was heard is all."""
+
+    kind: str
+
+
+Message: TypeAlias = Hello | Ready | Done | Lost | Recalled | Told | Useless | Note | Other
+
+
+def message_of(frame: dict[str, Any]) -> Message:
+    """What a frame says. Raises BadFrame with what is wrong about it."""
+    kind = frame["k"]
+    make = _MAKE.get(kind)
+    return Other(sentence(kind)) if make is None else make(frame)
+
+
+def sentence(text: str) -> str:
+    """Fit to be shown: one line, of bounded length, without anything a terminal would obey."""
+    if len(text) > SENTENCE:
+        text = text[: SENTENCE - 1] + "…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _hello(frame: dict[str, Any]) -> Hello:
+    facts: dict[str, str | int] = {}
+    for name in ("host", "boot", "python"):
+        facts[name] = _text(frame, name, "")
+    for name in ("pid", "cores", "memory"):
+        facts[name] = _whole(frame, name, _BYTES, 0)
+    return Hello(_whole(frame, "protocol", _COUNT), facts)
+
+
+def _ready(frame: dict[str, Any]) -> Ready:
+    return Ready(_text(frame, "starter"))
+
+
+def _told(frame: dict[str, Any]) -> Told:
+    number = _whole(frame, "signal", 65)
+    if not number:
+        raise BadFrame("`told` has no signal")
+    return Told(number)
+
+
+def _useless(frame: dict[str, Any]) -> Useless:
+    return Useless(_text(frame, "why"))
+
+
+def _note(frame: dict[str, Any]) -> Note:
+    return Note(_text(frame, "level"), _text(frame, "text"))
+
+
+def _done(frame: dict[str, Any]) -> Done:
+    return Done([_result(row) for row in _list(frame, "r")], _keys(frame, "t"))
+
+
+def _result(row: Any) -> Result:
+    if type(row) is not list or len(row) != len(Result._fields):
+        raise BadFrame("a result has not its 18 fields")
+    kind, number, n, cause, code, pid, slot, start, end, elapsed, utime, stime, maxrss, out_bytes, out, err_bytes, err, left = row
+    if not (
+        type(kind) is str
+        and kind in KINDS
+        and type(number) is type(n) is type(code) is type(pid) is type(slot) is type(maxrss) is type(out_bytes) is type(err_bytes) is int
+        and type(cause) is str
+        and cause in CAUSES
+        and (cause == "ok") is (code == 0)
+        and code in _CODES
+        and 0 <= number < _NUMBER
+        and 0 <= n < _COUNT
+        and -1 <= pid < _COUNT
+        and -1 <= slot < _COUNT
+        and 0 <= maxrss < _BYTES
+        and 0 <= out_bytes < _NUMBER
+        and 0 <= err_bytes < _NUMBER
+        and type(left) is bool
+        and type(out) is type(err) is str
+    ):
+        raise BadFrame(f"a result has a value it cannot have: {_shown(row)}")
+    for seconds in (start, end, elapsed, utime, stime):
+        # a comparison with what is not finite is never true
+        if not (type(seconds) in (float, int) and 0 <= seconds < _SECONDS):
+            raise BadFrame(f"a result has a time it cannot have: {_shown(row)}")
+    try:
+        row[14] = out.encode("utf-8", "surrogateescape")
+        row[16] = err.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise BadFrame(f"a result has text that no bytes stand for: {_shown(row)}") from None
+    if len(row[14]) > SNIPPET or len(row[16]) > SNIPPET:
+        raise BadFrame("a result has a snippet that is too long")
+    return Result._make(row)
+
+
+def _lost(frame: dict[str, Any]) -> Lost:
+    return Lost(_keys(frame, "keys"))
+
+
+def _recalled(frame: dict[str, Any]) -> Recalled:
+    return Recalled(_keys(frame, "keys"))
+
+
+_MAKE: dict[str, Callable[[dict[str, Any]], Message]] = {
+    "hello": _hello,
+    "ready": _ready,
+    "done": _done,
+    "lost": _lost,
+    "recalled": _recalled,
+    "told": _told,
+    "useless": _useless,
+    "note": _note,
+}
+
+
+def _keys(frame: dict[str, Any], name: str) -> list[Key]:
+    keys = []
+    for key in _list(frame, name):
+        if type(key) is not list or len(key) != 3:
+            raise BadFrame(f"`{frame['k']}` names what is no attempt: {_shown(key)}")
+        kind, number, n = key
+        if not (type(kind) is str and kind in KINDS and type(number) is type(n) is int and 0 <= number < _NUMBER and 0 <= n < _COUNT):
+            raise BadFrame(f"`{frame['k']}` names what is no attempt: {_shown(key)}")
+        keys.append(cast("Key", (kind, number, n)))
+    return keys
+
+
+def _list(frame: dict[str, Any], name: str) -> list[Any]:
+    value = frame.get(name)
+    if type(value) is not list:
+        raise BadFrame(f"`{frame['k']}` has no list `{name}`")
+    return value
+
+
+def _text(frame: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = frame.get(name, default)
+    if type(value) is not str:
+        raise BadFrame(f"`{frame['k']}` has no text `{name}`")
+    return sentence(value)
+
+
+def _whole(frame: dict[str, Any], name: str, most: int, default: int | None = None) -> int:
+    value = frame.get(name, default)
+    if type(value) is not int or not 0 <= value < most:
+        raise BadFrame(f"`{frame['k']}` has no number `{name}` that it can have")
+    return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return sentence(repr(value)[:200])
+    except RecursionError:
+        return "lists in lists"

@@ -1,0 +1,82 @@
+"""A link: two byte streams to an agent, with frames on them. What comes before the agent's marker is a login shell's noise."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from taskrun.agent import wire
+
+
+class Link:
+    """The driver's end. Reads and writes never block; a thread may send, too (heartbeats)."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        os.set_blocking(read_fd, False)
+        os.set_blocking(write_fd, False)
+        self._decoder = wire.Decoder()
+        self._greeted = False
+        self._noise = b""
+        self._out = bytearray()
+        self._lock = threading.Lock()
+        self.closed = False
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Queue a message and write what the stream takes now. A closed link swallows it: its end is seen when reading."""
+        data = wire.frame(message)
+        with self._lock:
+            self._out += data
+            self._write()
+
+    def flush(self) -> None:
+        with self._lock:
+            self._write()
+
+    @property
+    def waiting(self) -> bool:
+        """Bytes are left to write."""
+        return bool(self._out)
+
+    def _write(self) -> None:
+        if self.closed:
+            self._out.clear()
+            return
+        try:
+            while self._out:
+                del self._out[: os.write(self.write_fd, self._out[: 1 << 16])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._out.clear()
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """Messages that have come, None at the end of the stream. Raises wire.BadFrame."""
+        try:
+            data = os.read(self.read_fd, 1 << 18)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            return None
+        if not self._greeted:
+            self._noise += data
+            before, marker, after = self._noise.partition(wire.MARKER + b"\n")
+            if not marker:
+                self._noise = self._noise[-(1 << 16) :]
+                return []
+            self._greeted = True
+            self._noise = before
+            data = after
+        messages: list[dict[str, Any]] = self._decoder.feed(data)
+        return messages
+
+    def close(self) -> None:
+        with self._lock:
+            if not self.closed:
+                self.closed = True
+                os.close(self.read_fd)
+                os.close(self.write_fd)

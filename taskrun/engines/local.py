@@ -1,0 +1,77 @@
+"""Engines on this machine: the agent is a child in a session of its own, its pipes are the link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from taskrun.agent import probe
+from taskrun.engines.link import Link
+
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.main import main; sys.exit(main())"
+
+
+def command(held_fd: int) -> list[str]:
+    """The agent's argument list; `held_fd` is the lock's descriptor that it inherits."""
+    package = str(Path(__file__).resolve().parent.parent)
+    return [os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", _BOOT, package, str(held_fd)]
+
+
+class LocalAgent:
+    """A running agent on this machine."""
+
+    def __init__(self, held_fd: int, log_fd: int) -> None:
+        """Raises OSError when it cannot be started."""
+        self.process = subprocess.Popen(
+            command(held_fd),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log_fd,
+            pass_fds=(held_fd,),
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.link = Link(os.dup(self.process.stdout.fileno()), os.dup(self.process.stdin.fileno()))
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    def wait(self, seconds: float) -> bool:
+        """True when the process has ended within `seconds`."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """It does not answer any more; its slots end their tasks when its socket closes."""
+        self.process.kill()
+        self.process.wait()
+
+
+def remove_folder(name: str) -> None:
+    """What an agent that was killed could not remove: its private folder."""
+    for place in probe.places(name):
+        if Path(place).exists():
+            import shutil
+
+            _kill_starter(place)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _kill_starter(folder: str) -> None:
+    """A GNU Parallel that outlives its agent ends by itself, but one that is just starting would make its home there anew."""
+    home = os.fsencode(f"PARALLEL_HOME={folder}/parallel")
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                process = Path("/proc", entry)
+                marked = home in process.joinpath("environ").read_bytes().split(b"\0")
+                if marked and b"--termseq" in process.joinpath("cmdline").read_bytes().split(b"\0"):  # not a slot that it started
+                    os.kill(int(entry), signal.SIGKILL)

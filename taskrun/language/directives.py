@@ -1,0 +1,53 @@
+"""The catalogue of directives: which names there are, how each is written, which are built."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Directive(NamedTuple):
+    """One directive a task file may hold."""
+
+    name: str
+    arguments: str  # how it is written, after the name
+    purpose: str
+    built: bool = True  # False: a known name that a run refuses
+    own: bool = False  # taskrun's alone: only after `#TASKRUN`, so that no comment or disBatch line ever becomes one
+
+    @property
+    def usage(self) -> str:
+        """How the whole line is written, with the sigil of taskrun."""
+        return f"#TASKRUN {self.name} {self.arguments}"
+
+
+CATALOGUE = {
+    directive.name: directive
+    for directive in (
+        Directive("PREFIX", "[text]", "text before every command from here on"),
+        Directive("SUFFIX", "[text]", "text after every command from here on"),
+        Directive("BARRIER", "[CHECK] [key]", "what is below waits for what is above; CHECK: and for its success"),
+        Directive("REPEAT", "count [start number] [step number] [command]", "the same command several times"),
+        Directive("FOREACH", "glob [command]", "the same command for every file that matches; {} is the file", own=True),
+        Directive("PERENGINE", "START|STOP command", "a command for every engine, before its first task or when it leaves"),
+        Directive("STAGE-IN", "...", "data that tasks need", built=False),
+        Directive("STAGE-OUT", "...", "data that tasks make", built=False),
+        Directive("ENCRYPT", "...", "what is stored encrypted, and for whom", built=False),
+    )
+}
+
+
+def known(sigil: str) -> tuple[str, ...]:
+    """The names that may follow a sigil."""
+    return tuple(name for name, directive in CATALOGUE.items() if sigil == "#TASKRUN" or not directive.own)
+
+
+def usable(sigil: str) -> str:
+    """For hints: those of them that can be used."""
+    return ", ".join(name for name in known(sigil) if CATALOGUE[name].built)
+
+
+def nearest(word: str, sigil: str = "#TASKRUN") -> str | None:
+    """The name that a misspelt `word` most likely meant, None if it is like none of them."""
+    from difflib import get_close_matches  # only for a wrong line, and slow to import
+
+    return next(iter(get_close_matches(word.upper()[:40], known(sigil), 1, 0.65)), None)

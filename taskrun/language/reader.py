@@ -1,0 +1,139 @@
+"""Reads a task file piece by piece, at the speed of a search: only lines that begin with `#` are looked at singly."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from taskrun.language.diagnostics import Diagnostic, Problems, Severity, first_error
+from taskrun.language.items import Item, Lines, above
+from taskrun.language.order import Order
+from taskrun.language.raw_text import LINE_MAX, RawText, directive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from taskrun.language.meaning import Finding
+
+_no_tasks = re.compile(rb"\n[ \t\r\f\v]*(?=[#\n])").findall
+
+
+class Reader:
+    """Turns text into items as its lines become complete. What is wrong is collected, never raised.
+
+    From the first error on there are no more items, only diagnostics: what follows a wrong line may not mean what it says.
+    """
+
+    def __init__(self, name: str, *, ignore_unknown: bool = False) -> None:
+        """`name` is how hints call the file. `ignore_unknown`: unknown directives are warnings, and mean what disBatch makes of them."""
+        self.lines = 0  # complete lines so far
+        self._ignore_unknown = ignore_unknown
+        self._torn: list[bytes] = []  # a line whose end has not come, in its pieces
+        self._torn_size = 0
+        self._raw = RawText(name)
+        self._order = Order(ignore_unknown)
+        self._problems = Problems()
+        self._earlier: Iterator[Diagnostic] = iter(())  # problems of this block that no line has passed yet
+        self._next: Diagnostic | None = None
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        """What is wrong so far, in the order of the file. Grows up to a cap; `errors` and `warnings` count on."""
+        return self._problems.kept
+
+    @property
+    def errors(self) -> int:
+        """How many errors there are so far."""
+        return self._problems.count["error"]
+
+    @property
+    def warnings(self) -> int:
+        """How many warnings there are so far."""
+        return self._problems.count["warning"]
+
+    @property
+    def torn(self) -> bool:
+        """Whether a line has begun whose end has not come."""
+        return self._torn_size > 0
+
+    def feed(self, data: bytes) -> list[Item]:
+        """The items of the lines that `data` completes."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            if self._torn_size <= LINE_MAX:  # more of a line that is too long need not be kept
+                self._torn.append(data)
+                self._torn_size += len(data)
+            return []
+        block = b"".join((*self._torn, data[:end])) if self._torn else data[:end]
+        self._torn = [data[end:]] if end < len(data) else []
+        self._torn_size = len(data) - end
+        return self._block(block)
+
+    def close(self) -> list[Item]:
+        """The items of a last line without its line end."""
+        block = b"".join(self._torn)
+        self._torn = []
+        return self._block(block) if block else []
+
+    def _block(self, block: bytes) -> list[Item]:
+        line = self.lines + 1
+        sound = not self.errors
+        block, self._earlier = self._raw.admit(block, line)
+        self._next = next(self._earlier, None)
+        text = b"\n%b" % block if block.endswith(b"\n") else b"\n%b\n" % block  # so that every line stands between two
+        items: list[Item] = []
+        start = 1  # of the lines without a directive before `place`
+        place = text.find(b"\n#")
+        while place >= 0:
+            if not directive(text, place + 1):
+                place = text.find(b"\n#", place + 1)
+                continue
+            if start <= place:
+                line = self._plain(text, start, place, line, items)
+            end = text.index(b"\n", place + 1)
+            self._directive(text[place + 1 : end], line, items)
+            line += 1
+            start = end + 1
+            place = text.find(b"\n#", end)
+        if start < len(text):
+            line = self._plain(text, start, len(text) - 1, line, items)
+        self._tell_up_to(line)
+        self.lines = line - 1
+        if not self.errors:
+            return items
+        return above(items, first_error(self.diagnostics)) if sound else []
+
+    def _plain(self, text: bytes, start: int, end: int, line: int, items: list[Item]) -> int:
+        """Adds the lines in text[start:end], the first of which is `line`; the number of the line after them."""
+        count = text.count(b"\n", start, end) + 1
+        tasks = count - len(_no_tasks(text, start - 1, end + 1))
+        if tasks:
+            lines = Lines(line, text[start:end], tasks)
+            items.append(lines)
+            if not self._order.closed:
+                self._order.close(next(lines.commands())[0])
+        return line + count
+
+    def _directive(self, raw: bytes, line: int, items: list[Item]) -> None:
+        from taskrun.language.grammar import meaning_of  # a file without directives does without the parser
+
+        item, findings = self._order.admit(meaning_of(raw), line, raw)
+        if item is not None:
+            items.append(item)
+        for finding in findings:
+            self._tell_up_to(line, finding.column)
+            self._tell(finding, line, raw)
+
+    def _tell(self, finding: Finding, line: int, raw: bytes) -> None:
+        severity: Severity = "error" if finding.weight == "error" else "warning"
+        if finding.weight == "unknown" and not self._ignore_unknown:
+            severity = "error"
+        if self._problems.wants(severity):
+            self.diagnostics.append(Diagnostic.at(severity, line, finding.column, finding.length, finding.message, finding.hint, raw))
+
+    def _tell_up_to(self, line: int, column: int = 0) -> None:
+        """Keeps diagnostics in the order of the file, whoever found them."""
+        while self._next is not None and (self._next.line, self._next.column) <= (line, column):
+            if self._problems.wants(self._next.severity):
+                self.diagnostics.append(self._next)
+            self._next = next(self._earlier, None)

@@ -1,0 +1,80 @@
+"""The values that every part of taskrun passes around. No behaviour lives here."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+NO_REPEAT = -1  # repeat index of a task that does not come from a REPEAT
+
+#: How an attempt ended (the rows of truth.md, section 1). Each says whose fault it was.
+Cause: TypeAlias = Literal[
+    "ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out",
+    "engine-lost", "crash-limit", "preempted", "cancelled", "throttled", "skipped",
+]  # fmt: skip
+
+#: Which command an attempt runs: a task's, or a PERENGINE command of one engine.
+Kind: TypeAlias = Literal["task", "start", "stop"]
+
+
+class Task(NamedTuple):
+    """One expanded command with an id."""
+
+    id: int
+    line: int  # 1-based line of the task file
+    repeat: int  # repeat index, NO_REPEAT if none
+    command: bytes  # prefix + line + suffix, to the byte
+    file: bytes | None = None  # of a FOREACH: the path it is for
+
+
+class Barrier(NamedTuple):
+    """Nothing after it starts until everything before it has ended."""
+
+    id: int
+    line: int
+    check: bool  # also: the run stops when something failed since the previous barrier
+    key: bytes | None
+    text: bytes  # the raw line: the Command column of its record
+
+
+class PerEngine(NamedTuple):
+    """A command that every engine runs before its first task (START) or when it leaves (STOP)."""
+
+    id: int  # START and STOP count from 0 each, apart from the tasks' ids
+    line: int
+    when: Literal["START", "STOP"]
+    command: bytes
+
+
+class Skipped(NamedTuple):
+    """A task that is not run because an earlier run ended it."""
+
+    task: Task
+    code: int  # return code on record
+    record: bytes  # the S line to write, with its newline
+
+
+#: What planning hands to the scheduler, in the order of the task file.
+Planned: TypeAlias = "Task | Barrier | PerEngine | Skipped"
+
+
+class Result(NamedTuple):
+    """How one attempt ended, as its slot saw it. Times are the driver's clock, epoch seconds."""
+
+    kind: Kind
+    id: int
+    n: int  # attempt number, from 1 (PERENGINE: the engine's rank)
+    cause: Cause
+    code: int  # ReturnCode column: exit code, -N for signal N, errno when it could not start
+    pid: int  # of the task's bash, -1 if it never started
+    slot: int  # slot number on its engine, -1 for PERENGINE
+    start: float
+    end: float
+    elapsed: float  # monotonic, seconds
+    utime: float  # CPU seconds
+    stime: float
+    maxrss: int  # bytes, the largest single process
+    out_bytes: int
+    out: bytes  # snippet of stdout: first 40 bytes, then `...` and the last 40 of the remainder
+    err_bytes: int
+    err: bytes
+    left_behind: bool  # processes of the task live on after its bash ended

@@ -1,0 +1,99 @@
+"""What the person reads when a run has ended: counts, the first failures, and the command that runs again what is missing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import NamedTuple
+
+from taskrun.errors import ExitCode
+from taskrun.model import Barrier, PerEngine, Result, Task
+
+COMMAND_WIDTH = 60
+SNIPPET_WIDTH = 60
+
+
+class Ending(NamedTuple):
+    """The facts of a run that is over."""
+
+    code: ExitCode
+    done: int  # tasks that ended in this run
+    skipped: int
+    failed: int  # of both
+    left: int  # tasks without a record
+    per_engine_failed: int
+    seconds: float
+    status: str  # the status file, as it is shown
+    failures: list[tuple[Task | PerEngine, Result]]  # the first few of this run
+    more_failures: int
+    check_failed: Barrier | None
+    stopped: str  # why it stopped before its end, '' if it did not
+    broken: str  # why the rest of the plan could not be used
+    unread: bool = False  # of a stream: its end was not read
+
+
+def summary_lines(ending: Ending) -> list[str]:
+    """The lines to print. Nothing to run is said, too."""
+    lines = []
+    if ending.broken:
+        lines.append(ending.broken if "\n" in ending.broken else f"taskrun: {ending.broken}")
+    if ending.code == ExitCode.OK and not (ending.done or ending.skipped):
+        return [*lines, "taskrun: No tasks to run."]
+    if not (ending.done or ending.left or ending.broken or ending.unread):
+        failed = f", {ending.failed} of them failed" if ending.failed else ""
+        lines.append(f"taskrun: nothing is left to run: {ending.skipped} on record{failed} · {ending.status}")
+        return lines if not ending.failed else [*lines, f"run again what failed: {_again(ending)}"]
+    parts = [f"{ending.done} {'task' if ending.done == 1 else 'tasks'} done"]
+    if ending.skipped:
+        parts.append(f"{ending.skipped} skipped")
+    parts.append(f"{ending.failed} failed" if ending.failed else "none failed")
+    if ending.left:
+        parts.append(f"{ending.left} not run")
+    lines.append(f"taskrun: {', '.join(parts)} in {ending.seconds:.1f} s · {ending.status}")
+    lines += failure_lines(ending.failures)
+    if ending.more_failures > 0:
+        lines.append(f"  … and {ending.more_failures} more (R in the first column of the status file)")
+    if ending.check_failed is not None:
+        lines.append(f"taskrun: BARRIER CHECK in line {ending.check_failed.line} failed: nothing after it was run")
+    elif ending.code != ExitCode.OK and ending.stopped:
+        lines.append(f"taskrun: stopped: {ending.stopped}")
+    if ending.unread:
+        lines.append(f"the stream was not read to its end; give all of it again to go on: … | {_again(ending, '-')}")
+    elif ending.failed or ending.left:
+        lines.append(f"run again what is missing{' and what failed' if ending.failed else ''}: {_again(ending)}")
+    return lines
+
+
+def _again(ending: Ending, *taskfile: str) -> str:
+    return command_line(["taskrun", *taskfile, "-r", ending.status, *(["-R"] if ending.failed else [])])
+
+
+def failure_lines(failures: list[tuple[Task | PerEngine, Result]]) -> list[str]:
+    """The first failed tasks, one line each, with what they said last."""
+    lines = []
+    for task, result in failures:
+        what = "task" if result.kind == "task" else f"PERENGINE {result.kind.upper()}"
+        how = f"exit {result.code}" if result.code > 0 else f"signal {-result.code}"
+        if result.cause not in ("exit", "signal"):
+            how = f"{result.cause}, {how}" if result.cause != "crash-limit" else "its slot was lost three times"
+        lines.append(f"  line {task.line}, {what} {task.id}, {how}: {shortened(task.command, COMMAND_WIDTH)}")
+        said = result.err or result.out
+        if said.strip():
+            lines.append(f"      {shortened(said.strip(), SNIPPET_WIDTH)}")
+    return lines
+
+
+def shortened(data: bytes, width: int) -> str:
+    text = data.decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def command_line(words: list[str]) -> str:
+    """Words as bash takes them back, on one line of printable characters."""
+    return " ".join(shlex.quote(word) if word.isprintable() else _ansi_quoted(word) for word in words)
+
+
+def _ansi_quoted(word: str) -> str:
+    data = "".join(c if c.isprintable() else "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) for c in word.replace("\\", "\\\\"))
+    return "$'" + data.replace("'", "\\'") + "'"

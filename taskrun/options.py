@@ -1,0 +1,395 @@
+"""The option table: each option is declared once; command line, environment, `-r` inheritance and help derive from it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from taskrun import __version__
+from taskrun.errors import Refused
+
+ENV_PREFIX = "TASKRUN_OPT_"
+
+RUN, ENGINES, RESUME, FILES, OTHER = "run", "engines", "resume", "files", "other"
+GROUPS = {
+    RUN: ("how the run goes", None),
+    ENGINES: ("where tasks run", "Without any of these: this machine, one slot per usable core."),
+    RESUME: ("carry on from an earlier run", None),
+    FILES: ("files of the run", None),
+    OTHER: ("other", None),
+}
+
+
+class Option(NamedTuple):
+    """One option. `name` is also the key in the sidecar and, in capitals, in the environment after TASKRUN_OPT_."""
+
+    name: str
+    flags: tuple[str, ...]
+    help: str
+    group: str
+    kind: Callable[[str], Any] | None = str  # None: a switch
+    default: Any = None
+    metavar: str | None = None
+    many: bool = False  # may be given several times
+    inherit: bool = False  # `taskrun -r STATUS` takes it from the earlier run
+    later: str | None = None  # refused with this sentence until it is built
+    choices: tuple[str, ...] | None = None
+
+
+def seconds(text: str) -> float:
+    """A length of time: seconds, or with a unit (90s, 5m, 2h)."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    value = float(number) * units[unit]
+    if not 0 <= value < 1e9:
+        raise ValueError(text)
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 0 on."""
+    value = int(text)
+    if value < -1:
+        raise ValueError(text)
+    return value
+
+
+_KVS = "there is no key-value server in taskrun: engines join with -s"
+
+OPTIONS = (
+    Option("exit_code", ("-e", "--exit-code"), "exit with 1 if any task failed", RUN, kind=None, inherit=True),
+    Option(
+        "fail_fast",
+        ("-f", "--fail-fast"),
+        "stop at the first failure: start nothing new, end what runs; exit 1",
+        RUN,
+        kind=None,
+        inherit=True,
+    ),
+    Option(
+        "grace",
+        ("--grace",),
+        "time from TERM to KILL when tasks are ended (default 5s)",
+        RUN,
+        kind=seconds,
+        default=5.0,
+        metavar="TIME",
+        inherit=True,
+    ),
+    Option(
+        "ignore_unknown",
+        ("--ignore-unknown",),
+        "take unknown #DISBATCH lines as disBatch does, with a warning",
+        RUN,
+        kind=None,
+        inherit=True,
+    ),
+    Option("dry_run", ("--dry-run",), "show what would run, expanded, with run, skip or retry and the reason; run nothing", RUN, kind=None),
+    Option("quiet", ("-q", "--quiet"), "no progress and no summary, only errors", RUN, kind=None),
+    Option(
+        "hosts",
+        ("-s", "--ssh-node"),
+        "hosts and their cores, `localhost:8`; several with commas or again",
+        ENGINES,
+        metavar="HOST:COUNT",
+        many=True,
+        inherit=True,
+    ),
+    Option(
+        "cpus_per_task",
+        ("-c", "--cpusPerTask"),
+        "cores a task needs, may be a fraction (default 1)",
+        ENGINES,
+        kind=float,
+        default=-1.0,
+        metavar="X",
+        inherit=True,
+    ),
+    Option(
+        "tasks_per_node",
+        ("-t", "--tasksPerNode"),
+        "slots of each engine, whatever its cores",
+        ENGINES,
+        kind=count,
+        default=-1,
+        metavar="N",
+        inherit=True,
+    ),
+    Option(
+        "task_limit",
+        ("-C", "--context-task-limit"),
+        "attempts these engines take before they stop",
+        ENGINES,
+        kind=count,
+        default=0,
+        metavar="N",
+        inherit=True,
+    ),
+    Option("label", ("-l", "--label"), "name of these engines in logs and views", ENGINES, metavar="LABEL", inherit=True),
+    Option(
+        "starter",
+        ("--starter",),
+        "what starts slots: GNU Parallel where it is there (auto), or the built-in starter",
+        ENGINES,
+        default="auto",
+        choices=("auto", "parallel", "builtin"),
+        inherit=True,
+    ),
+    Option(
+        "lost_after",
+        ("--lost-after",),
+        "silence after which an engine is lost and its tasks run elsewhere (default 180s)",
+        ENGINES,
+        kind=seconds,
+        default=180.0,
+        metavar="TIME",
+        inherit=True,
+    ),
+    Option(
+        "wait_for_engines",
+        ("--wait-for-engines",),
+        "how long to wait when no engine is left (default: local 0, else 300s)",
+        ENGINES,
+        kind=seconds,
+        metavar="TIME",
+        inherit=True,
+    ),
+    Option(
+        "resume_from",
+        ("-r", "--resume-from"),
+        "status file of an earlier run: what it records as ended is not run again; may be repeated",
+        RESUME,
+        metavar="STATUS",
+        many=True,
+    ),
+    Option("retry", ("-R", "--retry"), "with -r: run those that failed again", RESUME, kind=None),
+    Option(
+        "match",
+        ("--match",),
+        "with -r: find tasks by their id (default), or by their command when lines were added, removed or moved",
+        RESUME,
+        default="id",
+        choices=("id", "command"),
+    ),
+    Option("force_resume", ("--force-resume",), "with -r: go on although tasks and records differ", RESUME, kind=None),
+    Option("append", ("--append",), "with -r: continue its status file instead of a new one", RESUME, kind=None),
+    Option("as_is", ("--as-is",), "with -r: go on with what was read of a stream that had not ended", RESUME, kind=None),
+    Option("take_over", ("--take-over",), "take the lock of a run on another host that is known to be dead", RESUME, kind=None),
+    Option(
+        "prefix",
+        ("-p", "--prefix"),
+        "path that the names of all files of the run begin with (default TASKFILE_JOBID here)",
+        FILES,
+        metavar="PATH",
+    ),
+    Option("status_header", ("--status-header",), "begin the status file with the names of its columns", FILES, kind=None, inherit=True),
+    Option("logfile", ("--logfile",), "the driver's log (default PREFIX_driver.log)", FILES, metavar="FILE"),
+    Option(
+        "loglevel",
+        ("--loglevel",),
+        "how much goes to it (default INFO)",
+        FILES,
+        default="INFO",
+        choices=("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"),
+        inherit=True,
+    ),
+    Option(
+        "startup_only",
+        ("-S", "--startup-only"),
+        "",
+        OTHER,
+        kind=None,
+        later="waiting for engines that join later (-S) is not there yet: name hosts with -s",
+    ),
+    Option(
+        "use_address",
+        ("--use-address",),
+        "",
+        OTHER,
+        metavar="H:P",
+        later="engines that join from elsewhere (--use-address) are not there yet",
+    ),
+    Option("fill", ("--fill",), "", OTHER, kind=None, later="--fill belongs to SLURM engines, which are not there yet"),
+    Option(
+        "retire_cmd", ("--retire-cmd",), "", OTHER, metavar="CMD", later="--retire-cmd belongs to SLURM engines, which are not there yet"
+    ),
+    Option("no_retire", ("--no-retire",), "", OTHER, kind=None, later="--no-retire belongs to SLURM engines, which are not there yet"),
+    Option(
+        "env_resource",
+        ("-E", "--env-resource"),
+        "",
+        OTHER,
+        metavar="VAR",
+        many=True,
+        later="splitting a variable over slots (-E) is not there yet",
+    ),
+    Option("gpu", ("-g", "--gpu"), "", OTHER, kind=None, later="splitting GPUs over slots (-g) is not there yet"),
+    Option(
+        "taskcommand",
+        ("--taskcommand",),
+        "",
+        OTHER,
+        metavar="CMD",
+        later="tasks from a program (--taskcommand) are not there yet: pipe its lines into `taskrun -`",
+    ),
+    Option(
+        "taskserver",
+        ("--taskserver",),
+        "",
+        OTHER,
+        metavar="H:P",
+        later="tasks from a server (--taskserver) are not there yet: pipe lines into `taskrun -`",
+    ),
+    Option(
+        "mail_to", ("--mailTo",), "", OTHER, metavar="ADDRESS", later="mail (--mailTo) is not there yet: put `; mail …` behind the command"
+    ),
+    Option("mail_freq", ("--mailFreq",), "", OTHER, metavar="N", later="mail (--mailFreq) is not there yet"),
+    Option("web", ("-w", "--web"), "", OTHER, kind=None, later="a web page (-w) is not there yet"),
+    Option("kvsserver", ("--kvsserver",), "", OTHER, metavar="H:P", later=_KVS),
+)
+
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+class Options:
+    """The options of one run, each with its origin: flag, environment, inherited or default."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {option.name: [] if option.many else default_of(option) for option in OPTIONS}
+        self.origins: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["values"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def set(self, name: str, value: Any, origin: str) -> None:
+        self.values[name] = value
+        self.origins[name] = origin
+
+    def given(self) -> dict[str, dict[str, Any]]:
+        """What the sidecar keeps: every option that is not at its default, with its origin."""
+        return {name: {"value": self.values[name], "origin": origin} for name, origin in sorted(self.origins.items())}
+
+    def inherit(self, earlier: Mapping[str, Any]) -> None:
+        """Take from an earlier run's sidecar what this command line does not say itself. Raises Refused if that can be no value."""
+        for name, entry in earlier.items():
+            option = BY_NAME.get(name)
+            if option is not None and option.inherit and name not in self.origins:
+                value = entry.get("value") if isinstance(entry, dict) else None
+                if not _fits(option, value):
+                    raise Refused(f"the earlier run's {option.flags[-1]} has a value it cannot have: its sidecar is damaged; give it again")
+                self.set(name, value, "inherited")
+
+
+def _fits(option: Option, value: Any) -> bool:
+    """Whether it is a value that the command line could have given."""
+    if option.kind is None:
+        return isinstance(value, bool)
+    if option.many:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if option.kind is str or option.choices:
+        return isinstance(value, str) and (option.choices is None or value in option.choices)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return bool(option.kind(str(value)) == value)
+    except ValueError:
+        return False
+
+
+def default_of(option: Option) -> Any:
+    return False if option.kind is None else option.default
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors in our form: one sentence, exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message} (see {self.prog} --help)")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """As wide as the terminal. argparse would ask shutil for that at every option it adds, 15 ms in all."""
+    try:
+        width = os.get_terminal_size(1).columns
+    except OSError:
+        width = 80
+    return argparse.RawDescriptionHelpFormatter(prog, width=min(width, 120) - 2)
+
+
+EPILOG = """\
+examples:
+  taskrun tasks.txt -s localhost:8            run tasks.txt on 8 slots of this machine
+  generate | taskrun - -s localhost:4         tasks start as lines arrive
+  taskrun -r tasks_…_status.txt -R            carry on; run what failed again
+  taskrun check tasks.txt                     find every problem of the file, run nothing
+  taskrun tasks.txt --dry-run                 what would run, expanded
+
+exit codes: 0 all ran · 1 tasks failed (with -e, -f or a failed BARRIER CHECK) · 2 refused, nothing was run ·
+  3 stopped before the end, resumable · 4 could not keep records · 130/143 ended by a second SIGINT/SIGTERM
+"""
+
+
+def parser() -> Parser:
+    made = Parser(
+        prog="taskrun",
+        usage="taskrun TASKFILE [options]   |   taskrun -r STATUS [-R]   |   taskrun check TASKFILE",
+        description="Runs each line of TASKFILE with bash, many at a time, and keeps a true record of each.",
+        epilog=EPILOG,
+        formatter_class=_formatter,
+        add_help=False,
+    )
+    made.add_argument("taskfile", nargs="?", metavar="TASKFILE", help="the lines to run; - for standard input")
+    groups = {name: made.add_argument_group(title, text) for name, (title, text) in GROUPS.items()}
+    for option in OPTIONS:
+        help_text = argparse.SUPPRESS if option.later else option.help
+        if option.kind is None:
+            groups[option.group].add_argument(*option.flags, dest=option.name, action="store_const", const=True, help=help_text)
+        else:
+            groups[option.group].add_argument(
+                *option.flags,
+                dest=option.name,
+                type=option.kind,
+                action="append" if option.many else "store",
+                choices=option.choices,
+                metavar=option.metavar,
+                help=help_text,
+            )
+    groups[OTHER].add_argument("-h", "--help", action="help", help="this text")
+    groups[OTHER].add_argument("--version", action="version", version=__version__, help="the version")
+    return made
+
+
+def parse(argv: list[str], environ: Mapping[str, str] | None = None) -> tuple[str | None, Options]:
+    """(task file, options) of a command line; the environment's TASKRUN_OPT_* first. Raises Refused."""
+    environ = os.environ if environ is None else environ
+    options = Options()
+    for option in OPTIONS:
+        variable = ENV_PREFIX + option.name.upper()
+        if variable in environ and not option.later:
+            options.set(option.name, _from_environment(option, variable, environ[variable]), "environment")
+    namespace = parser().parse_args(argv)
+    for option in OPTIONS:
+        value = getattr(namespace, option.name)
+        if value is None:
+            continue
+        if option.later:
+            raise Refused(option.later)
+        options.set(option.name, value, "flag")
+    return namespace.taskfile, options
+
+
+def _from_environment(option: Option, variable: str, text: str) -> Any:
+    if option.kind is None:
+        return text.lower() not in ("", "0", "no", "false", "off")
+    try:
+        value = option.kind(text)
+    except ValueError:
+        value = None
+    if value is None or (option.choices and value not in option.choices):
+        raise Refused(f"{variable}: `{text}` is not a value for {option.flags[-1]}")
+    return [value] if option.many else value

@@ -1,0 +1,104 @@
+"""A context, an engine and an attempt as the scheduler sees them, and how much an engine is given ahead of its free slots."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from taskrun.model import PerEngine, Task
+from taskrun.scheduling.messages import Key
+
+#: start: START commands · ready: takes tasks · drain: takes none · stop: STOP commands · leaving: let go · closed: its link is · gone
+Phase: TypeAlias = Literal["start", "ready", "drain", "stop", "leaving", "closed", "gone"]
+
+AHEAD = 0.2  # seconds of short tasks an agent holds unstarted, at least one a slot
+AHEAD_MOST = 200  # unstarted tasks a slot, at most
+
+
+class Context:
+    """One request for machines."""
+
+    __slots__ = ("alive", "asked", "detached", "engines", "failures", "joined", "left", "limited", "live", "name")
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limited = limit > 0
+        self.left = limit  # attempts it still takes
+        self.live = 0  # attempts of tasks its engines hold
+        self.alive = True  # it may offer engines
+        self.detached = False
+        self.joined = False  # it has offered one
+        self.asked = 0  # replacements that have not joined yet
+        self.engines: dict[str, Engine] = {}
+        self.failures: dict[str, int] = {}  # node -> engines lost in a row without one task's result
+
+    @property
+    def open(self) -> bool:
+        """It takes another attempt."""
+        return not self.limited or self.left > 0
+
+    @property
+    def spent(self) -> bool:
+        """Its limit is reached, and nothing can come back unstarted."""
+        return self.limited and self.left <= 0 and not self.live
+
+    @property
+    def promising(self) -> bool:
+        """It has engines, or may offer some that are of use. One that never offered any is only given up by ContextGone."""
+        if self.engines:
+            return True
+        return self.alive and not self.detached and not self.spent and (self.asked > 0 or not self.joined)
+
+
+class Engine:
+    """One node of a context, with its slots."""
+
+    __slots__ = (
+        "began", "context", "counted", "crashes", "cut", "detached", "due", "ended", "heard", "live", "mean", "name", "node", "phase",
+        "rank", "recalling", "slots", "step", "told", "useless", "why", "window",
+    )  # fmt: skip
+
+    def __init__(self, name: str, context: Context, rank: int, slots: int, node: str, now: float) -> None:
+        self.name = name
+        self.context = context
+        self.rank = rank
+        self.slots = slots
+        self.node = node
+        self.phase: Phase = "start"
+        self.step = 0  # next PERENGINE command of the phase
+        self.began = False  # a START command was handed to it, or it was ready: it gets its STOP commands
+        self.crashes = 0  # slots lost with the PERENGINE command that is its turn
+        self.live: dict[Key, Attempt] = {}
+        self.heard = now
+        self.due: float | None = None  # when our patience with this phase ends
+        self.mean = 1.0  # seconds a task takes, smoothed
+        self.window = 2 * slots  # attempts it may hold
+        self.counted = 0  # of them, those in Placement.windows
+        self.recalling = False
+        self.told = False  # the system told its agent to stop
+        self.ended = False  # it was told to end what it runs
+        self.cut = False  # the time for its STOP commands is over
+        self.detached = False
+        self.useless = False
+        self.why = ""  # why it is lost
+
+    def measured(self, seconds: float, count: int) -> None:
+        """Learn from `count` results that took `seconds` together; the window is one attempt a slot, and what its slots end in AHEAD."""
+        mean = self.mean
+        mean += (seconds / count - mean) * min(0.5, count * 0.05)
+        self.mean = mean = max(mean, 0.0005)
+        slots = self.slots
+        self.window = slots + max(slots, min(int(AHEAD * slots / mean), AHEAD_MOST * slots))
+
+
+class Attempt:
+    """One try of a task (or of a PERENGINE command), held by an engine."""
+
+    __slots__ = ("assigned", "engine", "held", "key", "started", "task")
+
+    def __init__(self, key: Key, task: Task | PerEngine, engine: Engine, assigned: float) -> None:
+        self.key = key
+        self.task = task
+        self.engine = engine
+        self.assigned = assigned
+        self.started = False
+        self.held = False  # its result waits for news (see suspects)

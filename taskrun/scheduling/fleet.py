@@ -1,0 +1,246 @@
+"""The life of an engine: START commands, ready, drained, STOP commands, let go; or lost, and perhaps replaced."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from taskrun.model import Cause
+from taskrun.scheduling import messages as m
+from taskrun.scheduling.attempts import Attempts
+from taskrun.scheduling.engine import Context, Engine, Phase
+from taskrun.scheduling.outbox import Outbox
+from taskrun.scheduling.placement import Placement
+from taskrun.scheduling.plan import Plan
+from taskrun.scheduling.policy import END_MARGIN, LOST_MARGIN, NODE_FAILURES, Policy
+from taskrun.scheduling.stop import Stop
+
+
+class Fleet:
+    def __init__(self, policy: Policy, plan: Plan, attempts: Attempts, placement: Placement, stop: Stop, out: Outbox) -> None:
+        self.policy = policy
+        self.plan = plan
+        self.attempts = attempts
+        self.placement = placement
+        self.stop = stop
+        self.out = out
+        self.contexts: dict[str, Context] = {}
+        self.engines: dict[str, Engine] = {}
+        self._timers: list[tuple[float, int, Engine]] = []  # may hold times that are no engine's any more
+        self._timer_count = 0
+
+    @property
+    def promising(self) -> bool:
+        """There is an engine, or may be one."""
+        return bool(self.engines) or any(context.promising for context in self.contexts.values())
+
+    # --- coming
+
+    def join(self, event: m.EngineJoined, now: float) -> Engine | None:
+        context = self.contexts.get(event.context)
+        if event.engine in self.engines:
+            return None
+        if context is None or event.slots < 1:
+            self.out.add(m.GiveUp(event.engine, "it has no slots" if context is not None else "its context is unknown"))
+            return None
+        engine = Engine(event.engine, context, event.rank, event.slots, event.node or event.engine, now)
+        self.engines[engine.name] = context.engines[engine.name] = engine
+        context.joined = True
+        context.asked = max(0, context.asked - 1)
+        if context.detached:
+            engine.detached = True
+            self._set_phase(engine, "drain")
+        return engine
+
+    def step(self, engine: Engine, now: float) -> None:
+        """Move it along, as far as it can go now."""
+        if engine.live:
+            return
+        if engine.phase == "start":
+            if self.stop.closing:
+                self._set_phase(engine, "drain")
+            elif not self.plan.header_done:
+                return
+            elif engine.step < len(self.plan.starts):
+                engine.began = True
+                self.attempts.per_engine(engine, self.plan.starts[engine.step], now)
+                return
+            else:
+                engine.began = True
+                self._set_phase(engine, "ready")
+        if engine.phase == "ready" and (self.stop.closing or engine.context.spent):
+            self._set_phase(engine, "drain")
+        if engine.phase == "drain":
+            engine.step = 0
+            self._set_phase(engine, "stop")
+            if self.stop.takes_back or engine.ended:
+                self._set_due(engine, now + self.policy.grace)
+        if engine.phase == "stop":
+            stops = self.plan.stops
+            if engine.began and not engine.useless and not engine.cut and engine.step < len(stops):
+                self.attempts.per_engine(engine, stops[engine.step], now)
+            else:
+                self._set_phase(engine, "leaving")
+                self._set_due(engine, now + self.policy.grace + LOST_MARGIN)
+                self.out.add(m.Leave(engine.name))
+
+    # --- going
+
+    def end(self, engine: Engine, how: Cause, grace: float, now: float) -> None:
+        """End what it runs, take back what it has not started."""
+        engine.ended = True
+        self.out.add(m.End(engine.name, how, grace))
+        self._set_due(engine, now + grace + END_MARGIN)
+
+    def drain(self, engine: Engine) -> None:
+        """It takes no more, and gives back what it has not started."""
+        if engine.phase in ("start", "ready"):
+            self._set_phase(engine, "drain")
+            if engine.live:
+                self.out.add(m.Recall(engine.name, len(engine.live)))
+
+    def stop_all(self, now: float) -> None:
+        """The run is told to stop (or to stop harder)."""
+        how = self.stop.how
+        kill = how == "kill"
+        for engine in list(self.engines.values()):
+            engine.cut = kill
+            if how == "drain":
+                self.drain(engine)
+            elif engine.phase in ("start", "ready", "drain"):
+                if engine.phase != "drain":
+                    self._set_phase(engine, "drain")
+                if engine.live and (kill or not engine.ended):
+                    self.end(engine, self.stop.cause, 0.0 if kill else self.policy.grace, now)
+            elif engine.phase == "stop" and kill:
+                self.end(engine, "preempted", 0.0, now)
+            elif engine.phase == "stop" and engine.due is None:
+                self._set_due(engine, now + self.policy.grace)
+            elif kill and engine.due is not None:
+                self._set_due(engine, min(engine.due, now + LOST_MARGIN))
+            self.step(engine, now)
+
+    def told(self, engine: Engine, now: float) -> None:
+        """The system told the engine's agent to stop."""
+        if engine.told:
+            return
+        engine.told = True
+        if engine.phase in ("start", "ready", "drain"):
+            if engine.phase != "drain":
+                self._set_phase(engine, "drain")
+            if not engine.ended:
+                self.end(engine, "preempted", self.policy.grace, now)
+        elif engine.phase == "stop" and engine.due is None:
+            self._set_due(engine, now + self.policy.grace)
+
+    def useless(self, engine: Engine, why: str) -> None:
+        """It ends what it runs and goes, as one that failed."""
+        if engine.phase in ("start", "ready", "drain"):
+            engine.useless = True
+            engine.why = engine.why or why
+            self.drain(engine)
+
+    def detach(self, name: str, at_once: bool, now: float) -> None:
+        context = self.contexts.get(name)
+        if context is not None:
+            context.detached = True
+            engines = list(context.engines.values())
+        else:
+            engines = [self.engines[name]] if name in self.engines else []
+        for engine in engines:
+            engine.detached = True
+            if at_once and not engine.ended and engine.phase in ("start", "ready", "drain"):
+                self.drain(engine)
+                self.end(engine, "cancelled", self.policy.grace, now)
+            else:
+                self.drain(engine)
+            self.step(engine, now)
+
+    def link_closed(self, engine: Engine, why: str, now: float) -> None:
+        if engine.phase == "closed":
+            return
+        if engine.phase == "leaving" and not engine.live:
+            self._depart(engine, [], now)
+            return
+        self.attempts.lose_held(engine)
+        engine.why = engine.why or why
+        self._set_phase(engine, "closed")
+        if engine.live:
+            self._set_due(engine, now + (0.0 if self.stop.how == "kill" else self.policy.grace) + LOST_MARGIN)
+        else:
+            self.lose(engine, engine.why, now)
+
+    def lose(self, engine: Engine, why: str, now: float) -> None:
+        """It is given up, and its attempts with it."""
+        self.out.add(m.GiveUp(engine.name, why))
+        engine.why = engine.why or why
+        keys = self.attempts.lose_all(engine)
+        self._depart(engine, keys, now)
+
+    def _depart(self, engine: Engine, keys: list[m.Key], now: float) -> None:
+        """It is gone. Unless it was meant to go, its context may offer another."""
+        self._set_phase(engine, "gone")
+        context = engine.context
+        del self.engines[engine.name]
+        del context.engines[engine.name]
+        if context.spent:
+            self.step_context(context, now)
+        if engine.detached or not (engine.why or engine.told):
+            return
+        failures = context.failures[engine.node] = context.failures.get(engine.node, 0) + 1
+        if failures < NODE_FAILURES and context.alive and not context.detached and not self.stop.closing and not context.spent:
+            context.asked += 1
+            self.out.add(m.Replace(context.name, engine.name, keys))
+
+    def step_context(self, context: Context, now: float) -> None:
+        for engine in list(context.engines.values()):
+            self.step(engine, now)
+
+    def step_all(self, now: float) -> None:
+        for engine in list(self.engines.values()):
+            self.step(engine, now)
+
+    # --- time
+
+    @property
+    def deadline(self) -> float | None:
+        timers = self._timers
+        while timers and timers[0][2].due != timers[0][0]:
+            heappop(timers)
+        return timers[0][0] if timers else None
+
+    def overdue(self, now: float) -> None:
+        """What an engine's patience with its phase was for has not happened in time."""
+        while (deadline := self.deadline) is not None and deadline <= now:
+            engine = self._timers[0][2]
+            if engine.phase == "closed":
+                self.lose(engine, engine.why, now)
+            elif engine.phase == "leaving":
+                self.lose(engine, "it did not leave", now)
+            elif engine.phase == "stop" and not engine.cut:
+                engine.cut = True
+                self.end(engine, "preempted", 0.0, now)
+                self.step(engine, now)
+            elif self.stop.how is not None:
+                self.lose(engine, engine.why or "it did not end its tasks in time", now)
+            else:  # its tasks run, as far as we know: nobody else may have them before its silence or its link's end says that they don't
+                engine.due = None
+
+    def look_for_silence(self, now: float) -> None:
+        heard_since = now - self.policy.silence
+        for engine in list(self.engines.values()):
+            if engine.heard <= heard_since and engine.phase not in ("closed", "leaving"):
+                self.lose(engine, f"nothing was heard for {now - engine.heard:.0f} s", now)
+
+    def _set_due(self, engine: Engine, due: float) -> None:
+        engine.due = due
+        self._timer_count += 1
+        heappush(self._timers, (due, self._timer_count, engine))
+
+    def _set_phase(self, engine: Engine, phase: Phase) -> None:
+        """What was waited for in the phase before is not waited for any more."""
+        before, engine.phase = engine.phase, phase
+        engine.due = None
+        if phase == "ready":
+            self.placement.ready(engine)
+        elif before == "ready":
+            self.placement.unready(engine)

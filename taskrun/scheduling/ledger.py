@@ -1,0 +1,77 @@
+"""What has ended for good: counts, losses on the way to the crash limit, and what the next BARRIER CHECK will say."""
+
+from __future__ import annotations
+
+from taskrun.model import Barrier, PerEngine, Result, Skipped, Task
+from taskrun.scheduling.outbox import Outbox
+
+
+class Counts:
+    """Records so far."""
+
+    __slots__ = ("barriers", "done", "failed", "per_engine", "per_engine_failed", "skipped", "skipped_failed")
+
+    def __init__(self) -> None:
+        self.done = 0  # tasks that ended in this run
+        self.failed = 0  # of them, not with 0
+        self.skipped = 0
+        self.skipped_failed = 0
+        self.barriers = 0
+        self.per_engine = 0
+        self.per_engine_failed = 0
+
+    @property
+    def any_failed(self) -> bool:
+        return bool(self.failed or self.skipped_failed or self.per_engine_failed)
+
+
+class Ledger:
+    def __init__(self, out: Outbox, crash_limit: int) -> None:
+        self.out = out
+        self.crash_limit = crash_limit
+        self.counts = Counts()
+        self.failed_since_barrier = False
+        self.check_failed: Barrier | None = None
+        self.losses: dict[int, tuple[str, ...]] = {}  # task id -> nodes whose engine or slot died with it
+
+    def ended(self, engine: str, task: Task | PerEngine, result: Result, assigned: float) -> None:
+        """The final attempt of a task, or a PERENGINE command."""
+        self.out.ended(engine, task, result, assigned)
+        counts = self.counts
+        failed = result.code != 0
+        if failed:
+            self.failed_since_barrier = True
+        if result.kind == "task":
+            counts.done += 1
+            counts.failed += failed
+            if self.losses:
+                self.losses.pop(task.id, None)
+        else:
+            counts.per_engine += 1
+            counts.per_engine_failed += failed
+
+    def skip(self, item: Skipped) -> None:
+        self.out.skipped(item)
+        self.counts.skipped += 1
+        if item.code:
+            self.counts.skipped_failed += 1
+            self.failed_since_barrier = True
+
+    def barrier(self, barrier: Barrier, since: float) -> bool:
+        """All before it has ended: met, or its check fails."""
+        ok = not (barrier.check and self.failed_since_barrier)
+        self.out.barrier(barrier, ok, since)
+        self.counts.barriers += 1
+        self.failed_since_barrier = False
+        if not ok:
+            self.check_failed = barrier
+        return ok
+
+    def lose(self, task: Task, node: str) -> bool:
+        """Charge a loss to the task; True when that was the last one it may have."""
+        losses = self.losses[task.id] = (*self.losses.get(task.id, ()), node)
+        return len(losses) >= self.crash_limit
+
+    def last_chance(self, task: Task) -> bool:
+        """One more loss, and it is recorded as failed."""
+        return len(self.losses.get(task.id, ())) >= self.crash_limit - 1

@@ -1,0 +1,225 @@
+"""What the scheduler is told (events) and what it wants done (actions). Values only: a race is a list of these in a test."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from taskrun.model import Barrier, Cause, Kind, PerEngine, Planned, Result, Skipped, Task
+
+Key: TypeAlias = tuple[Kind, int, int]  # kind, id, attempt number: one attempt
+How: TypeAlias = Literal["drain", "preempt", "cancel", "kill"]
+
+# --- events
+
+
+class Supply(NamedTuple):
+    """The next items of the plan, in order."""
+
+    items: list[Planned]
+
+
+class SupplyEnd(NamedTuple):
+    """There are no more. `broken`: the rest of a stream cannot be used, so what was read is drained."""
+
+    broken: bool = False
+
+
+class ContextJoined(NamedTuple):
+    context: str
+    limit: int = 0  # attempts it takes at most, 0 for any number
+
+
+class ContextGone(NamedTuple):
+    """The context will offer no more engines."""
+
+    context: str
+    why: str
+
+
+class EngineJoined(NamedTuple):
+    """The agent is there and its slots can be used."""
+
+    engine: str
+    context: str
+    rank: int
+    slots: int
+    node: str = ""  # the machine it is on; its own name if not told
+
+
+class Heard(NamedTuple):
+    engine: str
+
+
+class Taken(NamedTuple):
+    """Slots of the engine have started these attempts."""
+
+    engine: str
+    keys: list[Key]
+
+
+class Results(NamedTuple):
+    engine: str
+    results: list[Result]
+
+
+class SlotsLost(NamedTuple):
+    """Slots died with these attempts; the agent has made sure that nothing of them is left."""
+
+    engine: str
+    keys: list[Key]
+
+
+class Recalled(NamedTuple):
+    """The agent gave these back unstarted."""
+
+    engine: str
+    keys: list[Key]
+
+
+class LinkClosed(NamedTuple):
+    engine: str
+    why: str
+
+
+class AgentTold(NamedTuple):
+    """The system told the agent's node to stop (SIGTERM and its kin)."""
+
+    engine: str
+    signal: int
+
+
+class EngineUseless(NamedTuple):
+    """The agent cannot run anything any more, but has lost nothing."""
+
+    engine: str
+    why: str
+
+
+class Told(NamedTuple):
+    """The run was told to stop: by the person (drain, cancel) or the system (preempt, kill)."""
+
+    how: How
+    why: str
+
+
+class Detach(NamedTuple):
+    """An engine, or a context with all its engines, is to leave: after what it runs, or at once."""
+
+    name: str
+    now: bool
+
+
+class Tick(NamedTuple):
+    """Time has passed."""
+
+
+Event: TypeAlias = (
+    Supply
+    | SupplyEnd
+    | ContextJoined
+    | ContextGone
+    | EngineJoined
+    | Heard
+    | Taken
+    | Results
+    | SlotsLost
+    | Recalled
+    | LinkClosed
+    | AgentTold
+    | EngineUseless
+    | Told
+    | Detach
+    | Tick
+)
+
+# --- actions
+
+
+class Assign(NamedTuple):
+    """Give these attempts to the engine's agent."""
+
+    engine: str
+    attempts: list[tuple[Key, Task | PerEngine]]
+
+
+class Recall(NamedTuple):
+    """Ask for up to `count` unstarted attempts back. Each one is answered by one Recalled."""
+
+    engine: str
+    count: int  # type: ignore[assignment]  # tuple has a method of that name, which nobody uses here
+
+
+class End(NamedTuple):
+    """End all that the engine runs, give back what it has not started."""
+
+    engine: str
+    how: Cause
+    grace: float  # seconds from TERM to KILL
+
+
+class Leave(NamedTuple):
+    """Nothing more for this engine: let it go."""
+
+    engine: str
+
+
+class GiveUp(NamedTuple):
+    """The engine is lost: drop its link; nothing it says later counts, but for results of what has not started again."""
+
+    engine: str
+    why: str
+
+
+class Replace(NamedTuple):
+    """The context has lost an engine: it may offer another, on which nothing of `keys` may be left."""
+
+    context: str
+    engine: str
+    keys: list[Key]
+
+
+class Record(NamedTuple):
+    """Final attempts: their status lines are written before anything else is done."""
+
+    engine: str
+    ended: list[tuple[Task | PerEngine, Result, float]]  # with when it was assigned
+
+
+class RecordSkipped(NamedTuple):
+    skipped: list[Skipped]
+
+
+class RecordBarrier(NamedTuple):
+    barrier: Barrier
+    ok: bool
+    since: float  # when it became the next in line
+
+
+class Attempted(NamedTuple):
+    """An attempt that writes no status line: an event."""
+
+    engine: str
+    task: Task | PerEngine
+    result: Result
+
+
+class Late(NamedTuple):
+    """A result that came too late: the task had been given to somebody else."""
+
+    engine: str
+    result: Result
+
+
+class Wait(NamedTuple):
+    """Why nothing starts, said once per change; '' when something can again."""
+
+    why: str
+
+
+class Finish(NamedTuple):
+    """The run is over."""
+
+
+Action: TypeAlias = (
+    Assign | Recall | End | Leave | GiveUp | Replace | Record | RecordSkipped | RecordBarrier | Attempted | Late | Wait | Finish
+)

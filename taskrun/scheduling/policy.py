@@ -1,0 +1,25 @@
+"""What the person asked for, and the times and counts that truth.md gives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SUSPECT_HOLD = 0.5  # seconds a result that looks like the system's doing waits for the news that the step was told to stop
+LOST_MARGIN = 2.0  # seconds beyond the grace after which the tasks of a closed link have ended for certain
+END_MARGIN = 3.0  # seconds beyond the grace in which an engine that was told to end its tasks has said so
+NODE_FAILURES = 3  # engines of a node lost in a row without one task's result: it gets no other engine
+LIFE_SHARE = 2 / 3  # A of B: a slot ends its task after this share of the silence after which its engine is given up
+STEAL_PAUSE = 0.05  # seconds between two looks for tasks to move from a busy engine to an idle one
+
+
+class Policy(NamedTuple):
+    fail_fast: bool = False
+    crash_limit: int = 3
+    grace: float = 5.0  # seconds from TERM to KILL
+    lost_after: float = 180.0  # seconds of silence after which an engine's tasks run elsewhere (B)
+    wait_for_engines: float = 0.0  # seconds to wait with no engine left
+
+    @property
+    def silence(self) -> float:
+        """B, but never before the slots have ended their tasks by their own deadline: A, then TERM, 2 s, KILL."""
+        return max(self.lost_after, LIFE_SHARE * self.lost_after + LOST_MARGIN + 1.0)

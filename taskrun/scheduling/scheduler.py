@@ -1,0 +1,343 @@
+"""The scheduler: what runs where, what ran for good, when the run is over. A pure state machine.
+
+`handle(event, now) -> actions`: no clock, file, thread, socket or process. `now` is monotonic seconds. The rules are
+truth.md's, each in the module of its noun; here is what every event sets in motion, and the end of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from taskrun.errors import ExitCode
+from taskrun.model import Barrier, Skipped
+from taskrun.scheduling import messages as m
+from taskrun.scheduling.attempts import Attempts
+from taskrun.scheduling.engine import Context, Engine
+from taskrun.scheduling.fleet import Fleet
+from taskrun.scheduling.ledger import Counts, Ledger
+from taskrun.scheduling.outbox import Outbox
+from taskrun.scheduling.placement import Placement
+from taskrun.scheduling.plan import Again, Plan
+from taskrun.scheduling.policy import STEAL_PAUSE, Policy
+from taskrun.scheduling.stop import Stop
+
+AT_HAND = 64  # items of the plan kept at hand, whatever the engines hold
+AT_HAND_MOST = 8192  # and at most, with many engines
+_MOVES_NOTHING = (m.Heard, m.Taken)
+
+
+class Scheduler:
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.finished = False
+        self.waiting = ""
+        self._out = Outbox()
+        self._plan = Plan()
+        self._stop = Stop()
+        self._ledger = Ledger(self._out, policy.crash_limit)
+        self._placement = Placement()
+        self._attempts = Attempts(self._plan, self._ledger, self._stop, self._out)
+        self._fleet = Fleet(policy, self._plan, self._attempts, self._placement, self._stop, self._out)
+        self._barrier_since: float | None = None  # when a barrier became the next in line
+        self._no_engine_since: float | None = None
+        self._evened_out = 0.0
+        self._even_out_at: float | None = None
+        self._of_engine: dict[type, Callable[[Engine, Any, float], None]] = {
+            m.Heard: lambda *_: None,
+            m.Taken: self._taken,
+            m.Results: lambda engine, event, now: self._attempts.results(engine, event.results, now),
+            m.SlotsLost: lambda engine, event, _: self._attempts.lose_slots(engine, event.keys),
+            m.Recalled: self._recalled,
+            m.LinkClosed: lambda engine, event, now: self._fleet.link_closed(engine, event.why, now),
+            m.AgentTold: lambda engine, _, now: self._fleet.told(engine, now),
+            m.EngineUseless: lambda engine, event, _: self._fleet.useless(engine, event.why),
+        }
+        self._of_run: dict[type, Callable[[Any, float], Any]] = {
+            m.Supply: self._supply,
+            m.SupplyEnd: self._supply_end,
+            m.ContextJoined: self._context_joined,
+            m.ContextGone: self._context_gone,
+            m.EngineJoined: self._fleet.join,
+            m.Told: self._told,
+            m.Detach: lambda event, now: self._fleet.detach(event.name, event.now, now),
+            m.Tick: self._tick,
+        }
+
+    # --- the interface
+
+    def handle(self, event: m.Event, now: float) -> list[m.Action]:
+        """Take one event; what is to be done, in this order."""
+        kind = type(event)
+        of_engine = self._of_engine.get(kind)
+        if self.finished:
+            self._after_the_end(event)
+        elif of_engine is None:
+            self._advance(self._of_run[kind](event, now), now)  # an engine that joined, or None
+        else:
+            engine = self._fleet.engines.get(event.engine)  # type: ignore[union-attr]
+            if engine is not None:
+                engine.heard = now
+                of_engine(engine, event, now)
+                if kind in _MOVES_NOTHING:
+                    return []
+                self._placement.update(engine)
+                self._advance(engine, now)
+            elif kind is m.Results:
+                for result in event.results:  # type: ignore[union-attr]
+                    self._attempts.late(event.engine, result)  # type: ignore[union-attr]
+                self._advance(None, now)
+        return self._out.take()
+
+    @property
+    def wanted(self) -> int:
+        """How many more items of the plan it has room for."""
+        plan = self._plan
+        if plan.ended or self._stop.how is not None:
+            return 0
+        return max(0, AT_HAND + min(2 * self._placement.windows, AT_HAND_MOST) - len(plan.pending))
+
+    @property
+    def deadline(self) -> float | None:
+        """When it wants a Tick at the latest (monotonic seconds); silence is looked for at every Tick, so give one a second."""
+        times = [self._fleet.deadline, self._even_out_at]
+        if self._attempts.held:
+            times.append(self._attempts.held[0].due)
+        if self._no_engine_since is not None:
+            times.append(self._no_engine_since + self.policy.wait_for_engines)
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def counts(self) -> Counts:
+        return self._ledger.counts
+
+    @property
+    def left(self) -> int:
+        """Tasks read and not ended, whoever has them now. Looks at all of them: for the end of a run."""
+        return self._plan.tasks_left + self._attempts.tasks
+
+    @property
+    def running(self) -> int:
+        """Attempts that are running, as far as can be told without asking: at most one a slot."""
+        return self._attempts.running
+
+    @property
+    def check_failed(self) -> Barrier | None:
+        return self._ledger.check_failed
+
+    @property
+    def stop_why(self) -> str:
+        """Why the run was stopped, '' if it was not."""
+        return self._stop.why
+
+    def exit_code(self, *, count_failures: bool) -> ExitCode:
+        """What the run's end means (truth.md); `count_failures` is -e."""
+        plan = self._plan
+        undone = not plan.exhausted or plan.broken or self._attempts.tasks > 0
+        return self._stop.exit_code(undone=undone, failures_count=(count_failures or self.policy.fail_fast) and self.counts.any_failed)
+
+    # --- the plan
+
+    def _supply(self, event: m.Supply, now: float) -> None:
+        header_done = self._plan.header_done
+        self._plan.add(event.items)
+        if self._plan.header_done and not header_done:
+            self._fleet.step_all(now)
+
+    def _supply_end(self, event: m.SupplyEnd, now: float) -> None:
+        header_done = self._plan.header_done
+        self._plan.end(event.broken)
+        if not header_done and not self._is_work_over():
+            self._fleet.step_all(now)
+
+    # --- contexts and engines
+
+    def _context_joined(self, event: m.ContextJoined, _: float) -> None:
+        self._fleet.contexts.setdefault(event.context, Context(event.context, event.limit))
+
+    def _context_gone(self, event: m.ContextGone, _: float) -> None:
+        context = self._fleet.contexts.get(event.context)
+        if context is not None:
+            context.alive = False
+
+    @staticmethod
+    def _taken(engine: Engine, event: m.Taken, _: float) -> None:
+        for key in event.keys:
+            attempt = engine.live.get(key)
+            if attempt is not None:
+                attempt.started = True
+
+    def _recalled(self, engine: Engine, event: m.Recalled, _: float) -> None:
+        engine.recalling = False
+        self._attempts.recalled(engine, event.keys)
+
+    def _told(self, event: m.Told, now: float) -> None:
+        if self._stop.told(event.how, event.why):
+            self._fleet.stop_all(now)
+
+    def _tick(self, _: m.Tick, now: float) -> None:
+        self._fleet.look_for_silence(now)
+
+    # --- what follows from it
+
+    def _advance(self, engine: Engine | None, now: float) -> None:
+        """Everything that can happen now; `engine`: the only one that the event can have moved."""
+        fleet, stop = self._fleet, self._stop
+        fleet.overdue(now)
+        if self._attempts.held:
+            for each in self._attempts.settle_held(now):
+                self._move(each, now)
+        if engine is not None:
+            self._move(engine, now)
+        self._fail_fast(now)
+        if stop.how is None:
+            self._hand_out(now)
+            if self._ledger.check_failed is not None and stop.failed("drain", "a BARRIER CHECK failed"):
+                fleet.stop_all(now)
+            self._fail_fast(now)
+        if not stop.work_over and self._is_work_over():
+            stop.work_over = True
+            fleet.step_all(now)
+        self._even_out(now)
+        self._look_for_the_end(now)
+
+    def _is_work_over(self) -> bool:
+        return self._plan.exhausted and not self._attempts.tasks
+
+    def _move(self, engine: Engine, now: float) -> None:
+        if engine.context.spent:
+            self._fleet.step_context(engine.context, now)
+        else:
+            self._fleet.step(engine, now)
+
+    def _fail_fast(self, now: float) -> None:
+        if self.policy.fail_fast and self._stop.how in (None, "drain") and self.counts.any_failed:
+            of_earlier = not (self.counts.failed or self.counts.per_engine_failed)
+            if self._stop.failed("cancel", "a skipped task had failed" if of_earlier else "a task failed"):
+                self._fleet.stop_all(now)
+
+    def _hand_out(self, now: float) -> None:
+        """Skipped tasks and barriers as they come first in line; tasks to engines with room."""
+        plan, placement, attempts = self._plan, self._placement, self._attempts
+        pending = plan.pending
+        given: dict[str, list[tuple[m.Key, Any]]] = {}
+        if plan.again:
+            self._hand_out_again(given, now)
+        while pending:
+            item = pending[0]
+            kind = type(item)
+            if kind is Skipped:
+                self._ledger.skip(item)  # type: ignore[arg-type]
+                pending.popleft()
+                if self.policy.fail_fast and self.counts.any_failed:
+                    break
+            elif kind is Barrier:
+                if not self._pass_barrier(item, now):  # type: ignore[arg-type]
+                    break
+            else:
+                engine = placement.choose()
+                if engine is None:
+                    break
+                pending.popleft()
+                key = attempts.hand_out(engine, item, 1, now)  # type: ignore[arg-type]
+                placement.update(engine)
+                try:
+                    given[engine.name].append((key, item))
+                except KeyError:
+                    given[engine.name] = [(key, item)]
+        for name, rows in given.items():
+            self._out.add(m.Assign(name, rows))
+
+    def _hand_out_again(self, given: dict[str, list[tuple[m.Key, Any]]], now: float) -> None:
+        """What came back comes first; what was lost, elsewhere if there is an elsewhere."""
+        plan, placement, ledger = self._plan, self._placement, self._ledger
+        aside: list[Again] = []
+        while (again := plan.take_again()) is not None:
+            nodes = ledger.losses.get(again.task.id)
+            engine = placement.choose() if nodes is None else placement.choose_elsewhere(nodes, only=ledger.last_chance(again.task))
+            if engine is None:
+                aside.append(again)
+                if nodes is None or not placement.any_room:
+                    break
+                continue
+            key = self._attempts.hand_out(engine, again.task, again.n, now)
+            placement.update(engine)
+            given.setdefault(engine.name, []).append((key, again.task))
+        for again in aside:
+            plan.put_back(again)
+
+    def _pass_barrier(self, barrier: Barrier, now: float) -> bool:
+        """True when everything before it has ended and the plan goes on behind it."""
+        if self._barrier_since is None:
+            self._barrier_since = now
+        if self._plan.again or self._attempts.tasks:
+            return False
+        self._plan.pending.popleft()
+        ok = self._ledger.barrier(barrier, self._barrier_since)
+        self._barrier_since = None
+        return ok
+
+    def _even_out(self, now: float) -> None:
+        """At the end, and before a barrier, no slot stays free while another engine holds what it has not started."""
+        self._even_out_at = None
+        plan = self._plan
+        if self._stop.closing or len(self._fleet.engines) < 2 or plan.again or (plan.pending and self._barrier_since is None):
+            return
+        if not self._placement.any_free or self._attempts.holding <= self._attempts.running:
+            return
+        if now - self._evened_out < STEAL_PAUSE:
+            self._even_out_at = self._evened_out + STEAL_PAUSE
+            return
+        self._evened_out = now
+        self._placement.even_out(self._fleet.engines.values(), self._out)
+
+    # --- the end
+
+    def _look_for_the_end(self, now: float) -> None:
+        fleet, stop = self._fleet, self._stop
+        if fleet.engines:
+            self._no_engine_since = None
+        elif stop.closing and not self._attempts.tasks:
+            self.finished = True
+            self._out.add(m.Finish())
+            return
+        elif stop.how is None:
+            self._without_engines(now)
+        self._say_wait()
+
+    def _without_engines(self, now: float) -> None:
+        """Nothing can run now. Somebody may come: a context that is still to offer an engine, or in time a new one."""
+        contexts = self._fleet.contexts
+        if self._fleet.promising or (not contexts and not self._plan.ended):
+            self._no_engine_since = None
+            return
+        if self._no_engine_since is None:
+            self._no_engine_since = now
+        limited = bool(contexts) and all(context.spent for context in contexts.values())
+        if limited or now >= self._no_engine_since + self.policy.wait_for_engines:
+            limited = limited or any(context.spent for context in contexts.values())
+            self._stop.stuck("the task limit is reached" if limited else "no engine is left")
+            self._look_for_the_end(now)
+
+    def _say_wait(self) -> None:
+        why = ""
+        if not self._stop.closing and (self._plan.pending or self._plan.again):
+            if not self._fleet.engines:
+                why = "waiting for an engine"
+            elif self._barrier_since is not None and not self._plan.again:
+                why = "waiting at a barrier"
+            elif not self._placement.any_ready and all(engine.phase == "start" for engine in self._fleet.engines.values()):
+                why = "waiting for PERENGINE START commands"
+        if why != self.waiting:
+            self.waiting = why
+            self._out.add(m.Wait(why))
+
+    def _after_the_end(self, event: m.Event) -> None:
+        if isinstance(event, m.Results):
+            for result in event.results:
+                self._out.add(m.Late(event.engine, result))
+        elif isinstance(event, m.EngineJoined):
+            self._out.add(m.Leave(event.engine))
+
+
+__all__ = ["Counts", "Policy", "Scheduler"]

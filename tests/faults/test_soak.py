@@ -1,0 +1,22 @@
+"""Two hundred runs of the soak (soak.py): nothing lost, nothing recorded runs again, nothing overlaps itself, nothing left behind."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from faults.soak import one
+
+RUNS = 200
+CASES = 8
+AT_ONCE = 4  # most of them wait most of the time
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("case", range(CASES))
+def test_soak(case: int) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        outcomes = list(pool.map(one, range(case, RUNS, CASES)))
+    failed = [f"{outcome.story}\n{outcome.error}" for outcome in outcomes if outcome.error]
+    assert not failed, "\n".join([*failed, "again: python tests/faults/soak.py --seed N"])

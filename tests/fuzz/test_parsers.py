@@ -1,0 +1,50 @@
+"""Task files, status files, sidecars, lock files and links: any bytes are read or refused, never a traceback, never a hang."""
+
+from __future__ import annotations
+
+import pytest
+from fuzz import generated, targets
+from fuzz.budget import fuzz
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.timeout(0)  # with `make fuzz` they go on for long
+
+sizes = st.sampled_from([1, 2, 3, 7, 100, 10_000])
+
+
+@fuzz
+@given(generated.task_files, sizes, st.booleans())
+def test_task_files(text: bytes, size: int, ignore_unknown: bool) -> None:
+    targets.task_file(text, size, ignore_unknown)
+
+
+@fuzz
+@given(generated.status_files)
+def test_status_files(data: bytes) -> None:
+    targets.status_file(data)
+
+
+@fuzz
+@given(generated.sidecars)
+def test_sidecars(data: bytes) -> None:
+    targets.sidecar_file(data)
+
+
+@fuzz
+@given(generated.locks)
+@example(b'{"run_id": "", "host": "", "boot_id": "", "pid": 1, "start_time": 1, "since": 1e999}')
+def test_lock_files(data: bytes) -> None:
+    targets.lock_file(data)
+
+
+@fuzz
+@given(generated.streams, sizes)
+def test_frames(data: bytes, size: int) -> None:
+    targets.link_bytes(data, size)
+
+
+@fuzz
+@given(generated.streams, sizes)
+def test_links(data: bytes, size: int) -> None:
+    targets.whole_link(data, size)

@@ -1,0 +1,33 @@
+"""The slot as a program of its own, started for an agent that is no more."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from taskrun.agent.main import make_folder
+
+
+@pytest.mark.parametrize("lives", [True, False], ids=["the agent lives", "the agent was killed"])
+def test_a_slot_that_comes_too_late_removes_what_a_killed_agent_left(lives: bool) -> None:
+    folder = Path(make_folder("taskrun-test"))
+    inner = folder / "parallel" / "tmp"
+    inner.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(folder / "s"))
+        listener.listen()
+        if not lives:
+            listener.close()
+        program = subprocess.Popen([sys.executable, "-I", "-S", "-E", str(folder / "slot.pyc"), str(folder / "s"), "1"])
+        if lives:  # and has no use for it
+            listener.accept()[0].close()
+        assert program.wait(20) == 0
+    assert folder.exists() is lives
+    if lives:
+        subprocess.run(["rm", "-r", str(folder)], check=True)
+    assert not os.listdir(os.environ["TMPDIR"])

@@ -1,0 +1,104 @@
+"""Slots as the agent sees them, with the test in a slot's place."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskrun.agent import slot
+from taskrun.agent.losses import Losses
+from taskrun.agent.slots import Slots
+
+KEY = ("task", 7, 1)
+TASK = (*KEY, 1, -1, b"true", None)
+ROW = (*KEY, "ok", 0, 4711, 0, 1.0, 2.0, 1.0, 0.0, 0.0, 0, 0, b"", 0, b"", False)
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Iterator[Slots]:
+    config = {"slots": 1, "run": "r", "cwd": str(tmp_path), "lost_after": 10.0, "grace": 5.0, "fail_fast": False}
+    env = os.open(os.devnull, os.O_RDONLY)
+    folder = os.environ["TMPDIR"]
+    made = Slots(select.poll(), folder, config, env, [], Losses("r"))
+    yield made
+    for peer in list(made.peers.values()):
+        made.drop(peer)
+    made.listener.close()
+    made.queue.ours.close()
+    made.queue.slots_end.close()
+    os.close(env)
+    for path in Path(folder).iterdir():
+        path.unlink()
+
+
+def connect(slots: Slots) -> socket.socket:
+    """A slot that holds the task."""
+    slots.queue.add(TASK)
+    slots.queue.feed()
+    mine = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mine.connect(slots.path)
+    slots.accept()
+    say(mine, slot.HERE, 4711, "1")
+    (fd,) = slots.peers
+    slots.read(fd)
+    data, ancillary, _, _ = mine.recvmsg(65536, 1024)
+    for _, _, payload in ancillary:
+        for start in range(0, len(payload), 4):
+            os.close(int.from_bytes(payload[start : start + 4], "little"))
+    assert marshal.loads(data)[0] == slot.CONFIG
+    say(mine, slot.TAKEN, KEY)
+    slots.read(fd)
+    assert slots.held() == 1
+    return mine
+
+
+def say(mine: socket.socket, *message: Any) -> None:
+    mine.send(marshal.dumps(message))
+
+
+def test_what_a_slot_says_before_it_goes_counts_though_it_has_not_heard_the_last_beat(slots: Slots) -> None:
+    """The system says `connection reset` first when something was unread; the result comes after it."""
+    mine = connect(slots)
+    slots.beat()
+    say(mine, slot.RESULT, ROW, None)
+    say(mine, slot.BYE, "lease")
+    mine.close()
+    (fd,) = slots.peers
+    slots.read(fd)
+    assert slots.results == [ROW]
+    assert not slots.peers
+    assert not slots.losses.open
+
+
+def test_a_slot_that_goes_without_a_word_loses_its_task(slots: Slots) -> None:
+    mine = connect(slots)
+    mine.close()
+    (fd,) = slots.peers
+    slots.read(fd)
+    assert slots.results == []
+    assert [each.key for each in slots.losses.open] == [KEY]
+    assert slots.numbers == [0], "its number is free again"
+
+
+def test_a_slot_that_answers_no_beat_is_killed(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr("taskrun.agent.ending.signal_all", lambda pids, number: killed.extend(pids))
+    mine = connect(slots)
+    for _ in range(7):
+        slots.beat()
+    (fd,) = slots.peers
+    say(mine, slot.ALIVE)
+    slots.read(fd)
+    for _ in range(8):
+        slots.beat()
+    assert killed == []
+    slots.beat()
+    assert killed == [4711]
+    mine.close()
