@@ -60,7 +60,7 @@ class Slots(object):
         self.refused: "List[str]" = []  # why slots were set aside
         self.closing = False
         self.missing: "Set[Tuple[Any, ...]]" = set()  # roll call: tasks that nobody has said to hold
-        self.asked: "Set[int]" = set()  # and the slots that have not answered yet
+        self.asked: "Dict[int, int]" = {}  # and the answers still to come of each slot: with the last one, all it took is told
         self.path = os.path.join(folder, "s")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(self.path)
@@ -214,28 +214,29 @@ class Slots(object):
     def gone(self, peer: "Peer") -> None:
         """Its socket closed: after a goodbye that is all; else its task is lost, or one that it took without saying so."""
         self.drop(peer)
-        self.answered(peer)
-        if peer.goodbye:
-            return
-        if peer.task is not None:
-            self.losses.add(peer.task[:3], peer.session)
-            self.queue.forget(peer.task)
-        elif peer.pid and self.queue.queued:
-            self.roll_call()
+        self.asked.pop(peer.fd, None)
+        if not peer.goodbye:
+            if peer.task is not None:
+                self.losses.add(peer.task[:3], peer.session)
+                self.queue.forget(peer.task)
+            if peer.pid and self.queue.queued:  # a result goes with the next task's name: it may have died between the two
+                self.roll_call()
+        self.check_roll()
 
     def roll_call(self) -> None:
         """What is neither in the queue nor held by a slot that lives was taken by the dead one."""
         self.queue.drain()
         self.missing.update(self.queue.queued)
-        self.asked.update(fd for fd, peer in self.peers.items() if peer.pid)
-        for fd in self.asked:
-            self.peers[fd].tell(slot.ROLL)
-        self.check_roll()
+        for fd, peer in self.peers.items():
+            if peer.pid and not peer.goodbye:
+                self.asked[fd] = self.asked.get(fd, 0) + 1
+                peer.tell(slot.ROLL)
 
     def answered(self, peer: "Peer") -> None:
-        if peer.fd in self.asked:
-            self.asked.discard(peer.fd)
-            self.check_roll()
+        left = self.asked.pop(peer.fd, 0) - 1
+        if left > 0:
+            self.asked[peer.fd] = left
+        self.check_roll()
 
     def check_roll(self) -> None:
         if self.asked:
