@@ -17,7 +17,13 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from harness import MARK, Taskrun, environment, kill, processes, session_folder
+from harness import MARK, Taskrun, environment, kill, path_without_slurm, processes, session_folder
+from pythons import found, pythons
+from slurm_cluster import _slurm_cluster_of_session, slurm_cluster
+from ssh_hosts import _ssh_hosts_of_session, ssh_hosts
+
+# Fixtures that are written elsewhere.
+__all__ = ["_slurm_cluster_of_session", "_ssh_hosts_of_session", "pythons", "slurm_cluster", "ssh_hosts"]
 
 # No deadline: two cores run real processes beside it. What failed is printed so that it can be run again.
 hypothesis.settings.register_profile("taskrun", deadline=None, print_blob=True)
@@ -33,6 +39,7 @@ _PATIENCE = 5.0  # seconds in which the last process of a run may still be on it
 @pytest.fixture(scope="session", autouse=True)
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     tmp_path_factory.getbasetemp()  # made now, while TMPDIR is still the session's
+    path_without_slurm()  # the same
     yield
     if session_folder.cache_info().currsize:
         shutil.rmtree(session_folder())
@@ -90,4 +97,5 @@ def _children() -> set[int]:
 
 def pytest_report_header() -> str:
     told = "a missing program fails its tests" if os.environ.get("CI") else "a missing program skips its tests"
-    return f"taskrun: {told}; GNU Parallel is {shutil.which('parallel') or 'not installed'}"
+    versions = ", ".join(".".join(map(str, version)) for version in found())
+    return f"taskrun: {told}; GNU Parallel is {shutil.which('parallel') or 'not installed'}; Pythons for hosts: {versions}"

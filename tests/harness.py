@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 import pytest
 
@@ -50,13 +50,15 @@ Answer = TypeVar("Answer")
 
 def need(program: str) -> str:
     """The path of a program that a test cannot do without. Where it is missing: skipped on a laptop, failed in CI."""
-    path = shutil.which(program)
-    if path is None:
-        told = f"{program} is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(f"{told}, and in CI nothing is skipped")
-        pytest.skip(told)
-    return path
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    return path or cannot(f"{program} is not installed")
+
+
+def cannot(told: str) -> NoReturn:
+    """Something is missing here that a test needs: skipped on a laptop, failed in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{told}, and in CI nothing is skipped")
+    pytest.skip(told)
 
 
 def until(condition: Callable[[], Answer], seconds: float = 10.0, what: str = "it") -> Answer:
