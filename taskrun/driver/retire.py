@@ -1,0 +1,99 @@
+"""Nodes that have nothing more to do are given back while others work: one command for all that ended within ten seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+#: What disBatch does: the job keeps the nodes that work, and the driver's own.
+SLURM_COMMAND = 'scontrol update JobId="$SLURM_JOBID" NodeList="${DRIVER_NODE:+$DRIVER_NODE,}$ACTIVE"'
+COLLECT_SECONDS = 10.0  # without another node, after which those that ended are given back
+COMMAND_SECONDS = 120.0  # for one try
+PAUSES = (2.0, 5.0, 10.0, 20.0)  # seconds between tries of SLURM's command: a busy controller takes it the next time
+
+
+class Retirement:
+    """The nodes of one context. `say(level, text)` may be called from another thread."""
+
+    def __init__(
+        self, nodes: list[str], driver_node: str, command: str, environ: Mapping[str, str], say: Callable[[str, str], None]
+    ) -> None:
+        """`driver_node`: the node of the context on which this process runs, '' if it runs elsewhere. `command`: '' gives nothing back."""
+        self.nodes = nodes
+        self.driver_node = driver_node
+        self.command = command
+        self.environ = environ
+        self.say = say
+        self.active = list(nodes)
+        self._ended: list[tuple[str, int]] = []  # not given back yet
+        self._due = 0.0
+        self._running: threading.Thread | None = None
+
+    def ended(self, node: str, code: int, now: float) -> None:
+        """The node's engine is gone, its srun ended with `code`. `now`: monotonic seconds."""
+        if node in self.active:
+            self.active.remove(node)
+            self._ended.append((node, code))
+            self._due = now + COLLECT_SECONDS
+
+    def came_back(self, node: str) -> None:
+        """Another engine is there in the place of one that was lost."""
+        if node in self.nodes and node not in self.active:
+            self.active.append(node)
+            self._ended = [each for each in self._ended if each[0] != node]
+
+    def step(self, now: float) -> None:
+        """Now and then. Gives nothing back when no node is at work any more: then the job ends."""
+        if not self.command or not self._ended or now < self._due or not self.active:
+            return
+        if self._running is not None and self._running.is_alive():
+            return
+        ended, self._ended = self._ended, []
+        env = {**self.environ, **self.variables(ended)}
+        self._running = threading.Thread(target=self._run, args=(env,), name="retire", daemon=True)
+        self._running.start()
+
+    def variables(self, ended: list[tuple[str, int]]) -> dict[str, str]:
+        """What the command is told, as by disBatch. NODE is the first of NODES."""
+        found = {
+            "NODE": ended[0][0],
+            "NODES": ",".join(node for node, _ in ended),
+            "RETCODES": ",".join(str(code) for _, code in ended),
+            "ACTIVE": ",".join(self.active),
+            "RETIRED": ",".join(node for node in self.nodes if node not in self.active),
+        }
+        if self.driver_node and self.driver_node not in self.active:
+            found["DRIVER_NODE"] = self.driver_node
+        return found
+
+    def _run(self, env: dict[str, str]) -> None:
+        """In a thread of its own: scontrol may wait for a busy controller."""
+        pauses = PAUSES if self.command == SLURM_COMMAND else ()
+        for pause in (*pauses, None):
+            problem = attempt(self.command, env)
+            if not problem:
+                self.say("info", f"given back: {env['NODES']}; at work: {env['ACTIVE']}")
+                return
+            if pause is None:
+                self.say("warning", f"{env['NODES']} could not be given back: {problem}")
+            else:
+                time.sleep(pause)
+
+
+def attempt(command: str, env: Mapping[str, str]) -> str:
+    """Run it with /bin/sh; '' or what went wrong."""
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=COMMAND_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end within {COMMAND_SECONDS:.0f} s"
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    if done.returncode == 0:
+        return ""
+    said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return said[-1] if said else f"exit {done.returncode}"

@@ -1,0 +1,75 @@
+"""SLURM's own commands, asked with patience: a busy controller answers the next time."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+
+from taskrun.errors import Refused
+
+PATIENCE = 20.0  # seconds of one answer; the commands have their own, longer one
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between tries
+_BUSY = re.compile(
+    r"timed out|unable to contact|temporarily|try again|connection refused|connection reset|zero bytes|communication|"
+    r"not responding|too many requests|transport endpoint|controller|DB index",
+    re.IGNORECASE,
+)
+
+
+class Unanswered(Exception):
+    """What the command said instead of an answer: one line."""
+
+
+def ask(argv: list[str], pauses: tuple[float, ...] = PAUSES) -> str:
+    """What the command prints. Asked again while the controller is busy. Raises Unanswered."""
+    for pause in pauses:
+        try:
+            return _ask(argv)
+        except Unanswered as error:
+            if not _BUSY.search(str(error)):
+                raise
+        time.sleep(pause)
+    return _ask(argv)
+
+
+def _ask(argv: list[str]) -> str:
+    env = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        raise Unanswered(f"{argv[0]} timed out after {PATIENCE:.0f} s") from None
+    except OSError as error:
+        raise Unanswered(f"{argv[0]}: {os.strerror(error.errno or 0)}") from None
+    if done.returncode:
+        said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        raise Unanswered(said[-1] if said else f"{argv[0]}: exit {done.returncode}")
+    return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def hostnames(nodes: str) -> list[str]:
+    """The names in a list of nodes, `node[01-03,7]`, in its order. Raises Refused."""
+    if not re.search(r"[\[,]", nodes):
+        return [nodes]
+    try:
+        found = ask(["scontrol", "show", "hostnames", nodes]).split()
+    except Unanswered as error:
+        raise Refused(f"the nodes {nodes} of this SLURM job cannot be listed: {error}") from None
+    if not found:
+        raise Refused(f"scontrol finds no node in {nodes}: name the nodes with -s HOST:COUNT")
+    return found
+
+
+def show_job(job: str) -> str:
+    """One line about a job, times in epoch seconds. Raises Unanswered."""
+    return ask(["scontrol", "show", "job", "-d", "-o", job])
+
+
+def binds_tasks() -> bool:
+    """Whether this SLURM binds tasks to CPUs. One that does not complains about being told not to."""
+    try:
+        found = re.search(r"^TaskPlugin\s*=\s*(\S+)", ask(["scontrol", "show", "config"]), re.MULTILINE)
+    except Unanswered:
+        return True
+    return found is None or found[1] not in ("task/none", "(null)")
