@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import time
+from pathlib import Path
 
 from taskrun.errors import Refused
 
@@ -73,3 +74,17 @@ def binds_tasks() -> bool:
     except Unanswered:
         return True
     return found is None or found[1] not in ("task/none", "(null)")
+
+
+def submit(script: Path) -> str:
+    """What sbatch prints. Not tried again once the controller may have taken the job. Raises Unanswered."""
+    for pause in PAUSES:
+        try:
+            return _ask(["sbatch", str(script)])
+        except Unanswered as error:
+            if "timed out" in str(error):
+                raise Unanswered(f"{error}; it may have been taken all the same: see squeue before you try again") from None
+            if not _BUSY.search(str(error)):
+                raise
+        time.sleep(pause)
+    return _ask(["sbatch", str(script)])

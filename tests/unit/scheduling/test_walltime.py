@@ -39,7 +39,7 @@ def test_the_estimate_is_of_what_tasks_took() -> None:
     assert 500 <= time.needs < 530
     assert time.look(980.0 - 530) == "open"
     assert time.look(980.0 - 500) == "closing"
-    assert time.why == "the allocation ends too soon for another task: of 20 tasks 19 took up to 8 min"
+    assert time.why == "the allocation ends too soon for another task: of 20 tasks 19 took up to 9 min"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,0 +1,158 @@
+"""`taskrun submit`: writes a job script for SLURM, and submits it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from taskrun.errors import ExitCode, Refused
+
+MARK = "# Written by `taskrun submit`"
+SUFFIX = ".sbatch"
+STARTS_MOST = 100  # of one job: one that ends at its time limit for the hundredth time makes no progress
+
+#: What every such job has; options on the command line come after these, and win.
+DEFAULTS = (
+    ("--no-kill", "a node that is lost does not end the job"),
+    ("--requeue", "a job that is preempted, or whose first node is lost, is started again"),
+    ("--open-mode=append", "and its output goes on where it ended"),
+    ("--signal=B:USR1@60", "a minute before the end of its time taskrun gives its tasks back"),
+)
+
+_HELP = """\
+usage: taskrun submit TASKFILE [options of sbatch] [--dry-run] [-- options of taskrun]
+
+Writes TASKFILE.sbatch, a job script that runs TASKFILE with taskrun, and submits it. At the end of its time the job is
+started again and carries on, until nothing is left to run.
+
+  --dry-run    print the script; write and submit nothing
+  -h, --help   this text
+
+examples:
+  taskrun submit tasks.txt -n 20                          20 tasks at a time, wherever SLURM has room
+  taskrun submit tasks.txt -N 2 --exclusive -t 4:00:00    two nodes, four hours at a time
+  taskrun submit tasks.txt -n 8 --gpus-per-task=1         a GPU for each task
+  taskrun submit tasks.txt -n 20 -- -e --fail-fast        with options of taskrun
+  taskrun submit -n 20 -- -r tasks.txt_17_status.txt -R   carry on, and try again what failed
+"""
+
+
+def submit(argv: list[str]) -> int:
+    """Runs the command with the arguments after its name; returns the exit code. Raises Refused."""
+    asked = argv[: argv.index("--")] if "--" in argv else argv
+    own = argv[len(asked) + 1 :]
+    if not argv or "-h" in asked or "--help" in asked:
+        sys.stdout.write(_HELP)
+        return ExitCode.OK
+    dry_run = "--dry-run" in asked
+    taskfile, options = split([word for word in asked if word != "--dry-run"], resumes="-r" in own or "--resume-from" in own)
+    check(taskfile, own)
+    path = Path((Path(taskfile).name if taskfile else "resume") + SUFFIX)
+    text = script(taskfile, options, own, command())
+    if dry_run:
+        sys.stdout.write(text)
+        return ExitCode.OK
+    if shutil.which("sbatch") is None:
+        raise Refused("there is no sbatch here: submit where SLURM is, or look at the script with --dry-run")
+    write(path, text)
+    from taskrun.engines import controller
+
+    try:
+        sys.stdout.write(controller.submit(path))
+    except controller.Unanswered as error:
+        raise Refused(f"{path} was not submitted: {error}") from None
+    return ExitCode.OK
+
+
+def split(words: list[str], *, resumes: bool) -> tuple[str, list[str]]:
+    """(task file, options of sbatch). The task file is the first word, or the last; '' when a run is carried on. Raises Refused."""
+    if words and not words[0].startswith("-"):
+        return words[0], words[1:]
+    if resumes:
+        return "", words
+    if len(words) > 1 and not words[-1].startswith("-") and Path(words[-1]).is_file():
+        return words[-1], words[:-1]
+    raise Refused("which task file? `taskrun submit tasks.txt -n 20`, or `taskrun submit -n 20 -- -r STATUS` to carry on")
+
+
+def check(taskfile: str, own: list[str]) -> None:
+    """What can be known wrong now is not found out by a job that has waited for a day. Raises Refused."""
+    from taskrun.options import parse
+
+    named, options = parse([*own, taskfile] if taskfile else own)
+    if options.hosts:
+        raise Refused("-s names hosts, but a job runs on the nodes that SLURM gives it: leave -s out")
+    if taskfile == "-":
+        raise Refused("- is what is piped in here, and the job runs later: write it to a file first")
+    if named is not None:
+        from taskrun.driver.source import open_source
+
+        open_source(named, options).lists.close()
+
+
+def command() -> str:
+    """The taskrun that the job is to run: this one."""
+    program = Path(sys.executable).with_name("taskrun")
+    return shlex.quote(str(program)) if os.access(program, os.X_OK) else f"{shlex.quote(sys.executable)} -m taskrun"
+
+
+def script(taskfile: str, options: list[str], own: list[str], taskrun: str) -> str:
+    """The job script."""
+    name = Path(taskfile).name if taskfile else "taskrun"
+    lines = ["#!/bin/bash", f"{MARK}; it may be changed, and submitted again with sbatch.", directive(f"--job-name={name}")]
+    lines += [f"{directive(option)}  # {why}" for option, why in DEFAULTS]
+    lines += [directive(*each) for each in grouped(options)]
+    arguments = shlex.join([*([taskfile] if taskfile else []), *own])
+    return (
+        "\n".join(lines)
+        + f"""
+
+{taskrun} {arguments} &
+taskrun=$!
+trap 'kill -USR1 $taskrun' USR1
+wait $taskrun; code=$?
+while kill -0 $taskrun 2> /dev/null; do wait $taskrun; code=$?; done  # a signal ends a wait
+
+# 3: stopped before the end, resumable. The job is started again, unless it was cancelled, and goes on with its own status file.
+if [ $code -eq 3 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {STARTS_MOST} ]; then
+    for pause in 1 5 25 60; do
+        [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] && scontrol requeue "$SLURM_JOB_ID" && break
+        sleep $pause
+    done
+fi
+exit $code
+"""
+    )
+
+
+def directive(*words: str) -> str:
+    return f"#SBATCH {shlex.join(words)}"
+
+
+def grouped(options: list[str]) -> list[list[str]]:
+    """Options with their values: `-n 20 --exclusive` -> [-n, 20], [--exclusive]. Raises Refused for what is none."""
+    found: list[list[str]] = []
+    for word in options:
+        if "\n" in word:
+            raise Refused(f"{word!r} cannot stand in a job script: it has a line break")
+        if word.startswith("-"):
+            found.append([word])
+        elif not found or len(found[-1]) > 1:
+            raise Refused(f"`{word}` is neither an option of sbatch nor the value of one; options of taskrun come after --")
+        else:
+            found[-1].append(word)
+    return found
+
+
+def write(path: Path, text: str) -> None:
+    """Raises Refused when it cannot be written, or would take the place of somebody's own script."""
+    try:
+        if path.exists() and MARK not in path.read_text("utf-8", "surrogateescape"):
+            raise Refused(f"{path} exists, and taskrun has not written it: rename it, or submit it with sbatch {path}")
+        path.write_text(text, "utf-8", "surrogateescape")
+        path.chmod(0o755)
+    except OSError as error:
+        raise Refused(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from None
