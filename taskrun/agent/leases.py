@@ -30,7 +30,9 @@ class Leases(object):
             note("error", "GNU Parallel was asked for and cannot be used here: the built-in starter starts slots")
 
     def use_parallel(self) -> bool:
-        path, version = starter.find_parallel(os.environ.get("PATH", os.defpath))
+        path, version = starter.find_parallel(
+            os.environ.get("PATH", os.defpath) + os.pathsep + os.path.dirname(starter.shipped_path(self.folder))
+        )
         if not path:
             return False
         try:

@@ -53,7 +53,15 @@ class Agent(object):
         self.poll.register(self.wake, select.POLLIN)
         self.urgent.register(link_in, select.POLLIN)
         self.leases = Leases(config, config["slot_command"] + [self.slots.path], folder, self.note)
-        self.send({"k": "ready", "starter": self.leases.starter.name})
+        self.send(
+            {
+                "k": "ready",
+                "starter": self.leases.starter.name,
+                "shared": config.get("shared", True),
+                "came": config["came"],
+                "now": time.time(),
+            }
+        )
 
     # the link
 

@@ -4,8 +4,9 @@ import _frozen_importlib_external
 import marshal
 import os
 import sys
+import time
 
-from . import ending, probe, process, slot, wire
+from . import ending, probe, process, slot, starter, wire, workdir
 from .loop import Agent
 
 
@@ -50,22 +51,33 @@ def compile_programs(folder: str) -> None:
             file.write(head + marshal.dumps(code))
 
 
-def read_config(link_in: int, link_out: int) -> dict:
-    """Say hello, then wait for the driver's `config`. Exits when the driver has gone."""
-    hello = dict(probe.facts(), k="hello", protocol=wire.PROTOCOL)
+def greet(link_in: int, link_out: int, shipped: bool) -> dict:
+    """Say hello, tell what is asked, until the driver's `config` comes: that. Exits when the driver has gone."""
+    facts = probe.facts()
+    if shipped:
+        facts["parallel"] = starter.find_parallel(os.environ.get("PATH", os.defpath))[1]
+        facts["perl"] = int(starter.has_perl())
+    hello = dict(facts, k="hello", protocol=wire.PROTOCOL)
     os.set_blocking(link_out, True)
     os.set_blocking(link_in, True)
-    data = wire.MARKER + b"\n" + wire.frame(hello)
-    while data:
-        data = data[os.write(link_out, data) :]
-    # one frame, read exactly: what follows belongs to the loop
-    size = _exactly(link_in, 4)
-    decoder = wire.Decoder()
-    messages = decoder.feed(size + _exactly(link_in, int.from_bytes(size, "big")))
+    write(link_out, wire.MARKER + b"\n" + wire.frame(hello))
+    while True:
+        # one frame, read exactly: what follows the config belongs to the loop
+        size = _exactly(link_in, 4)
+        message: dict = wire.Decoder().feed(size + _exactly(link_in, int.from_bytes(size, "big")))[0]
+        if message["k"] == "config":
+            message["came"] = time.time()
+            break
+        if message["k"] == "look":
+            write(link_out, wire.frame({"k": "looked", "now": time.time(), "shared": workdir.is_shared(message["cwd"], message["token"])}))
     os.set_blocking(link_out, False)
     os.set_blocking(link_in, False)
-    config: dict = messages[0]
-    return config
+    return message
+
+
+def write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _exactly(fd: int, size: int) -> bytes:
@@ -78,17 +90,33 @@ def _exactly(fd: int, size: int) -> bytes:
     return data
 
 
-def main() -> int:
+def sweep(names: list) -> None:
+    """Remove what killed agents of this run have left here: their private folders, once nobody listens in them any more."""
+    for name in names:
+        for place in probe.places(name):
+            if os.path.isdir(place) and (not os.path.exists(place + "/s") or slot.is_gone(place + "/s")):
+                slot.remove_folder(place)
+
+
+def main(shipped: bool = False) -> int:
+    """`shipped`: this is another host, which may not see the driver's working directory."""
     held = [int(number) for number in sys.argv[1:]]
     for fd in held:
         os.set_inheritable(fd, False)
     link_in, link_out = own_link()
-    config = read_config(link_in, link_out)
+    config = greet(link_in, link_out, shipped)
+    sweep(config["sweep"])
     try:
+        if shipped:
+            workdir.settle(config)
         folder = make_folder(config["folder"])
     except OSError as error:
-        os.write(link_out, wire.frame({"k": "useless", "why": "no folder for temporary files: %s" % error}))
+        os.set_blocking(link_out, True)
+        why = str(error) if isinstance(error, workdir.Unusable) else "no folder for temporary files: %s" % error
+        write(link_out, wire.frame({"k": "useless", "why": why}))
         return 1
+    if config.get("parallel"):
+        starter.unpack(config.pop("parallel"), folder)
     config["slot_command"] = [os.path.realpath(sys.executable), "-I", "-S", "-E", os.path.join(folder, "slot.pyc")]
     agent = Agent(link_in, link_out, config, folder, held)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,14 +42,37 @@ def choose_engines(options: Options) -> tuple[Engines, list[str]]:
         )
     else:
         hosts = {here: cores}
-    local: dict[str, int] = {}
-    for host, count in hosts.items():
-        if host != "localhost" and host.partition(".")[0] != here.partition(".")[0]:
-            raise Refused(f"-s {host}:{count}: engines on other hosts (SSH) are not there yet; this machine is {here} or localhost")
-        name = here if host == "localhost" else host
-        if name in local:
+    merged: dict[str, int] = {}
+    for address, count in hosts.items():
+        name = here if address == "localhost" else address
+        if name in merged:
             warnings.append(f"{name} is named more than once: its cores are added up")
-        local[name] = local.get(name, 0) + count
-    requests = divide(local, options.cpus_per_task, options.tasks_per_node)
+        merged[name] = merged.get(name, 0) + count
+    requests = [
+        each._replace(reach="local" if is_here(each.address, here) else "ssh")
+        for each in divide(merged, options.cpus_per_task, options.tasks_per_node)
+    ]
     label = options.label or ("SSH0" if lists else "local0")
-    return Engines(label, requests, {"kind": "local", "label": label, "hosts": local, "limit": max(0, options.task_limit)}), warnings
+    kind = "local" if all(each.reach == "local" for each in requests) else "ssh"
+    return Engines(label, requests, {"kind": kind, "label": label, "hosts": merged, "limit": max(0, options.task_limit)}), warnings
+
+
+def is_here(address: str, here: str) -> bool:
+    """Whether an address of `-s` is this machine, by its name up to the first dot, as disBatch decides it."""
+    return address == "localhost" or address.partition(".")[0] == here.partition(".")[0]
+
+
+def carried_environment(wanted: list[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """What `--env NAME` and `--env NAME=VALUE` give the tasks on other hosts. Raises Refused."""
+    env = {}
+    for item in ",".join(wanted).split(",") if not any("=" in item for item in wanted) else wanted:
+        name, equals, value = item.strip().partition("=")
+        if not name:
+            continue
+        if equals:
+            env[name] = value
+        elif name in environ:
+            env[name] = environ[name]
+        else:
+            raise Refused(f"--env {name}: there is no such variable here; --env {name}=VALUE sets one")
+    return env

@@ -7,45 +7,33 @@ import os
 import selectors
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from taskrun.agent import wire
+from taskrun.driver.member import REACHES, Member, Reaching, packed_parallel
 from taskrun.engines import frames, local
-from taskrun.engines.local import LocalAgent
+from taskrun.engines.command import last_words
+from taskrun.engines.link import Agent
 from taskrun.engines.request import EngineRequest
-from taskrun.model import NO_REPEAT, Task
+from taskrun.errors import Refused
+from taskrun.model import NO_REPEAT, Result, Task
 from taskrun.scheduling import messages as m
 
-READY_SECONDS = 60.0  # an agent that is not ready by then will not be
+READY_SECONDS = 60.0  # an agent that is not ready by then, once its host has answered, will not be
+REACH_SECONDS = 180.0  # and one of which nothing is heard: connecting and logging in have limits of their own
+TRIES = 4  # to reach a host at first, unless the first says that the others will fail, too
+PAUSE_MOST = 60.0  # seconds between two tries to reach a host that was lost
+END_SECONDS = 6.0  # for agents to end what they still run, when the run is over
 FRAME_SOFT = 1 << 20  # bytes of commands after which a frame is sent; a single command may be longer
 NO_SLOT = -1  # PERENGINE commands run beside the slots
 _TEXT = "utf-8", "surrogateescape"
 
 
-class Member:
-    """One engine: its agent behind a link."""
-
-    def __init__(self, name: str, context: str, request: EngineRequest, agent: LocalAgent, log: Path) -> None:
-        self.name = name
-        self.context = context
-        self.request = request
-        self.agent = agent
-        self.log = log
-        self.rank = -1
-        self.since = time.monotonic()
-        self.joined = False  # it has said hello
-        self.available = False  # the scheduler knows it
-        self.facts: dict[str, Any] = {}  # what the agent said of its node
-        self.starter = ""  # what starts slots there
-        self.ready = False  # it has said that its slots can be used
-        self.heard = self.since
-        self.gone_keys: list[m.Key] = []
-
-
 class Crew:
-    """All engines of all contexts of this machine."""
+    """All engines of all contexts of this run."""
 
     def __init__(
         self,
@@ -56,18 +44,31 @@ class Crew:
         config: dict[str, Any],
         prefix: Path,
         held_fd: int,
+        ssh: str = "",
+        require_all: bool = False,
     ) -> None:
+        """`config`: what every agent is told; its item `shipped` holds what only those on other hosts are."""
         self.selector = selector
         self.post = post
         self.note = note
         self.on_joined = joined
+        self.shipped = config.pop("shipped")
         self.config = config
         self.prefix = prefix
         self.held_fd = held_fd
+        self.ssh = ssh
+        self.require_all = require_all
         self.members: dict[str, Member] = {}
-        self.requests: dict[str, list[EngineRequest]] = {}
-        self.folders: list[str] = []  # of its agents; one that is killed cannot remove its own
+        self.seats: dict[str, tuple[str, EngineRequest]] = {}  # every engine there has been -> context, request
+        self.folders: dict[str, list[str]] = {}  # address -> private folders of agents there; one that is killed cannot remove its own
+        self.later: list[tuple[float, Member]] = []  # hosts to be tried again, and when
+        self.complete: list[Member] = []  # those that are ready, while others must be, too
+        self.missing: list[str] = []  # hosts that could not be had, each with why
+        self.ending: list[tuple[float, Agent]] = []  # agents whose links are closed, and when they are killed
+        self.notes: deque[tuple[str, str]] = deque()  # from threads
         self.ranks = 0
+        self.had_one = False  # an engine was available
+        self.closed = False
         self.lock = threading.Lock()
         self.stop_beating = threading.Event()
         self.beat_every = min(15.0, max(0.2, config["lost_after"] / 8.0))
@@ -86,34 +87,45 @@ class Crew:
     # starting and ending
 
     def add_context(self, context: str, requests: list[EngineRequest], limit: int) -> None:
-        self.requests[context] = requests
-        self.post(m.ContextJoined(context, limit))
+        """Raises Refused when no engine of it can be had."""
+        self.post(m.ContextJoined(context, limit, len(requests)))
         for request in requests:
-            self._start(context, request, [])
+            rank = self.ranks
+            self.ranks += 1
+            self._start(context, request, rank)
 
-    def _start(self, context: str, request: EngineRequest, gone_keys: list[m.Key]) -> None:
-        name = f"{request.host}_{self.ranks}"
-        rank = self.ranks
-        self.ranks += 1
-        log = self.prefix.with_name(f"{self.prefix.name}_{name}.log")
+    def _start(self, context: str, request: EngineRequest, rank: int, earlier: Member | None = None) -> None:
+        """`earlier`: the try before this one."""
+        name = f"{request.host}_{rank}"
+        self.seats[name] = (context, request)
+        log = self._log_path(name)
         try:
             log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError:
             log_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        member = Member(name, context, request, rank, log)
+        if earlier is not None:
+            member.tries, member.replaces, member.gone_keys = earlier.tries, earlier.replaces, earlier.gone_keys
+        member.log_start = os.fstat(log_fd).st_size
+
+        def note(text: str) -> None:
+            self.notes.append(("warning", text))
+
         try:
-            agent = LocalAgent(self.held_fd, log_fd)
+            member.agent = REACHES[request.reach](request, Reaching(self.held_fd, self.ssh, log, log_fd, note))
         except OSError as error:
-            self.note("error", f"{request.host}: the agent cannot be started: {error}")
-            self.post(m.ContextGone(context, str(error)))
+            self._unreachable(member, f"its agent cannot be started: {error}", permanent=isinstance(error, FileNotFoundError))
             return
         finally:
             os.close(log_fd)
-        member = Member(name, context, request, agent, log)
-        member.rank = rank
-        member.gone_keys = gone_keys
         with self.lock:
             self.members[name] = member
-        self.selector.register(agent.link.read_fd, selectors.EVENT_READ, lambda: self._readable(member))
+        self.selector.register(member.agent.link.read_fd, selectors.EVENT_READ, lambda: self._readable(member))
+        if member.agent.link.waiting:
+            self._write_later(member)
+
+    def _log_path(self, engine: str) -> Path:
+        return self.prefix.with_name(f"{self.prefix.name}_{engine}.log")
 
     def _beat(self) -> None:
         """In a thread of its own: a slow disk is not silence."""
@@ -131,32 +143,68 @@ class Crew:
         with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(member.agent.link.write_fd)
         member.agent.link.close()
+
+    def _tidy_log(self, member: Member) -> None:
         with contextlib.suppress(OSError):
             if not member.log.stat().st_size:
                 member.log.unlink()
 
     def _closed(self, member: Member, why: str) -> None:
+        agent = member.agent
+        said = member.why or agent.failure or ("" if member.joined else last_words(member.log, member.log_start) or agent.link.noise)
+        permanent = bool(member.why) or agent.permanent
         self._drop(member)
-        if not member.agent.wait(2.0):
-            member.agent.kill()
+        self.ending.append((time.monotonic() + 2.0, agent))
         if member.available:
-            self.post(m.LinkClosed(member.name, why))
+            self._tidy_log(member)
+            self.post(m.LinkClosed(member.name, f"{why} ({said})" if said else why))
         else:
-            self.note("error", f"{member.request.host}: {why} (see {member.log.name})")
-            self.post(m.ContextGone(member.context, why))
+            if member in self.complete:
+                self.complete.remove(member)
+            self._unreachable(member, frames.sentence(said).removeprefix("taskrun: ") if said else why, permanent=permanent)
+
+    def _unreachable(self, member: Member, why: str, *, permanent: bool) -> None:
+        """It could not be had, this time. Raises Refused when the run cannot do without."""
+        self._tidy_log(member)
+        host = member.request.host
+        member.tries += 1
+        first = member.tries == 1
+        if member.replaces:
+            if first:
+                self.note("warning", f"{host}: {why}; it is tried again")
+                self.post(m.EngineMissing(member.context, host, why))
+        elif permanent or member.tries >= TRIES:
+            self.missing.append(f"{host}: {why}")
+            self.post(m.EngineMissing(member.context, host, why))
+            alone = not self.had_one and not self.later and not any(each is not member for each in self.members.values())
+            if self.require_all or alone:
+                raise Refused("\ntaskrun: ".join(self.missing) if alone else f"{self.missing[-1]} (--require-all)")
+            self.note("error", f"{host}: {why}")
+            return
+        elif first:
+            self.note("warning", f"{host}: {why}; it is tried again")
+        pause = min(PAUSE_MOST, 2.0 ** (member.tries - 1))
+        self.later.append((time.monotonic() + pause, member))
 
     def check(self) -> None:
-        """Now and then: agents that do not get ready, and bytes that wait to be written."""
+        """Now and then: agents that do not get ready, bytes that wait to be written, hosts that are to be tried again. Raises Refused."""
         now = time.monotonic()
+        while self.notes:
+            self.note(*self.notes.popleft())
+        for each in [each for each in self.ending if each[1].ended() or each[0] < now]:
+            self.ending.remove(each)
+            each[1].kill()
+        for due in [due for due in self.later if due[0] <= now]:
+            self.later.remove(due)
+            self._start(due[1].context, due[1].request, due[1].rank, due[1])
         for member in list(self.members.values()):
             # one that is ready may still have to end what an earlier one left, and beats meanwhile
-            if not member.available and now - (member.heard if member.ready else member.since) > READY_SECONDS:
+            patience = READY_SECONDS if member.joined or member.here else REACH_SECONDS
+            if not member.available and member not in self.complete and now - (member.heard if member.ready else member.since) > patience:
                 member.agent.kill()
                 self._closed(
                     member,
-                    f"the agent was not ready after {READY_SECONDS:.0f} s"
-                    if member.joined
-                    else f"the agent said nothing for {READY_SECONDS:.0f} s",
+                    f"the agent was not ready after {patience:.0f} s" if member.joined else f"nothing was heard for {patience:.0f} s",
                 )
             elif member.agent.link.waiting:
                 self._write_later(member)
@@ -172,17 +220,36 @@ class Crew:
         with contextlib.suppress(KeyError, ValueError):
             self.selector.register(link.write_fd, selectors.EVENT_WRITE, writable)
 
-    def close(self) -> None:
+    def close(self, *, keep_logs: bool = True) -> None:
         """Let every agent go: links close, agents end what they still run and leave nothing."""
+        if self.closed:
+            return
+        self.closed = True
         self.stop_beating.set()
+        self.later.clear()
+        agents = [agent for _, agent in self.ending]
         members = list(self.members.values())
         for member in members:
             self._drop(member)
-        for member in members:
-            if not member.agent.wait(6.0):
+            self._tidy_log(member)
+            if member.joined or member.here:
+                agents.append(member.agent)
+            else:
                 member.agent.kill()
-        for folder in self.folders:
+        until = time.monotonic() + END_SECONDS
+        while agents and time.monotonic() < until:
+            agents = [agent for agent in agents if not agent.ended()]
+            if agents:
+                time.sleep(0.002)
+        for agent in agents:
+            agent.kill()
+        if not keep_logs:
+            for name in self.seats:
+                self._log_path(name).unlink(missing_ok=True)
+        for folder in self.folders.get("", ()):
             local.remove_folder(folder)
+        while self.notes:
+            self.note(*self.notes.popleft())
 
     # frames in
 
@@ -218,31 +285,60 @@ class Crew:
             "TASKRUN_CORES_PER_TASK": str(max(1, request.cores_per_task)),
         }
         folder = f"taskrun-{os.urandom(8).hex()}"
-        self.folders.append(folder)
-        member.agent.link.send({**self.config, "k": "config", "env": env, "slots": request.slots, "folder": folder})
+        folders = self.folders.setdefault("" if member.here else request.address, [])
+        config = {**self.config, "k": "config", "slots": request.slots, "folder": folder, "sweep": folders[:]}
+        if not member.here:
+            config |= {name: value for name, value in self.shipped.items() if name != "env"}
+            env = {**self.shipped["env"], **env}
+            if self.config["starter"] != "builtin" and message.facts["perl"] and not message.facts["parallel"]:
+                config["parallel"] = packed_parallel()
+        folders.append(folder)
+        member.facts = message.facts
         member.joined = True
+        member.asked = time.time()
+        member.agent.link.send({**config, "env": env})
         if member.gone_keys:
             member.agent.link.send({"k": "gone", "keys": member.gone_keys})
-        member.facts = message.facts
+        if member.agent.link.waiting:
+            self._write_later(member)
 
     def _on_ready(self, member: Member, message: frames.Ready) -> None:
         if not member.joined or member.ready:
             raise wire.BadFrame("`ready` at a wrong time")
         member.ready = True
         member.starter = message.starter
+        member.shared = message.shared
+        if not member.here:  # as NTP does: what the way there and the way back have in common cancels out
+            member.offset = ((member.asked - message.came) + (time.time() - message.now)) / 2
         if not member.gone_keys:
             self._available(member)
 
     def _available(self, member: Member) -> None:
+        """Its slots can be used. With --require-all that is said when it is true of every engine."""
+        if self.require_all and not self.had_one:
+            self.complete.append(member)
+            if len(self.complete) < self.ranks:
+                return
+            for each in self.complete:
+                self._join(each)
+        else:
+            self._join(member)
+
+    def _join(self, member: Member) -> None:
         self.on_joined(member)
-        member.available = True
+        member.available = self.had_one = True
+        member.tries = 0
         self.post(m.EngineJoined(member.name, member.context, member.rank, member.request.slots, member.request.host))
 
     def _on_done(self, member: Member, message: frames.Done) -> None:
         if message.taken:
             self.post(m.Taken(member.name, message.taken))
         if message.results:
-            self.post(m.Results(member.name, message.results))
+            self.post(
+                m.Results(
+                    member.name, [by_our_clock(each, member.offset) for each in message.results] if member.offset else message.results
+                )
+            )
 
     def _on_lost(self, member: Member, message: frames.Lost) -> None:
         keys = message.keys
@@ -262,6 +358,9 @@ class Crew:
         self.post(m.AgentTold(member.name, message.signal))
 
     def _on_useless(self, member: Member, message: frames.Useless) -> None:
+        if not member.available:  # it says why, and goes
+            member.why = message.why
+            return
         self.note("error", f"{member.request.host}: {message.why}")
         self.post(m.EngineUseless(member.name, message.why))
 
@@ -300,14 +399,21 @@ class Crew:
         if member is not None:
             self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
             self._drop(member)
+            self._tidy_log(member)
             member.agent.kill()
 
     def replace(self, action: m.Replace) -> None:
-        """A lost engine of this machine: a new agent, which first makes sure that nothing of the old one's tasks is left."""
-        host = action.engine.rpartition("_")[0]
-        request = next(request for request in self.requests[action.context] if request.host == host)
-        self.note("warning", f"{host}: a new agent takes the place of the lost one")
-        self._start(action.context, request, action.keys)
+        """A lost engine: a new agent there, which first makes sure that nothing of the old one's tasks is left."""
+        context, request = self.seats[action.engine]
+        self.note("warning", f"{request.host}: a new agent takes the place of the lost one")
+        rank = self.ranks
+        self.ranks += 1
+        lost = Member("", context, request, rank, self.prefix)
+        lost.replaces, lost.gone_keys = True, action.keys
+        self._start(context, request, rank, lost)
+
+    def set_aside(self, action: m.SetAside) -> None:
+        self.note("error", f"{action.node}: {action.failures} engines were lost there in a row, and it is set aside")
 
     def _send(self, engine: str, message: dict[str, Any]) -> None:
         member = self.members.get(engine)
@@ -315,3 +421,7 @@ class Crew:
             member.agent.link.send(message)
             if member.agent.link.waiting:
                 self._write_later(member)
+
+
+def by_our_clock(result: Result, offset: float) -> Result:
+    return result._replace(start=result.start + offset, end=result.end + offset) if result.end else result

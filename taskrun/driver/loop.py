@@ -121,6 +121,7 @@ class Loop:
             m.Leave: crew.leave,
             m.GiveUp: crew.give_up,
             m.Replace: crew.replace,
+            m.SetAside: crew.set_aside,
         }
 
     def post(self, event: m.Event) -> None:

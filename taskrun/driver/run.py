@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from taskrun import __version__
 from taskrun.driver import files
-from taskrun.driver.contexts import Engines, choose_engines
-from taskrun.driver.crew import Crew, Member
+from taskrun.driver.contexts import Engines, carried_environment, choose_engines
+from taskrun.driver.crew import Crew
 from taskrun.driver.log import LEVELS, Log
 from taskrun.driver.loop import Loop, Signals
+from taskrun.driver.member import Member
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.requeue import own_status
 from taskrun.driver.source import color_wanted, open_source
@@ -37,6 +39,7 @@ from taskrun.status.record import HEADER
 from taskrun.status.writer import StatusWriter
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
+ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
 LOCK_TOUCH = 10.0  # seconds
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
 OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
@@ -260,12 +263,13 @@ class Run:
             self.say("the last line of the status file was torn: it was cut off, its task runs again")
         try:
             code = self.drive(engines, status, events)
-        except Refused:  # a stream whose first lines are wrong: nothing was run, nothing stays
+        except Refused:  # a stream whose first lines are wrong, or no engine can be had: nothing was run, nothing stays
             status.close()
             events.close()
             if not self.append:
                 for suffix in (names.STATUS, names.EVENTS, names.SIDECAR, files.TASKS, files.FILES, files.DRIVER_LOG):
                     names.with_suffix(self.prefix, suffix).unlink(missing_ok=True)
+                self.crew.close(keep_logs=False)
             raise
         except RecordsFailed as error:
             problems = [error]
@@ -361,7 +365,7 @@ class Run:
             fail_fast=options.fail_fast,
             grace=options.grace,
             lost_after=options.lost_after,
-            wait_for_engines=options.wait_for_engines or 0.0,
+            wait_for_engines=self.engine_patience(engines),
         )
         self.scheduler = scheduler = Scheduler(policy)
         self.supply = supply = self.make_supply()
@@ -393,8 +397,11 @@ class Run:
                 "TASKRUN_JOBID": self.prefix.name,
                 "TASKRUN_NAMETASKS": self.source.name,
             },
+            "shipped": self.told_to_others(),
         }
-        self.crew = crew = Crew(selector, loop.post, self.note, joined, config, self.prefix, self.held.fileno())
+        self.crew = crew = Crew(
+            selector, loop.post, self.note, joined, config, self.prefix, self.held.fileno(), options.ssh or "", options.require_all
+        )
         self.stack.callback(crew.close)
         loop.use(crew)
         loop.every_second += [crew.check, self.touch_locks]
@@ -409,6 +416,19 @@ class Run:
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
                      skipped=scheduler.counts.skipped)  # fmt: skip
         return code
+
+    def engine_patience(self, engines: Engines) -> float:
+        """Seconds to wait with no engine left: on this machine nobody comes back by himself."""
+        if self.options.wait_for_engines is not None:
+            return float(self.options.wait_for_engines)
+        return 0.0 if engines.given["kind"] == "local" else ENGINES_SECONDS
+
+    def told_to_others(self) -> dict[str, Any]:
+        """What agents on other hosts are told beside what all are: where to run, how to know this folder, what to carry along."""
+        lock_path = names.with_suffix(self.prefix, names.LOCK)
+        elsewhere = lock_path.parent != Path(self.cwd)
+        token = {"path": str(lock_path), "text": self.run_id, "inode": os.stat(self.cwd).st_ino if elsewhere else 0}  # noqa: PTH116
+        return {"token": token, "workdir": self.options.workdir or "", "env": carried_environment(self.options.env, os.environ)}
 
     def touch_locks(self) -> None:
         now = time.monotonic()

@@ -35,10 +35,20 @@ class Hello(NamedTuple):
     facts: dict[str, str | int]
 
 
+class Looked(NamedTuple):
+    """What a host says when it is only looked at."""
+
+    now: float  # its clock, epoch seconds
+    shared: bool  # it sees the driver's working directory
+
+
 class Ready(NamedTuple):
     """Its slots can be used."""
 
     starter: str  # what starts them
+    shared: bool  # it sees the driver's working directory
+    came: float  # when the config came, by its clock
+    now: float  # when it said so
 
 
 class Done(NamedTuple):
@@ -79,7 +89,7 @@ class Other(NamedTuple):
     kind: str
 
 
-Message: TypeAlias = Hello | Ready | Done | Lost | Recalled | Told | Useless | Note | Other
+Message: TypeAlias = Hello | Looked | Ready | Done | Lost | Recalled | Told | Useless | Note | Other
 
 
 def message_of(frame: dict[str, Any]) -> Message:
@@ -98,15 +108,19 @@ def sentence(text: str) -> str:
 
 def _hello(frame: dict[str, Any]) -> Hello:
     facts: dict[str, str | int] = {}
-    for name in ("host", "boot", "python"):
+    for name in ("host", "boot", "python", "parallel"):
         facts[name] = _text(frame, name, "")
-    for name in ("pid", "cores", "memory"):
+    for name in ("pid", "cores", "memory", "perl"):
         facts[name] = _whole(frame, name, _BYTES, 0)
     return Hello(_whole(frame, "protocol", _COUNT), facts)
 
 
 def _ready(frame: dict[str, Any]) -> Ready:
-    return Ready(_text(frame, "starter"))
+    return Ready(_text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"))
+
+
+def _looked(frame: dict[str, Any]) -> Looked:
+    return Looked(_time(frame, "now"), _flag(frame, "shared"))
 
 
 def _told(frame: dict[str, Any]) -> Told:
@@ -175,6 +189,7 @@ def _recalled(frame: dict[str, Any]) -> Recalled:
 
 _MAKE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "hello": _hello,
+    "looked": _looked,
     "ready": _ready,
     "done": _done,
     "lost": _lost,
@@ -216,6 +231,20 @@ def _whole(frame: dict[str, Any], name: str, most: int, default: int | None = No
     if type(value) is not int or not 0 <= value < most:
         raise BadFrame(f"`{frame['k']}` has no number `{name}` that it can have")
     return value
+
+
+def _flag(frame: dict[str, Any], name: str) -> bool:
+    value = frame.get(name)
+    if type(value) is not bool:
+        raise BadFrame(f"`{frame['k']}` does not say `{name}`")
+    return value
+
+
+def _time(frame: dict[str, Any], name: str) -> float:
+    value = frame.get(name)
+    if not (type(value) in (float, int) and 0 <= value < _SECONDS):  # type: ignore[operator]
+        raise BadFrame(f"`{frame['k']}` has no time `{name}` that it can have")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _shown(value: Any) -> str:

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 from taskrun.agent import wire
+
+LAST_WORDS = 2000  # bytes of a log that are looked at for why an agent ended
+
+
+class Agent(Protocol):
+    """An agent somewhere, behind a link. What starts one is a kind of engine (local, command, ssh)."""
+
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def failure(self) -> str:
+        """Why it could not be started or has ended, '' if only its last words may tell."""
+
+    @property
+    def permanent(self) -> bool:
+        """Another try would fail in the same way."""
+
+    def ended(self) -> bool:
+        """Its end of the link is gone, and nothing of ours waits for it any more."""
+
+    def kill(self) -> None:
+        """Let go of it at once, whether it answers or not. Its slots end their tasks when they see that it is gone."""
 
 
 class Link:
@@ -26,7 +49,10 @@ class Link:
 
     def send(self, message: dict[str, Any]) -> None:
         """Queue a message and write what the stream takes now. A closed link swallows it: its end is seen when reading."""
-        data = wire.frame(message)
+        self.send_bytes(wire.frame(message))
+
+    def send_bytes(self, data: bytes) -> None:
+        """The same with what is no message: an agent that is shipped."""
         with self._lock:
             self._out += data
             self._write()
@@ -34,6 +60,12 @@ class Link:
     def flush(self) -> None:
         with self._lock:
             self._write()
+
+    @property
+    def noise(self) -> str:
+        """The last line of what came before the agent's marker: an error of a login shell, perhaps."""
+        lines = self._noise[-LAST_WORDS:].decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
 
     @property
     def waiting(self) -> bool:

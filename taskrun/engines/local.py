@@ -24,6 +24,9 @@ def command(held_fd: int) -> list[str]:
 class LocalAgent:
     """A running agent on this machine."""
 
+    failure = ""
+    permanent = False
+
     def __init__(self, held_fd: int, log_fd: int) -> None:
         """Raises OSError when it cannot be started."""
         self.process = subprocess.Popen(
@@ -41,16 +44,10 @@ class LocalAgent:
         self.process.stdin.close()
         self.process.stdout.close()
 
-    def wait(self, seconds: float) -> bool:
-        """True when the process has ended within `seconds`."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+    def ended(self) -> bool:
+        return self.process.poll() is not None
 
     def kill(self) -> None:
-        """It does not answer any more; its slots end their tasks when its socket closes."""
         self.process.kill()
         self.process.wait()
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import NamedTuple
+import re
+from typing import Literal, NamedTuple, TypeAlias
 
 from taskrun.errors import Refused
+
+HOSTS_MOST = 10_000  # of one -s: more is a mistake in a range
+
+#: How its agent is reached: a child of the driver, over SSH, by a job step of SLURM.
+Reach: TypeAlias = Literal["local", "ssh", "slurm"]
+
+_RANGE = re.compile(r"\[([0-9, -]*)\]")
+_ADDRESS = re.compile(r"(?:[^\s@/:,\[\]-][^\s@/:,\[\]]*@)?[^\s@/,\[\]-][^\s@/,\[\]]*")
 
 
 class EngineRequest(NamedTuple):
@@ -15,33 +25,65 @@ class EngineRequest(NamedTuple):
     cores: int
     slots: int
     cores_per_task: int  # as disBatch counts it: 0 when slots share cores
+    reach: Reach = "local"
+    address: str = ""  # `me@gpu01` where the host is reached as another user; else as `host`
 
 
 def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
-    """(host -> cores in order, warnings) of `HOST:COUNT[,HOST:COUNT…]` lists. Raises Refused."""
+    """(address -> cores in order, warnings) of `HOST:COUNT[,HOST:COUNT…]` lists. Raises Refused.
+
+    A HOST may be `me@gpu01`, and `node[01-16]` is sixteen of them.
+    """
     hosts: dict[str, int] = {}
     warnings = []
-    for item in ",".join(lists).split(","):
+    for item in re.split(r",(?![^\[]*\])", ",".join(lists)):
         text = item.strip()
         if not text:
             continue
-        host, colon, number = text.rpartition(":")
-        host = host.strip()
+        name, colon, number = text.rpartition(":")
+        name = name.strip()
         number = number.strip()
-        if not colon or not host:
+        if not colon or not name or "]" in number:
             raise Refused(f"-s {text}: the number of cores is missing; write {text.rstrip(':')}:4 for four")
         try:
             cores = int(number)
         except ValueError:
-            raise Refused(f"-s {text}: `{number}` is not a number of cores; write {host}:4 for four") from None
+            raise Refused(f"-s {text}: `{number}` is not a number of cores; write {name}:4 for four") from None
         if cores < 1:
-            raise Refused(f"-s {text}: an engine needs at least one core; write {host}:1")
-        if host in hosts:
-            warnings.append(f"{host} is named more than once: its cores are added up")
-        hosts[host] = hosts.get(host, 0) + cores
+            raise Refused(f"-s {text}: an engine needs at least one core; write {name}:1")
+        for address in _expand(name, text):
+            if not _ADDRESS.fullmatch(address) or not address.isprintable():
+                raise Refused(f"-s {text}: `{address}` is no name of a host; write HOST:{number} or USER@HOST:{number}")
+            if address in hosts:
+                warnings.append(f"{address} is named more than once: its cores are added up")
+            hosts[address] = hosts.get(address, 0) + cores
+            if len(hosts) > HOSTS_MOST:
+                raise Refused(f"-s {text}: that makes more than {HOSTS_MOST} hosts; is the range meant so?")
     if not hosts:
         raise Refused("-s names no host; write -s localhost:4 for four slots on this machine")
     return hosts, warnings
+
+
+def _expand(name: str, text: str) -> list[str]:
+    """`node[01-03,7]` -> node01, node02, node03, node7. `[::1]` is an address, not a range."""
+    if name.startswith("[") and name.endswith("]") and ":" in name:
+        return [name[1:-1]]
+    parts = _RANGE.split(name)  # text, range, text, range, …
+    choices: list[list[str]] = []
+    for index, part in enumerate(parts):
+        choices.append(_numbers(part, text) if index % 2 else [part])
+    return ["".join(each) for each in itertools.islice(itertools.product(*choices), HOSTS_MOST + 1)]
+
+
+def _numbers(ranges: str, text: str) -> list[str]:
+    found = []
+    for each in ranges.split(","):
+        first, dash, last = (part.strip() for part in each.partition("-"))
+        last = last if dash else first
+        if not first.isdigit() or not last.isdigit() or int(last) < int(first) or int(last) - int(first) > HOSTS_MOST:
+            raise Refused(f"-s {text}: `[{ranges}]` is no range of numbers; write it as [01-16] or [1-4,7]")
+        found += [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    return found
 
 
 def divide(hosts: dict[str, int], cpus_per_task: float, tasks_per_node: int) -> list[EngineRequest]:
@@ -50,10 +92,10 @@ def divide(hosts: dict[str, int], cpus_per_task: float, tasks_per_node: int) -> 
         raise Refused(f"-c {cpus_per_task:g}: a task needs more than 0 cores; leave -c out for one")
     each = 1.0 if cpus_per_task == -1.0 else cpus_per_task
     requests = []
-    for host, cores in hosts.items():
+    for address, cores in hosts.items():
         slots = tasks_per_node if tasks_per_node > 0 else int(cores // each)
         if slots > 0:
-            requests.append(EngineRequest(host, cores, slots, cores // slots))
+            requests.append(EngineRequest(address.rpartition("@")[2], cores, slots, cores // slots, address=address))
     if not requests:
         most = max(hosts.values())
         raise Refused(f"-c {each:g}: no host has that many cores; at most -c {most} fits")

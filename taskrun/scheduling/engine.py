@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from taskrun.model import PerEngine, Task
 from taskrun.scheduling.messages import Key
+from taskrun.scheduling.walltime import Walltime
 
 #: start: START commands · ready: takes tasks · drain: takes none · stop: STOP commands · leaving: let go · closed: its link is · gone
 Phase: TypeAlias = Literal["start", "ready", "drain", "stop", "leaving", "closed", "gone"]
@@ -17,36 +18,46 @@ AHEAD_MOST = 200  # unstarted tasks a slot, at most
 class Context:
     """One request for machines."""
 
-    __slots__ = ("alive", "asked", "detached", "engines", "failures", "joined", "left", "limited", "live", "name")
+    __slots__ = (
+        "alive", "asked", "detached", "engines", "failures", "gives_back", "keep", "left", "limited", "live", "name", "unknown", "walltime",
+    )  # fmt: skip
 
-    def __init__(self, name: str, limit: int) -> None:
+    def __init__(self, name: str, limit: int, expected: int, walltime: Walltime | None = None) -> None:
         self.name = name
+        self.walltime = walltime  # None: it does not end by itself
+        self.gives_back = False  # an engine with nothing more to do leaves while others work,
+        self.keep = ""  # unless it is on this node
         self.limited = limit > 0
         self.left = limit  # attempts it still takes
         self.live = 0  # attempts of tasks its engines hold
         self.alive = True  # it may offer engines
         self.detached = False
-        self.joined = False  # it has offered one
-        self.asked = 0  # replacements that have not joined yet
+        self.unknown = not expected  # nobody has told how many engines it will offer, and none has come
+        self.asked = expected  # those that have not joined yet, replacements too
         self.engines: dict[str, Engine] = {}
         self.failures: dict[str, int] = {}  # node -> engines lost in a row without one task's result
 
     @property
     def open(self) -> bool:
         """It takes another attempt."""
-        return not self.limited or self.left > 0
+        return (not self.limited or self.left > 0) and not self.ends
+
+    @property
+    def ends(self) -> bool:
+        """What starts now would not end before it does."""
+        return self.walltime is not None and self.walltime.state != "open"
 
     @property
     def spent(self) -> bool:
-        """Its limit is reached, and nothing can come back unstarted."""
-        return self.limited and self.left <= 0 and not self.live
+        """It starts nothing more, and nothing can come back unstarted."""
+        return ((self.limited and self.left <= 0) or self.ends) and not self.live
 
     @property
     def promising(self) -> bool:
         """It has engines, or may offer some that are of use. One that never offered any is only given up by ContextGone."""
         if self.engines:
             return True
-        return self.alive and not self.detached and not self.spent and (self.asked > 0 or not self.joined)
+        return self.alive and not self.detached and not self.spent and (self.asked > 0 or self.unknown)
 
 
 class Engine:

@@ -44,10 +44,11 @@ class Fleet:
             return None
         engine = Engine(event.engine, context, event.rank, event.slots, event.node or event.engine, now)
         self.engines[engine.name] = context.engines[engine.name] = engine
-        context.joined = True
+        context.unknown = False
         context.asked = max(0, context.asked - 1)
         if context.detached:
             engine.detached = True
+        if context.detached or context.ends:
             self._set_phase(engine, "drain")
         return engine
 
@@ -67,7 +68,7 @@ class Fleet:
             else:
                 engine.began = True
                 self._set_phase(engine, "ready")
-        if engine.phase == "ready" and (self.stop.closing or engine.context.spent):
+        if engine.phase == "ready" and (self.stop.closing or engine.context.spent or self.is_spare(engine)):
             self._set_phase(engine, "drain")
         if engine.phase == "drain":
             engine.step = 0
@@ -82,6 +83,15 @@ class Fleet:
                 self._set_phase(engine, "leaving")
                 self._set_due(engine, now + self.policy.grace + LOST_MARGIN)
                 self.out.add(m.Leave(engine.name))
+
+    @property
+    def leftover(self) -> bool:
+        """All that is left of the plan is running: an engine without a task gets none, unless one is lost."""
+        return self.plan.exhausted and self.attempts.holding <= self.attempts.running
+
+    def is_spare(self, engine: Engine) -> bool:
+        """It is not needed any more, and its context gives such engines back."""
+        return engine.context.gives_back and self.leftover and engine.node != engine.context.keep
 
     # --- going
 
@@ -115,6 +125,8 @@ class Fleet:
                 self.end(engine, "preempted", 0.0, now)
             elif engine.phase == "stop" and engine.due is None:
                 self._set_due(engine, now + self.policy.grace)
+            elif engine.phase == "closed" and engine.due is not None:  # it may live on, but the run cannot wait for that
+                self._set_due(engine, min(engine.due, now + (0.0 if kill else self.policy.grace) + LOST_MARGIN))
             elif kill and engine.due is not None:
                 self._set_due(engine, min(engine.due, now + LOST_MARGIN))
             self.step(engine, now)
@@ -155,7 +167,22 @@ class Fleet:
                 self.drain(engine)
             self.step(engine, now)
 
-    def link_closed(self, engine: Engine, why: str, now: float) -> None:
+    def look_at_walltimes(self, now: float) -> None:
+        """Contexts that the system ends soon: nothing starts there any more, or what runs there is given back."""
+        for context in self.contexts.values():
+            walltime = context.walltime
+            if walltime is None or walltime.deadline is None or now < walltime.deadline:
+                continue
+            state = walltime.look(now)
+            for engine in list(context.engines.values()) if state != "open" else ():
+                if state == "over":
+                    self.told(engine, now)
+                else:
+                    self.drain(engine)
+                self.step(engine, now)
+
+    def link_closed(self, engine: Engine, why: str, heard: float | None, now: float) -> None:
+        """`heard`: its agent may live on, and was heard then; its tasks have ended when it has been silent for long enough."""
         if engine.phase == "closed":
             return
         if engine.phase == "leaving" and not engine.live:
@@ -165,7 +192,10 @@ class Fleet:
         engine.why = engine.why or why
         self._set_phase(engine, "closed")
         if engine.live:
-            self._set_due(engine, now + (0.0 if self.stop.how == "kill" else self.policy.grace) + LOST_MARGIN)
+            due = now + (0.0 if self.stop.how == "kill" else self.policy.grace) + LOST_MARGIN
+            if heard is not None and not self.stop.takes_back:
+                due = max(due, heard + self.policy.silence)
+            self._set_due(engine, due)
         else:
             self.lose(engine, engine.why, now)
 
@@ -187,9 +217,12 @@ class Fleet:
         if engine.detached or not (engine.why or engine.told):
             return
         failures = context.failures[engine.node] = context.failures.get(engine.node, 0) + 1
-        if failures < NODE_FAILURES and context.alive and not context.detached and not self.stop.closing and not context.spent:
-            context.asked += 1
-            self.out.add(m.Replace(context.name, engine.name, keys))
+        if context.alive and not context.detached and not self.stop.closing and not context.spent:
+            if failures < NODE_FAILURES:
+                context.asked += 1
+                self.out.add(m.Replace(context.name, engine.name, keys))
+            else:
+                self.out.add(m.SetAside(context.name, engine.node, failures))
 
     def step_context(self, context: Context, now: float) -> None:
         for engine in list(context.engines.values()):

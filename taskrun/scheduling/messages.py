@@ -27,6 +27,19 @@ class SupplyEnd(NamedTuple):
 class ContextJoined(NamedTuple):
     context: str
     limit: int = 0  # attempts it takes at most, 0 for any number
+    expected: int = 0  # engines it is about to offer, 0 when nobody knows
+    end: float | None = None  # when the system ends it all
+    task_time: float | None = None  # seconds a task takes, where the person said so
+    gives_back: bool = False  # an engine with nothing more to do leaves while others work
+    keep: str = ""  # but not the one on this node
+
+
+class EngineMissing(NamedTuple):
+    """An engine that was expected cannot be had, for now; should it join later, it is welcome."""
+
+    context: str
+    node: str
+    why: str
 
 
 class ContextGone(NamedTuple):
@@ -79,6 +92,7 @@ class Recalled(NamedTuple):
 class LinkClosed(NamedTuple):
     engine: str
     why: str
+    heard: float | None = None  # when its agent was last heard, if it may live on without its link; None: it ends its tasks now
 
 
 class AgentTold(NamedTuple):
@@ -118,6 +132,7 @@ Event: TypeAlias = (
     | SupplyEnd
     | ContextJoined
     | ContextGone
+    | EngineMissing
     | EngineJoined
     | Heard
     | Taken
@@ -178,6 +193,14 @@ class Replace(NamedTuple):
     keys: list[Key]
 
 
+class SetAside(NamedTuple):
+    """Too many engines of this node were lost in a row: it is asked for no more."""
+
+    context: str
+    node: str
+    failures: int
+
+
 class Record(NamedTuple):
     """Final attempts: their status lines are written before anything else is done."""
 
@@ -221,5 +244,5 @@ class Finish(NamedTuple):
 
 
 Action: TypeAlias = (
-    Assign | Recall | End | Leave | GiveUp | Replace | Record | RecordSkipped | RecordBarrier | Attempted | Late | Wait | Finish
+    Assign | Recall | End | Leave | GiveUp | Replace | SetAside | Record | RecordSkipped | RecordBarrier | Attempted | Late | Wait | Finish
 )

@@ -21,10 +21,12 @@ from taskrun.scheduling.placement import Placement
 from taskrun.scheduling.plan import Again, Plan
 from taskrun.scheduling.policy import STEAL_PAUSE, Policy
 from taskrun.scheduling.stop import Stop
+from taskrun.scheduling.walltime import Walltime
 
 AT_HAND = 64  # items of the plan kept at hand, whatever the engines hold
 AT_HAND_MOST = 8192  # and at most, with many engines
 _MOVES_NOTHING = (m.Heard, m.Taken)
+_WHOLE = ("ok", "exit", "signal")  # ends of tasks that nobody cut short
 
 
 class Scheduler:
@@ -43,13 +45,14 @@ class Scheduler:
         self._no_engine_since: float | None = None
         self._evened_out = 0.0
         self._even_out_at: float | None = None
+        self._leftover = False  # see Fleet.leftover
         self._of_engine: dict[type, Callable[[Engine, Any, float], None]] = {
             m.Heard: lambda *_: None,
             m.Taken: self._taken,
-            m.Results: lambda engine, event, now: self._attempts.results(engine, event.results, now),
+            m.Results: self._results,
             m.SlotsLost: lambda engine, event, _: self._attempts.lose_slots(engine, event.keys),
             m.Recalled: self._recalled,
-            m.LinkClosed: lambda engine, event, now: self._fleet.link_closed(engine, event.why, now),
+            m.LinkClosed: lambda engine, event, now: self._fleet.link_closed(engine, event.why, event.heard, now),
             m.AgentTold: lambda engine, _, now: self._fleet.told(engine, now),
             m.EngineUseless: lambda engine, event, _: self._fleet.useless(engine, event.why),
         }
@@ -58,6 +61,7 @@ class Scheduler:
             m.SupplyEnd: self._supply_end,
             m.ContextJoined: self._context_joined,
             m.ContextGone: self._context_gone,
+            m.EngineMissing: self._engine_missing,
             m.EngineJoined: self._fleet.join,
             m.Told: self._told,
             m.Detach: lambda event, now: self._fleet.detach(event.name, event.now, now),
@@ -101,6 +105,7 @@ class Scheduler:
     def deadline(self) -> float | None:
         """When it wants a Tick at the latest (monotonic seconds); silence is looked for at every Tick, so give one a second."""
         times = [self._fleet.deadline, self._even_out_at]
+        times += [context.walltime.deadline for context in self._fleet.contexts.values() if context.walltime is not None]
         if self._attempts.held:
             times.append(self._attempts.held[0].due)
         if self._no_engine_since is not None:
@@ -153,12 +158,19 @@ class Scheduler:
     # --- contexts and engines
 
     def _context_joined(self, event: m.ContextJoined, _: float) -> None:
-        self._fleet.contexts.setdefault(event.context, Context(event.context, event.limit))
+        walltime = None if event.end is None else Walltime(event.end, event.task_time, self.policy.grace)
+        context = self._fleet.contexts.setdefault(event.context, Context(event.context, event.limit, event.expected, walltime))
+        context.gives_back, context.keep = event.gives_back, event.keep
 
     def _context_gone(self, event: m.ContextGone, _: float) -> None:
         context = self._fleet.contexts.get(event.context)
         if context is not None:
             context.alive = False
+
+    def _engine_missing(self, event: m.EngineMissing, _: float) -> None:
+        context = self._fleet.contexts.get(event.context)
+        if context is not None:
+            context.asked = max(0, context.asked - 1)
 
     @staticmethod
     def _taken(engine: Engine, event: m.Taken, _: float) -> None:
@@ -166,6 +178,14 @@ class Scheduler:
             attempt = engine.live.get(key)
             if attempt is not None:
                 attempt.started = True
+
+    def _results(self, engine: Engine, event: m.Results, now: float) -> None:
+        walltime = engine.context.walltime
+        if walltime is not None:
+            for result in event.results:
+                if result.kind == "task" and result.cause in _WHOLE:
+                    walltime.measured(result.elapsed)
+        self._attempts.results(engine, event.results, now)
 
     def _recalled(self, engine: Engine, event: m.Recalled, _: float) -> None:
         engine.recalling = False
@@ -184,6 +204,7 @@ class Scheduler:
         """Everything that can happen now; `engine`: the only one that the event can have moved."""
         fleet, stop = self._fleet, self._stop
         fleet.overdue(now)
+        fleet.look_at_walltimes(now)
         if self._attempts.held:
             for each in self._attempts.settle_held(now):
                 self._move(each, now)
@@ -198,6 +219,10 @@ class Scheduler:
         if not stop.work_over and self._is_work_over():
             stop.work_over = True
             fleet.step_all(now)
+        if fleet.leftover != self._leftover:
+            self._leftover = not self._leftover
+            if self._leftover and not stop.closing:
+                fleet.step_all(now)
         self._even_out(now)
         self._look_for_the_end(now)
 
@@ -316,13 +341,17 @@ class Scheduler:
         limited = bool(contexts) and all(context.spent for context in contexts.values())
         if limited or now >= self._no_engine_since + self.policy.wait_for_engines:
             limited = limited or any(context.spent for context in contexts.values())
-            self._stop.stuck("the task limit is reached" if limited else "no engine is left")
+            ends = any(context.ends for context in contexts.values())
+            self._stop.stuck("the allocation ends" if ends else "the task limit is reached" if limited else "no engine is left")
             self._look_for_the_end(now)
 
     def _say_wait(self) -> None:
         why = ""
         if not self._stop.closing and (self._plan.pending or self._plan.again):
-            if not self._fleet.engines:
+            ending = next((context.walltime for context in self._fleet.contexts.values() if context.ends), None)
+            if ending is not None and not self._placement.any_ready:
+                why = ending.why
+            elif not self._fleet.engines:
                 why = "waiting for an engine"
             elif self._barrier_since is not None and not self._plan.again:
                 why = "waiting at a barrier"

@@ -45,7 +45,8 @@ class Walltime:
         self.task_time = task_time
         self.state: State = "open"
         self._lengths = Lengths()
-        self._close_at = self._closing_time()
+        #: When the state changes, unless other lengths are measured.
+        self.deadline: float | None = self._closing_time()
 
     def measured(self, seconds: float) -> None:
         """A task has ended. Cheap: the estimate is made anew only now and then."""
@@ -53,7 +54,7 @@ class Walltime:
             self._lengths.add(seconds)
             total = self._lengths.total
             if total < 20 or total % 20 == 0:
-                self._close_at = self._closing_time()
+                self._set_deadline()
 
     @property
     def needs(self) -> float:
@@ -62,17 +63,13 @@ class Walltime:
             return self.task_time
         return self._lengths.quantile(SHARE) or 0.0
 
-    @property
-    def deadline(self) -> float | None:
-        """When the state changes unless other lengths are measured."""
-        return {"open": self._close_at, "closing": self.stop_at, "over": None}[self.state]
-
     def look(self, now: float) -> State:
         """open: tasks may start · closing: none that starts now could end, and none will · over: what runs must stop."""
         if now >= self.stop_at:
             self.state = "over"
-        elif self.state == "open" and now >= self._close_at:
+        elif self.state == "open" and now >= self._closing_time():
             self.state = "closing"
+        self._set_deadline()
         return self.state
 
     @property
@@ -84,6 +81,9 @@ class Walltime:
             return "the allocation ends"
         known = "a task takes" if self.task_time is not None else "of 20 tasks 19 took up to"
         return f"the allocation ends too soon for another task: {known} {length(self.needs)}"
+
+    def _set_deadline(self) -> None:
+        self.deadline = None if self.state == "over" else self.stop_at if self.state == "closing" else self._closing_time()
 
     def _closing_time(self) -> float:
         return self.stop_at - self.needs

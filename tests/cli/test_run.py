@@ -401,7 +401,7 @@ REFUSALS = {
     "-s zero": (("tasks.txt", "-s", "localhost:0"), r"-s localhost:0: an engine needs at least one core; write localhost:1"),
     "-s negative": (("tasks.txt", "-s", "localhost:-1"), r"-s localhost:-1: an engine needs at least one core; write localhost:1"),
     "-s empty": (("tasks.txt", "-s", ""), r"-s names no host; write -s localhost:4 for four slots on this machine"),
-    "-s another host": (("tasks.txt", "-s", "example:4"), r"-s example:4: engines on other hosts .*"),
+    "-s another host": (("tasks.txt", "-s", "example:4"), r"example: there is no host of this name .*"),
     "-c too large": (("tasks.txt", "-s", "localhost:2", "-c", "3"), r"-c 3: no host has that many cores; at most -c 2 fits"),
     "-c 0": (("tasks.txt", "-s", "localhost:2", "-c", "0"), r"-c 0: a task needs more than 0 cores; leave -c out for one"),
     "-c nan": (("tasks.txt", "-s", "localhost:2", "-c", "nan"), r"-c nan: .*"),

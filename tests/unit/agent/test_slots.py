@@ -79,6 +79,7 @@ def read(slots: Slots) -> None:
 def ask_the_living(mine: socket.socket) -> None:
     assert marshal.loads(mine.recv(1 << 17)) == (slot.ROLL,)
 
+
 def say(mine: socket.socket, *message: Any) -> None:
     mine.send(marshal.dumps(message))
 

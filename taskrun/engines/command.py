@@ -1,0 +1,82 @@
+"""Engines behind a program's standard input and output: the user's own ssh (`--ssh COMMAND`), a job step of SLURM (srun).
+
+The agent is shipped through the program's standard input; what the program says on standard error goes to the engine's log.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from taskrun.engines import bootstrap
+from taskrun.engines.link import LAST_WORDS, Link
+from taskrun.errors import Refused
+
+#: What a program says when another try may go better. OpenSSH's words; srun is asked again whatever it says.
+_TRANSIENT = re.compile(
+    r"refused|timed out|closed by|reset by|reset|unreachable|no route|exchange_identification|temporarily|busy", re.IGNORECASE
+)
+
+
+class CommandAgent:
+    """An agent that a program reaches."""
+
+    def __init__(self, argv: list[str], log: Path, log_fd: int) -> None:
+        """`log_fd`: `log`, opened for appending. Raises OSError when the program cannot be started."""
+        self.log = log
+        self.log_start = os.fstat(log_fd).st_size
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log_fd, start_new_session=True, bufsize=0
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.link = Link(os.dup(self.process.stdout.fileno()), os.dup(self.process.stdin.fileno()))
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.link.send_bytes(bootstrap.archive())
+
+    @property
+    def failure(self) -> str:
+        return last_words(self.log, self.log_start)
+
+    @property
+    def permanent(self) -> bool:
+        said = self.failure
+        return bool(said) and not _TRANSIENT.search(said)
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def last_words(log: Path, start: int) -> str:
+    """The last line that was written to a log after `start`, '' if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - LAST_WORDS))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+def ssh_command(command: str, address: str) -> list[str]:
+    """The argument list of `--ssh COMMAND` for one host: as rsync's -e, the words of COMMAND, the host, one command line.
+
+    OpenSSH is told to ask nothing: it would ask the terminal of whoever started the run. Raises Refused.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise Refused(f"--ssh {command}: {error}; quote it as for a shell") from None
+    if not words:
+        raise Refused("--ssh names no program; write --ssh ssh for the one on PATH")
+    if os.path.basename(words[0]) == "ssh":  # noqa: PTH119 - a word of a command line
+        words += ["-o", "BatchMode=yes", "-T"]
+    return [*words, address, bootstrap.remote_command()]

@@ -1,0 +1,160 @@
+"""A connection over SSH by paramiko: TCP or through jump hosts, the host key checked, logged in with keys. Asks nobody anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskrun.engines.ssh_known_hosts import CannotConnect, check_host_key, known_hosts, prefer_known_types
+from taskrun.engines.ssh_settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    import paramiko
+
+LOGIN_SECONDS = 60.0  # for the banner, and for the login
+JUMPS_MOST = 8
+
+
+def open_transport(
+    address: str, note: Callable[[str], None], opened: list[paramiko.Transport], port: int = 0, via: str = ""
+) -> paramiko.Transport:
+    """A connection that is logged in. Every transport made on the way is added to `opened`. Raises CannotConnect, Refused.
+
+    `port` and `via` (jump hosts, as in ProxyJump) are what a ProxyJump line says of a jump host.
+    """
+    import paramiko
+
+    settings = settings_of(address, dict(os.environ))
+    if port:
+        settings = settings._replace(port=port)
+    if via:
+        settings = settings._replace(proxy_jump=via, proxy_command="")
+    host = address.rpartition("@")[2]
+    if settings.unhonoured:
+        note(f"{host}: settings of ssh that are not honoured: {', '.join(settings.unhonoured)} (--ssh ssh honours them all)")
+    transport = None
+    try:
+        sock = _socket(settings, note, opened)
+        transport = paramiko.Transport(sock)
+        opened.append(transport)
+        transport.daemon = True
+        transport.banner_timeout = transport.auth_timeout = LOGIN_SECONDS
+        known = known_hosts(settings)
+        prefer_known_types(transport, known)
+        transport.start_client(timeout=LOGIN_SECONDS)
+        check_host_key(host, settings, known, transport.get_remote_server_key(), note)
+        _log_in(host, settings, transport)
+    except (OSError, EOFError) as error:
+        raise CannotConnect(_socket_words(error, settings), permanent=isinstance(error, socket.gaierror)) from error
+    except paramiko.SSHException as error:
+        raise CannotConnect(f"ssh failed: {error}", permanent=False) from error
+    return transport
+
+
+def _socket_words(error: Exception, settings: Settings) -> str:
+    where = settings.hostname if settings.port == 22 else f"{settings.hostname} port {settings.port}"
+    if isinstance(error, socket.gaierror):
+        return f"there is no host of this name ({error.strerror}: {settings.hostname})"
+    if isinstance(error, TimeoutError):
+        return f"{where} did not answer within {settings.connect_seconds:.0f} s"
+    return f"{where}: {error.strerror if isinstance(error, OSError) and error.strerror else 'the connection was closed'}"
+
+
+def _socket(settings: Settings, note: Callable[[str], None], opened: list[paramiko.Transport]) -> Any:
+    """A TCP connection, or what stands for one: a channel through a jump host, a program's pipes."""
+    import paramiko
+
+    if settings.proxy_jump:
+        if len(opened) >= JUMPS_MOST:
+            raise CannotConnect(f"ProxyJump {settings.proxy_jump}: more than {JUMPS_MOST} hosts in a row", permanent=True)
+        before, _, jump = settings.proxy_jump.rpartition(",")  # the last one is the nearest; the others are its own way
+        address, port = _jump_host(jump)
+        try:
+            through = open_transport(address, note, opened, port, before)
+        except CannotConnect as error:
+            raise CannotConnect(f"its jump host {address}: {error}", permanent=error.permanent) from error
+        return through.open_channel("direct-tcpip", (settings.hostname, settings.port), ("127.0.0.1", 0), timeout=settings.connect_seconds)
+    if settings.proxy_command:
+        # the user's own words, which ssh gives to a shell, too
+        return paramiko.ProxyCommand(shlex.join(["/bin/sh", "-c", f"exec {settings.proxy_command}"]))
+    return socket.create_connection((settings.hostname, settings.port), settings.connect_seconds)
+
+
+def _jump_host(text: str) -> tuple[str, int]:
+    """(address, port or 0) of one host in a ProxyJump line: `[user@]host[:port]` or `ssh://…`."""
+    text = text.strip().removeprefix("ssh://")
+    if text.rpartition("@")[2].startswith("["):  # [::1]:22
+        name, _, port = text.partition("]")
+        return name.replace("[", ""), int(port[1:]) if port[1:].isdigit() else 0
+    name, colon, port = text.rpartition(":")
+    return (name, int(port)) if colon and port.isdigit() else (text, 0)
+
+
+def _log_in(host: str, settings: Settings, transport: paramiko.Transport) -> None:
+    """Public keys: those of the agent, then the files. Raises CannotConnect with what could be done."""
+    import paramiko
+
+    problems: list[str] = []
+    tried = 0
+    if settings.keys:
+        for key in _keys(settings, problems):
+            tried += 1
+            try:
+                if not transport.auth_publickey(settings.user, key):
+                    return
+                raise CannotConnect("it wants more than a key to log in, which only `--ssh ssh` can do", permanent=True)
+            except paramiko.BadAuthenticationType:
+                break
+            except paramiko.AuthenticationException:
+                if not transport.is_active():
+                    problems.append("it takes no more tries: too many keys, name the right one (IdentityFile, IdentitiesOnly yes)")
+                    break
+    remedy = "; ".join(problems) or (
+        "check `ssh -o BatchMode=yes " + host + " true`" if tried else "there is no key to show: ssh-keygen, then ssh-copy-id " + host
+    )
+    count = "1 key" if tried == 1 else f"{tried} keys"
+    raise CannotConnect(f"the login of {settings.user} was refused ({count} tried); {remedy}", permanent=True)
+
+
+def _keys(settings: Settings, problems: list[str]) -> Any:
+    """Keys to try, in OpenSSH's order: those of the agent that files name, files, the agent's others."""
+    import paramiko
+
+    held = list(paramiko.Agent().get_keys()) if settings.agent else []
+    named = {blob for path in settings.identities if (blob := _public_blob(path)) is not None}
+    yield from (key for key in held if key.asbytes() in named)
+    if not settings.identities_only:
+        yield from (key for key in held if key.asbytes() not in named)
+    in_agent = {key.asbytes() for key in held}
+    for path in settings.identities:
+        if _public_blob(path) in in_agent:
+            continue
+        try:
+            key = paramiko.PKey.from_path(path)
+        except (paramiko.PasswordRequiredException, TypeError):
+            problems.append(f"{path} needs its passphrase: ssh-add {path}")
+            continue
+        except Exception as error:  # noqa: BLE001 - a key of a kind that this paramiko does not know
+            problems.append(f"{path} cannot be read ({error})")
+            continue
+        certificate = Path(f"{path}-cert.pub")
+        if certificate.exists():
+            with contextlib.suppress(Exception):
+                key.load_certificate(str(certificate))
+        yield key
+
+
+def _public_blob(path: str) -> bytes | None:
+    """The public half beside a key's file."""
+    import base64
+
+    try:
+        fields = Path(f"{path}.pub").read_text(encoding="utf-8").split()
+        return base64.b64decode(fields[1])
+    except (OSError, IndexError, ValueError):
+        return None
