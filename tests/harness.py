@@ -121,22 +121,23 @@ def kill(pids: Mapping[int, str]) -> None:
 def path_without_slurm() -> str:
     """PATH as it is here, but a folder that has sbatch is replaced by links to all it holds but SLURM's commands."""
     hidden = {"sbatch", "salloc", "srun", "scontrol", "squeue", "sinfo", "scancel", "sacct"}
-    folders = []
+    folders: dict[str, str] = {}  # by what they really are: /bin is /usr/bin
     for folder in os.environ.get("PATH", os.defpath).split(":"):
+        real = os.path.realpath(folder)
         if not Path(folder, "sbatch").exists():
-            folders.append(folder)
-            continue
-        links = Path(tempfile.mkdtemp(prefix="path-", dir=session_folder()))
-        for name in set(os.listdir(folder)) - hidden:
-            (links / name).symlink_to(Path(folder, name))
-        folders.append(str(links))
-    return ":".join(folders)
+            folders.setdefault(real, folder)
+        elif real not in folders:
+            folders[real] = tempfile.mkdtemp(prefix="path-", dir=session_folder())
+            for name in set(os.listdir(folder)) - hidden:
+                os.symlink(f"{folder}/{name}", f"{folders[real]}/{name}")  # noqa: PTH211 - thousands of them
+    return ":".join(folders.values())
 
 
 @cache
 def session_folder() -> Path:
     """A folder for what all tests of this process share; tests/conftest.py removes it at the end."""
-    return Path(tempfile.mkdtemp(prefix="taskrun-tests-"))
+    memory = "/dev/shm"  # a thousand links cost a second on some disks, and a millisecond there
+    return Path(tempfile.mkdtemp(prefix="taskrun-tests-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
