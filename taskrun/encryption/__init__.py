@@ -1,0 +1,1 @@
+"""Who may read what leaves the run's folder (rules), and GnuPG, which makes it so (gpg)."""

@@ -1,0 +1,302 @@
+"""The bytes of one transfer: read, changed on the way if that is asked for, written, verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from taskrun.errors import Handled
+from taskrun.staging.local import LocalStore
+from taskrun.staging.locations import Location, Target
+from taskrun.staging.store import ALGORITHMS, Arrived, Entry, FolderStore, Missing, NoSpace, Permanent, Progress, Store, Transient, Writer
+from taskrun.staging.transfers import Delivery, Transfer
+
+
+class _Spooled(NamedTuple):
+    """What is to be put, as a file of this machine."""
+
+    version: str  # of the source
+    path: Path
+    sha256: str
+    source_sha256: str
+
+
+class Copy:
+    """One transfer over all its tries: what a broken try has brought is used by the next one.
+
+    `progress` is told the bytes read, less those that have to be read again. `spool`: a folder only we can read, for what cannot be
+    streamed to its destination; never holds the cleartext of what is encrypted. `known`: an earlier delivery to this destination.
+    """
+
+    def __init__(self, transfer: Transfer, source: Store, dest: Store, spool: Path, progress: Progress, known: Delivery | None) -> None:
+        self._transfer = transfer
+        self._source = source
+        self._dest = dest
+        self._spool = spool
+        self._progress = progress
+        self._known = known
+        self._begun = time.monotonic()
+        self._counted = 0
+        self._hashed: tuple[str, str] | None = None  # version and sha256 of a local source
+        self._said: tuple[str, str] | None = None  # the checksum by which the source knows its content
+        self._spooled: _Spooled | None = None
+        self._half: _Half | None = None
+        self.tries = 0
+
+    def run(self) -> Delivery:
+        """One try. Raises StoreError, Cancelled."""
+        self.tries += 1
+        self._said = None
+        transfer = self._transfer
+        entry = self._source.stat(transfer.source.path)
+        if entry is None:
+            raise Missing(f"{transfer.source}: there is no such file")
+        there = self._dest.stat(transfer.target.path)
+        if there is not None and (done := self._there_already(entry, there)) is not None:
+            return done
+        self._room(entry.size)
+        try:
+            if isinstance(self._dest, FolderStore) and transfer.change is None:
+                arrived, sha256 = self._stream(entry, self._dest)
+                source_sha256 = sha256
+            elif isinstance(self._dest, FolderStore):
+                arrived, sha256, source_sha256 = self._changed(entry, self._dest.writer(transfer.target, None))
+            else:
+                path, sha256, source_sha256 = self._as_file(entry)
+                told = self._count if self._spooled is None else self._look  # what was spooled has been counted
+                arrived = self._dest.put(path, transfer.target, sha256, told, executable=transfer.executable)
+        except Handled as error:  # of the change
+            raise Permanent(f"{transfer.source}: {error}") from error
+        return self._delivery(entry, arrived.entry, sha256, source_sha256, arrived.verified, "moved")
+
+    def recede(self) -> None:
+        """Called after a broken try: takes back what was counted and is of no use to the next one."""
+        kept = self._half.sums.size if self._half is not None else 0
+        if self._spooled is not None:
+            kept = self._counted
+        self._progress(kept - self._counted)
+        self._counted = kept
+
+    def abandon(self) -> None:
+        """Removes what is unfinished. To be called after the last try, also of one that went well."""
+        self._drop_half()
+        self._drop_spooled()
+
+    def _count(self, size: int) -> None:
+        self._counted += size
+        self._progress(size)
+
+    def _look(self, size: int) -> None:
+        del size
+        self._progress(0)
+
+    def _there_already(self, entry: Entry, there: Entry) -> Delivery | None:
+        """The delivery if the right content is there: as recorded when it was brought, or by a checksum that both sides know."""
+        change, known = self._transfer.change, self._known
+        labels = (change.recipients, change.signer) if change is not None else ((), None)
+        if (
+            known is not None
+            and (known.size, known.source_size, known.recipients, known.signer) == (there.size, entry.size, *labels)
+            and self._is(self._dest, there, known.dest_version, known.sha256)
+            and self._is(self._source, entry, known.source_version, known.source_sha256)
+        ):
+            return self._delivery(entry, there, known.sha256, known.source_sha256, known.verified, "known")
+        if change is not None or entry.size != there.size:
+            return None
+        for algorithm in ALGORITHMS:
+            # Hashing here costs a pass over the file: only when the other side has something to compare with.
+            first, second = ((self._source, entry), (self._dest, there))
+            if isinstance(self._source, LocalStore):
+                first, second = second, first
+            one = self._digest(*first, algorithm)
+            if one is None:
+                continue
+            other = self._digest(*second, algorithm)
+            if other is None:
+                continue
+            if one != other:
+                return None
+            sha256 = one if algorithm == "sha256" else self._digest(self._source, entry, "sha256") or ""
+            return self._delivery(entry, there, sha256, sha256, algorithm, "identical")
+        return None
+
+    def _is(self, store: Store, entry: Entry, version: str, sha256: str) -> bool:
+        """Whether a file is what a delivery has recorded, by its version then or by a checksum."""
+        if entry.certain and entry.version == version:
+            return True
+        algorithm, _, value = version.rpartition(":")
+        if algorithm not in ALGORITHMS:
+            algorithm, value = "sha256", sha256
+        return self._digest(store, entry, algorithm) == value
+
+    def _version(self, store: Store, entry: Entry) -> str:
+        """What will tell this content later: its version, or where that is not certain a checksum that the store knows."""
+        if entry.certain:
+            return entry.version
+        if store is self._source and self._said is not None:
+            return ":".join(self._said)
+        found = ((algorithm, store.digest(entry, algorithm)) for algorithm in ALGORITHMS)
+        return next((f"{algorithm}:{value}" for algorithm, value in found if value is not None), "")
+
+    def _digest(self, store: Store, entry: Entry, algorithm: str) -> str | None:
+        if not isinstance(store, LocalStore):
+            return store.digest(entry, algorithm)
+        ours = store is self._source and algorithm == "sha256"
+        if ours and self._hashed is not None and self._hashed[0] == entry.version:
+            return self._hashed[1]
+        digest = hashlib.new(algorithm, usedforsecurity=False)
+        for data in store.read(entry):
+            digest.update(data)
+            self._progress(0)
+        if ours:
+            self._hashed = (entry.version, digest.hexdigest())
+        return digest.hexdigest()
+
+    def _room(self, size: int) -> None:
+        free = self._dest.free(self._transfer.target)
+        if free is not None and free < size:
+            raise NoSpace(f"{self._transfer.dest}: needs {size} bytes where {free} are free")
+
+    def _stream(self, entry: Entry, dest: FolderStore) -> tuple[Arrived, str]:
+        """Straight into the destination; after a source that broke off, from there on."""
+        if self._half is not None and self._half.version != entry.version:
+            self._drop_half()
+        if self._half is None:
+            writer = dest.writer(self._transfer.target, entry.size, executable=self._transfer.executable)
+            self._half = _Half(entry.version, writer, self._sums(entry))
+        half = self._half
+        self._half = None
+        try:
+            chunks = self._source.read(entry, half.sums.size)
+            while (data := self._next(chunks, half)) is not None:
+                half.writer.write(data)
+                half.sums.add(data)
+                self._count(len(data))
+            half.sums.check(entry, self._transfer.source)
+            return half.writer.commit(half.sums.sha256), half.sums.sha256
+        finally:
+            if self._half is None:
+                half.writer.abandon()
+
+    def _next(self, chunks: Iterator[bytes], half: _Half) -> bytes | None:
+        try:
+            return next(chunks, None)
+        except Transient:
+            self._half = half  # what has been written is good
+            raise
+
+    def _as_file(self, entry: Entry) -> tuple[Path, str, str]:
+        """(a file of this machine with what is to be put, its sha256, the source's): the source itself, or made in the spool folder."""
+        if self._transfer.change is None and isinstance(self._source, LocalStore):
+            sha256 = self._digest(self._source, entry, "sha256") or ""
+            return self._source.path(entry.name), sha256, sha256
+        if self._spooled is not None and self._spooled.version != entry.version:
+            self._drop_spooled()
+        if self._spooled is None:
+            name = f"{os.urandom(8).hex()}~"
+            writer = LocalStore(self._spool, "spool").writer(Target("", name), None)
+            _, sha256, source_sha256 = self._changed(entry, writer)
+            self._spooled = _Spooled(entry.version, self._spool / name, sha256, source_sha256)
+        return self._spooled.path, self._spooled.sha256, self._spooled.source_sha256
+
+    def _changed(self, entry: Entry, writer: Writer) -> tuple[Arrived, str, str]:
+        """Through the change, if there is one, into `writer`: what arrived, its sha256, the source's."""
+        came, went = self._sums(entry), _Sums(None)
+
+        def read() -> Iterator[bytes]:
+            for data in self._source.read(entry):
+                came.add(data)
+                self._count(len(data))
+                yield data
+
+        def write(data: bytes) -> None:
+            writer.write(data)
+            went.add(data)
+
+        try:
+            if self._transfer.change is not None:
+                self._transfer.change.apply(read(), write)
+            else:
+                for data in read():
+                    write(data)
+            came.check(entry, self._transfer.source)
+            return writer.commit(went.sha256), went.sha256, came.sha256
+        finally:
+            writer.abandon()
+
+    def _sums(self, entry: Entry) -> _Sums:
+        """What the source says that its content is, by the best checksum that it knows."""
+        if not isinstance(self._source, LocalStore):
+            for algorithm in ALGORITHMS:
+                if (expected := self._source.digest(entry, algorithm)) is not None:
+                    self._said = (algorithm, expected)
+                    return _Sums(self._said)
+        return _Sums(None)
+
+    def _drop_half(self) -> None:
+        if self._half is not None:
+            self._half.writer.abandon()
+            self._half = None
+
+    def _drop_spooled(self) -> None:
+        if self._spooled is not None:
+            self._spooled.path.unlink(missing_ok=True)
+            self._spooled = None
+
+    def _delivery(self, entry: Entry, there: Entry, sha256: str, source_sha256: str, verified: str, how: str) -> Delivery:
+        change = self._transfer.change
+        return Delivery(
+            source=str(self._transfer.source),
+            dest=str(self._transfer.dest),
+            size=there.size,
+            sha256=sha256,
+            source_size=entry.size,
+            source_sha256=source_sha256,
+            source_version=self._version(self._source, entry),
+            dest_version=f"sha256:{sha256}" if verified == "sha256" and not there.certain else self._version(self._dest, there),
+            verified=verified,
+            how=how,
+            recipients=change.recipients if change is not None else (),
+            signer=change.signer if change is not None else None,
+            seconds=time.monotonic() - self._begun,
+            tries=self.tries,
+        )
+
+
+class _Sums:
+    """Checksums of what has gone by: sha256, and the one that the source knows."""
+
+    def __init__(self, expected: tuple[str, str] | None) -> None:
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+        self._expected = expected
+        self._other = hashlib.new(expected[0], usedforsecurity=False) if expected and expected[0] != "sha256" else self._sha256
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self._sha256.update(data)
+        if self._other is not self._sha256:
+            self._other.update(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def check(self, entry: Entry, source: Location) -> None:
+        if entry.size >= 0 and self.size != entry.size:
+            raise Transient(f"{source}: {self.size} of {entry.size} bytes came")
+        if self._expected is not None and self._other.hexdigest() != self._expected[1]:
+            raise Transient(f"{source}: what came is not what its {self._expected[0]} says")
+
+
+class _Half:
+    """A destination file that a broken try has begun."""
+
+    def __init__(self, version: str, writer: Writer, sums: _Sums) -> None:
+        self.version = version
+        self.writer = writer
+        self.sums = sums

@@ -1,0 +1,235 @@
+"""Files of this machine (and of every file system mounted on it)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.store import (
+    CHUNK,
+    Arrived,
+    Denied,
+    Entry,
+    FolderStore,
+    Missing,
+    NoSpace,
+    Permanent,
+    StoreError,
+    Transient,
+    Writer,
+    unfinished_name,
+)
+from taskrun.status.durable import sync_folder
+
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_KINDS: dict[int | None, type[StoreError]] = {
+    errno.ENOENT: Missing,
+    errno.EACCES: Denied,
+    errno.EPERM: Denied,
+    errno.EROFS: Denied,
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: NoSpace,
+    **dict.fromkeys(_PASSING, Transient),
+}
+_INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+class LocalStore(FolderStore):
+    """Relative names are below `folder`. `tag` is in the names of unfinished files; what an earlier run of it left is overwritten."""
+
+    def __init__(self, folder: Path, tag: str) -> None:
+        self._folder = folder
+        self._tag = tag
+
+    def path(self, name: str) -> Path:
+        """Where a name of this store is."""
+        return self._folder / name
+
+    def find(self, pattern: Pattern) -> Iterator[Entry]:
+        if pattern.plain is not None:
+            entry = self.stat(pattern.plain)
+            if entry is not None:
+                yield entry
+            return
+        left = [pattern.base]
+        while left:
+            base = left.pop()
+            try:
+                with os.scandir(self._folder / base) as found:
+                    entries = [(entry.name, entry.is_dir(follow_symlinks=not pattern.tree)) for entry in found]
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise _wrong(self._folder / base, error) from error
+            for name, folder in entries:
+                if folder:
+                    if pattern.deep:
+                        left.append(f"{base}{name}/")
+                elif pattern.relative(base + name) is not None and (entry := self.stat(base + name)) is not None:
+                    yield entry
+
+    def stat(self, name: str) -> Entry | None:
+        try:
+            found = (self._folder / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _wrong(self._folder / name, error) from error
+        return _entry(name, found) if stat.S_ISREG(found.st_mode) else None
+
+    def digest(self, entry: Entry, algorithm: str) -> str | None:
+        made = hashlib.new(algorithm, usedforsecurity=False)
+        for data in self.read(entry):
+            made.update(data)
+        return made.hexdigest()
+
+    def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
+        path = self._folder / entry.name
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise _wrong(path, error) from error
+        try:
+            self._unchanged(path, fd, entry)
+            os.lseek(fd, offset, os.SEEK_SET)
+            while data := os.read(fd, CHUNK):
+                yield data
+            self._unchanged(path, fd, entry)
+        except OSError as error:
+            raise _wrong(path, error) from error
+        finally:
+            os.close(fd)
+
+    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
+        return _LocalWriter(self._folder, target, self._tag, size, executable)
+
+    def free(self, target: Target) -> int | None:
+        folder = self._folder / target.folder
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        try:
+            found = os.statvfs(folder)
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize
+
+    def close(self) -> None:
+        pass
+
+    @staticmethod
+    def _unchanged(path: Path, fd: int, entry: Entry) -> None:
+        if entry.version and _entry(entry.name, os.fstat(fd)).version != entry.version:
+            raise Transient(f"{path} changed while it was read")
+
+
+class _LocalWriter(Writer):
+    """Every folder below the target's is entered without following links, so nothing can lead the file elsewhere."""
+
+    def __init__(self, root: Path, target: Target, tag: str, size: int | None, executable: bool) -> None:
+        self._path = root / target.path
+        self._entry_name = target.path
+        self._mode = 0o777 if executable else 0o666
+        *folders, self._name = target.name.split("/")
+        self._temporary = unfinished_name(tag, self._name)
+        self._fd = -1
+        self._folder = -1
+        try:
+            with _explained(self._path):
+                (root / target.folder).mkdir(parents=True, exist_ok=True)
+                self._folder = os.open(root / target.folder, os.O_RDONLY | os.O_DIRECTORY)
+                for folder in folders:
+                    self._enter(folder)
+                with contextlib.suppress(FileNotFoundError):  # of an earlier run that was killed
+                    os.unlink(self._temporary, dir_fd=self._folder)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._fd = os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
+                if size:
+                    self._reserve(size)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, data: bytes) -> None:
+        with _explained(self._path):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    def commit(self, sha256: str) -> Arrived:
+        del sha256  # what was written here is what was hashed; reading it again would ask the page cache
+        with _explained(self._path):
+            mask = _umask()
+            os.fchmod(self._fd, self._mode & ~mask)
+            os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR))
+            os.fsync(self._fd)
+            os.replace(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._temporary = ""
+            with contextlib.suppress(OSError):  # some file systems cannot
+                os.fsync(self._folder)
+            found = os.fstat(self._fd)
+        self.abandon()
+        sync_folder(self._path.parent.parent)
+        return Arrived(_entry(self._entry_name, found), "sha256")
+
+    def abandon(self) -> None:
+        if self._fd >= 0 and self._temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary, dir_fd=self._folder)
+        for fd in (self._fd, self._folder):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._folder = -1
+
+    def _enter(self, name: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=self._folder)
+        try:
+            inner = os.open(name, _INTO, dir_fd=self._folder)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise Permanent(f"{self._path}: {name} on the way is a link or a file; nothing is written through it") from error
+            raise
+        os.close(self._folder)
+        self._folder = inner
+
+    def _reserve(self, size: int) -> None:
+        """Asks for the room at once, so that a full disk is known before a long transfer."""
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _wrong(path, error) from error
+
+
+def _wrong(path: Path, error: OSError) -> StoreError:
+    said = (error.strerror or str(error)).lower()
+    if error.errno in (errno.EISDIR, errno.ENOTEMPTY) or (error.errno == errno.EEXIST and path.is_dir()):
+        return Permanent(f"{path}: a folder is in the place of the file; a destination that is a folder ends in /")
+    return _KINDS.get(error.errno, Permanent)(f"{path}: {said}")
+
+
+def _entry(name: str, found: os.stat_result) -> Entry:
+    version = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
+    return Entry(name, found.st_size, version, bool(found.st_mode & 0o100))
+
+
+def _umask() -> int:
+    """This process's umask, without changing it for a moment for all threads."""
+    for line in Path("/proc/self/status").read_bytes().split(b"\n"):
+        if line.startswith(b"Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022

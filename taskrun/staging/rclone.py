@@ -1,0 +1,287 @@
+"""Every other remote, through the `rclone` program: its arguments are lists, and its configuration is read by rclone alone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from taskrun.errors import Refused
+from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.store import (
+    ALGORITHMS,
+    CHUNK,
+    Arrived,
+    Denied,
+    Entry,
+    Missing,
+    Permanent,
+    Progress,
+    StoreError,
+    Transient,
+    unfinished_name,
+)
+
+_NOT_FOUND = (3, 4)
+_FATAL = 7
+_PICTURED = re.compile("[\x01-\x1f\x7f␀-␟␡\udc80-\udcff]")
+_SHOWN = re.compile("‛([89A-F][0-9A-F])|‛([␀-␟␡])|[␀-␟␡]")
+_MISSING = re.compile(r"not found|no such|nosuchbucket|doesn't exist|404", re.IGNORECASE)
+_DENIED = re.compile(
+    r"access ?denied|permission denied|forbidden|unauthori[sz]ed|invalidaccesskey|signaturedoesnotmatch|\b40[13]\b", re.IGNORECASE
+)
+_SETUP = re.compile(r"didn't find section in config|unknown (?:flag|backend|type)|couldn't find|failed to load config", re.IGNORECASE)
+
+
+class RcloneStore:
+    """One remote. `config`: rclone's configuration file, None for the usual one."""
+
+    def __init__(self, remote: str, tag: str, *, config: Path | None = None) -> None:
+        program = shutil.which("rclone")
+        if program is None:
+            raise Refused(f"{remote}: for remotes rclone is needed and not installed; a path is written with ./ before it")
+        self._remote = remote
+        self._tag = tag
+        # --retries 1: a whole transfer is tried again by the mover. Nothing may ask a person.
+        self._argv = [program, "--ask-password=false", "--retries", "1", "--low-level-retries", "3", "--log-level", "ERROR"]
+        if config is not None:
+            self._argv += ["--config", str(config)]
+        self._lock = threading.Lock()
+        self._known: dict[str, Any] | None = None
+
+    def find(self, pattern: Pattern) -> Iterator[Entry]:
+        if pattern.plain is not None:
+            entry = self.stat(pattern.plain)
+            if entry is not None:
+                yield entry
+            return
+        deep = ["--recursive"] if pattern.deep else []
+        with self._started("lsjson", "--files-only", "--no-mimetype", *deep, self._place(pattern.base)) as (output, process, said):
+            for line in output:  # one file a line, between brackets
+                if line.startswith(b"{"):
+                    found = json.loads(line.rstrip().rstrip(b","))
+                    name = pattern.base + _from_rclone(found["Path"])
+                    if pattern.relative(name) is not None:
+                        yield _entry(name, found)
+            if process.wait() and process.returncode not in _NOT_FOUND:
+                raise self._wrong(pattern.base, process.returncode, said())
+
+    def stat(self, name: str) -> Entry | None:
+        found = self._look(name)
+        return None if found is None else _entry(name, found)
+
+    def digest(self, entry: Entry, algorithm: str) -> str | None:
+        if algorithm not in self._hashes():
+            return None
+        found = self._look(entry.name, "--hash", "--hash-type", algorithm)
+        return ((found or {}).get("Hashes") or {}).get(algorithm) or None
+
+    def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
+        left = entry.size - offset
+        if left <= 0 and entry.size >= 0:
+            return
+        with self._started("cat", "--offset", str(offset), self._place(entry.name)) as (output, process, said):
+            while data := output.read(CHUNK):
+                left -= len(data)
+                yield data
+            if process.wait():
+                raise self._wrong(entry.name, process.returncode, said())
+        if left and entry.size >= 0:
+            raise Transient(f"{self._place(entry.name)}: it ended {left} bytes early")
+
+    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
+        del executable
+        size = path.stat().st_size
+        folder = target.path.rpartition("/")[0]
+        moves = bool(self._features().get("Features", {}).get("Move"))
+        # A remote that can rename shows files while they grow; the others (object stores) show them when they are whole.
+        sent = f"{folder}/{unfinished_name(self._tag, target.path)}".lstrip("/" if not folder else "") if moves else target.path
+        try:
+            self._copy(path, sent, size, progress)
+            verified = self._verify(path, sent, size, sha256)
+            if moves:
+                self._run(target.path, "moveto", "--no-check-dest", self._place(sent), self._place(target.path))
+        except BaseException:
+            if moves:
+                with contextlib.suppress(StoreError):
+                    self._run(sent, "deletefile", self._place(sent))
+            raise
+        return Arrived(Entry(target.path, size, "~"), verified)
+
+    def free(self, target: Target) -> int | None:
+        if not self._features().get("Features", {}).get("About"):
+            return None
+        try:
+            found = json.loads(self._run(target.folder, "about", "--json", self._place(target.folder)))
+        except (StoreError, ValueError):
+            return None
+        free = found.get("free")
+        return free if isinstance(free, int) else None
+
+    def close(self) -> None:
+        pass
+
+    def _copy(self, path: Path, name: str, size: int, progress: Progress) -> None:
+        argv = [
+            "copyto",
+            "--copy-links",
+            "--ignore-times",
+            "--no-check-dest",
+            "--stats",
+            "500ms",
+            "--stats-log-level",
+            "ERROR",
+            "--use-json-log",
+        ]
+        told = 0
+        last = ""
+        with (
+            _plainly_named(path) as plain,
+            self._started(*argv, plain, self._place(name), errors=subprocess.PIPE) as (_, process, _said),
+        ):
+            assert process.stderr is not None
+            for line in process.stderr:
+                with contextlib.suppress(ValueError):
+                    said = json.loads(line)
+                    if "stats" not in said:
+                        last = str(said.get("msg", ""))
+                        continue
+                    done = min(size, int(said["stats"].get("bytes", 0)))
+                    progress(max(0, done - told))
+                    told = max(told, done)
+            if process.wait():
+                raise self._wrong(name, process.returncode, last)
+        progress(size - told)
+
+    def _verify(self, path: Path, name: str, size: int, sha256: str) -> str:
+        """rclone has compared checksums itself; ours makes sure that it was this content that was sent."""
+        algorithm = next((one for one in ALGORITHMS if one in self._hashes()), None)
+        found = self._look(name, *(("--hash", "--hash-type", algorithm) if algorithm else ()))
+        if found is None or found["Size"] not in (size, -1):
+            raise Transient(f"{self._place(name)} is not what was sent")
+        there = (found.get("Hashes") or {}).get(algorithm)
+        if not algorithm or not there:
+            return "size"
+        made = sha256
+        if algorithm != "sha256":
+            digest = hashlib.new(algorithm, usedforsecurity=False)
+            with path.open("rb") as file:
+                while data := file.read(CHUNK):
+                    digest.update(data)
+            made = digest.hexdigest()
+        if there != made:
+            raise Transient(f"{self._place(name)} is not what was sent: its {algorithm} differs")
+        return algorithm
+
+    def _place(self, name: str) -> str:
+        return f"{self._remote}:{_to_rclone(name)}"
+
+    def _look(self, name: str, *more: str) -> dict[str, Any] | None:
+        try:
+            text = self._run(name, "lsjson", "--stat", "--no-mimetype", *more, self._place(name))
+        except Missing:
+            return None
+        found = json.loads(text or b"null")
+        return found if isinstance(found, dict) and not found.get("IsDir") else None
+
+    def _hashes(self) -> tuple[str, ...]:
+        return tuple(str(name).lower() for name in self._features().get("Hashes") or ())
+
+    def _features(self) -> dict[str, Any]:
+        with self._lock:
+            if self._known is None:
+                self._known = json.loads(self._run("", "backend", "features", self._place("")))
+            return self._known
+
+    def _run(self, name: str, *arguments: str) -> bytes:
+        with self._started(*arguments) as (output, process, said):
+            text = output.read()
+            if process.wait():
+                raise self._wrong(name, process.returncode, said())
+        return text
+
+    @contextlib.contextmanager
+    def _started(self, *arguments: str, errors: int | None = None) -> Iterator[tuple[IO[bytes], subprocess.Popen[bytes], Any]]:
+        """The program while it runs; it is ended with the block. Its third value gives what it said on stderr, when it has ended."""
+        with tempfile.TemporaryFile() as file:
+            process = subprocess.Popen(
+                [*self._argv, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors or file,
+                start_new_session=True,  # a Ctrl-C is the driver's to answer
+            )
+            assert process.stdout is not None
+
+            def said() -> str:
+                size = os.fstat(file.fileno()).st_size
+                return os.pread(file.fileno(), 4096, max(0, size - 4096)).decode("utf-8", "replace")
+
+            try:
+                yield process.stdout, process, said
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                process.stdout.close()
+                if process.stderr is not None:
+                    process.stderr.close()
+                process.wait()
+
+    def _wrong(self, name: str, code: int, said: str) -> StoreError:
+        line = next((line for line in reversed(said.split("\n")) if line.strip()), f"rclone ended with {code}")
+        line = re.sub(r"^\S+ \S+ (?:ERROR|CRITICAL)\s*: ", "", line.strip())[:400]
+        text = f"{self._place(name)}: {line}"
+        if _SETUP.search(line):
+            return Permanent(text)
+        if _DENIED.search(line):
+            return Denied(text)
+        if code in _NOT_FOUND or _MISSING.search(line):
+            return Missing(text)
+        return (Permanent if code == _FATAL else Transient)(text)
+
+
+@contextlib.contextmanager
+def _plainly_named(path: Path) -> Iterator[str]:
+    """A path to a file of this machine that rclone reads as we do."""
+    text = str(path.absolute())
+    if not _PICTURED.search(text):
+        yield text
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "file")
+        link.symlink_to(text)
+        yield str(link)
+
+
+def _to_rclone(name: str) -> str:
+    """rclone shows control characters as pictures and stray bytes as hex digits, and takes these for what they mean."""
+
+    def shown(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        if code == 0x7F:
+            return "␡"
+        return chr(0x2400 + code) if code < 0x20 else f"‛{code & 0xFF:02X}" if 0xDC80 <= code <= 0xDCFF else f"‛{found[0]}"
+
+    return _PICTURED.sub(shown, name)
+
+
+def _from_rclone(name: str) -> str:
+    def plain(found: re.Match[str]) -> str:
+        if found[1]:
+            return chr(0xDC00 + int(found[1], 16))
+        return found[2] or ("\x7f" if found[0] == "␡" else chr(ord(found[0]) - 0x2400))
+
+    return _SHOWN.sub(plain, name)
+
+
+def _entry(name: str, found: dict[str, Any]) -> Entry:
+    return Entry(name, int(found["Size"]), f"~{found['Size']}-{found.get('ModTime', '')}-{found.get('ID', '')}")

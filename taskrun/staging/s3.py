@@ -1,0 +1,290 @@
+"""Amazon S3 and whatever speaks its protocol. Endpoint, region, profile, addressing style and credentials: the usual AWS settings.
+
+Large files go up in parts, side by side, and appear when the last is there. Parts that an interrupted upload of the same file left behind
+are used again if their checksums fit. The sha256 of a file is kept as its metadata; each part is verified on arrival by its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Missing, Permanent, Progress, StoreError, Transient
+
+_MOST_PARTS = 10_000
+_MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404", "NoSuchUpload"}
+_DENIED = {"AccessDenied", "Forbidden", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+           "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem"}  # fmt: skip
+_PASSING = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "OperationAborted", "BadDigest",
+            "IncompleteBody", "PreconditionFailed", "412", "NoSuchUpload", "RequestLimitExceeded", "BandwidthLimitExceeded"}  # fmt: skip
+
+
+class S3Store:
+    """One bucket. `part`: bytes of a part; `side_by_side`: parts of one file under way, each in memory once."""
+
+    def __init__(self, bucket: str, *, part: int = 8 << 20, side_by_side: int = 4, connections: int = 20) -> None:
+        self._bucket = bucket
+        self._part = part
+        self._side_by_side = side_by_side
+        self._connections = connections
+        self._made = threading.Lock()
+        self._client: Any = None
+        self._open: dict[str, str] = {}  # key → upload that is not complete
+
+    @property
+    def _s3(self) -> Any:
+        with self._made:
+            if self._client is None:
+                self._client = _client(self._connections)
+            return self._client
+
+    def find(self, pattern: Pattern) -> Iterator[Entry]:
+        if pattern.plain is not None:
+            entry = self.stat(pattern.plain)
+            if entry is not None:
+                yield entry
+            return
+        with self._explained(pattern.base):
+            asked = {"Bucket": self._bucket, "Prefix": pattern.base, **({} if pattern.deep else {"Delimiter": "/"})}
+            for page in self._s3.get_paginator("list_objects_v2").paginate(**asked):
+                for found in page.get("Contents", ()):
+                    if pattern.relative(found["Key"]) is not None:
+                        yield Entry(found["Key"], found["Size"], found["ETag"])
+
+    def stat(self, name: str) -> Entry | None:
+        try:
+            found = self._head(name)
+        except Missing as error:
+            if "bucket" in str(error):
+                raise
+            return None
+        return Entry(name, found["ContentLength"], found["ETag"])
+
+    def digest(self, entry: Entry, algorithm: str) -> str | None:
+        found = self._head(entry.name)
+        if algorithm == "sha256":
+            given = found.get("Metadata", {}).get("sha256", "")
+            if re.fullmatch("[0-9a-f]{64}", given):
+                return str(given)
+            whole = found.get("ChecksumSHA256", "")
+            return base64.b64decode(whole).hex() if whole and "-" not in whole and found.get("ChecksumType") == "FULL_OBJECT" else None
+        plain = found.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in found
+        tag = found["ETag"].strip('"')
+        return tag if algorithm == "md5" and plain and re.fullmatch("[0-9a-f]{32}", tag) else None
+
+    def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
+        if offset >= entry.size:
+            return
+        with self._explained(entry.name):
+            same = {"IfMatch": entry.version} if entry.version else {}
+            answer = self._s3.get_object(Bucket=self._bucket, Key=entry.name, Range=f"bytes={offset}-", **same)
+            with contextlib.closing(answer["Body"]) as body:
+                left = entry.size - offset
+                while data := body.read(CHUNK):
+                    left -= len(data)
+                    yield data
+            if left:
+                raise Transient(f"s3://{self._bucket}/{entry.name}: the connection ended {left} bytes early")
+
+    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
+        del executable  # objects have no modes
+        name = target.path
+        with self._explained(name), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= self._part:
+                data = file.read()
+                if hashlib.sha256(data).hexdigest() != sha256:
+                    raise Transient(f"{path} changed while it was read")
+                answer = self._s3.put_object(
+                    Bucket=self._bucket, Key=name, Body=data, ChecksumSHA256=_base64(data), Metadata={"sha256": sha256}
+                )
+                verified = self._same(name, data, answer)
+                progress(size)
+            else:
+                verified = self._put_parts(file.fileno(), size, name, sha256, progress)
+            found = self._head(name)
+            if found["ContentLength"] != size or found.get("Metadata", {}).get("sha256", sha256) != sha256:
+                raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
+            return Arrived(Entry(name, size, found["ETag"]), verified)
+
+    def free(self, target: Target) -> int | None:
+        del target
+        return None
+
+    def close(self) -> None:
+        for name, upload in list(self._open.items()):
+            with contextlib.suppress(Exception):  # nobody is left to be told; the bucket's own rules remove it in time
+                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload)
+        self._open.clear()
+        if self._client is not None:
+            self._client.close()
+
+    def _put_parts(self, fd: int, size: int, name: str, sha256: str, progress: Progress) -> str:
+        length = max(self._part, -(-size // _MOST_PARTS))
+        upload, there = self._resumable(fd, size, length, name)
+        if upload is None:
+            asked = {"Bucket": self._bucket, "Key": name, "Metadata": {"sha256": sha256}, "ChecksumAlgorithm": "SHA256"}
+            upload = str(self._s3.create_multipart_upload(**asked)["UploadId"])
+            there = {}
+        self._open[name] = upload
+        parts = dict(there)
+        digest = hashlib.sha256()
+        with ThreadPoolExecutor(self._side_by_side, "s3-part") as pool:
+            running: set[Future[tuple[int, dict[str, Any], int]]] = set()
+            try:
+                for number in range(1, -(-size // length) + 1):
+                    data = os.pread(fd, length, (number - 1) * length)
+                    digest.update(data)
+                    if number in there:
+                        progress(len(data))
+                        continue
+                    running.add(pool.submit(self._put_part, data, name, upload, number))
+                    if len(running) == self._side_by_side:
+                        running = _gather(running, FIRST_COMPLETED, parts, progress)
+                _gather(running, ALL_COMPLETED, parts, progress)
+            except BaseException:
+                for future in running:
+                    future.cancel()
+                raise
+        if digest.hexdigest() != sha256:
+            raise Transient(f"s3://{self._bucket}/{name}: the file changed while it was sent")
+        ordered = [{"PartNumber": number, **parts[number]} for number in sorted(parts)]
+        self._s3.complete_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload, MultipartUpload={"Parts": ordered})
+        self._open.pop(name, None)
+        return "sha256" if all("ChecksumSHA256" in part for part in parts.values()) else "md5"
+
+    def _put_part(self, data: bytes, name: str, upload: str, number: int) -> tuple[int, dict[str, Any], int]:
+        asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload, "PartNumber": number}
+        answer = self._s3.upload_part(Body=data, ChecksumSHA256=_base64(data), **asked)
+        self._same(name, data, answer)
+        return number, _part(answer), len(data)
+
+    def _resumable(self, fd: int, size: int, length: int, name: str) -> tuple[str | None, dict[int, dict[str, Any]]]:
+        """An upload of this very file that was interrupted, and its parts; those of other content are left alone."""
+        from botocore.exceptions import ClientError
+
+        with contextlib.suppress(ClientError):  # not allowed to look, or the server cannot: start anew
+            found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=name).get("Uploads", ())
+            for upload in sorted((one for one in found if one["Key"] == name), key=lambda one: str(one.get("Initiated")), reverse=True):
+                asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload["UploadId"]}
+                parts = [part for page in self._s3.get_paginator("list_parts").paginate(**asked) for part in page.get("Parts", ())]
+                if parts and all(_fits(fd, size, length, part) for part in parts):
+                    return str(upload["UploadId"]), {part["PartNumber"]: _part(part) for part in parts}
+        return None, {}
+
+    def _same(self, name: str, data: bytes, answer: dict[str, Any]) -> str:
+        """By what the server says that this has arrived: its sha256, or from older servers the md5 that its ETag is."""
+        verified = "sha256" if "ChecksumSHA256" in answer else "size"
+        if verified == "sha256":
+            same = answer["ChecksumSHA256"] == _base64(data)
+        else:
+            tag = answer.get("ETag", "").strip('"')
+            plain = answer.get("ServerSideEncryption", "AES256") == "AES256"
+            verified = "md5" if plain and re.fullmatch("[0-9a-f]{32}", tag) else "size"
+            same = verified == "size" or tag == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if not same:
+            raise Transient(f"s3://{self._bucket}/{name}: something else arrived than was sent")
+        return verified
+
+    def _head(self, name: str) -> Any:
+        with self._explained(name):
+            return self._s3.head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore import exceptions as aws
+
+        place = f"s3://{self._bucket}/{name}"
+        try:
+            yield
+        except aws.ClientError as error:
+            raise self._meaning(place, error) from error
+        except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.ProfileNotFound, aws.TokenRetrievalError) as error:
+            raise Denied(f"{place}: {str(error).lower()}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
+        except (aws.HTTPClientError, aws.ConnectionError) as error:
+            raise Transient(f"{place}: {error}") from error
+        except (aws.BotoCoreError, Boto3Error, UnicodeEncodeError) as error:
+            raise Permanent(f"{place}: {error}") from error
+        except OSError as error:  # of the local file
+            raise Transient(f"{place}: {error.strerror or error}") from error
+
+    def _meaning(self, place: str, error: Any) -> StoreError:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        said = error.response.get("Error", {}).get("Message", "") or code
+        if code == "NoSuchBucket":
+            return Missing(f"{place}: there is no bucket {self._bucket}")
+        if code in _PASSING or "Throttl" in code or status in (408, 429) or status >= 500:
+            return Transient(f"{place}: {code} {said}".rstrip())
+        if code in _MISSING:
+            if error.operation_name == "HeadObject" and not self._bucket_is_there():
+                return Missing(f"{place}: there is no bucket {self._bucket}")
+            return Missing(f"{place}: there is no such object")
+        return (Denied if code in _DENIED else Permanent)(f"{place}: {said.lower()}")
+
+    def _bucket_is_there(self) -> bool:
+        """A missing object and a missing bucket look the same to HEAD, but one of them is a mistake in the task file."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._s3.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            return str(error.response.get("Error", {}).get("Code")) not in ("404", "NoSuchBucket")
+        except BotoCoreError:
+            pass
+        return True
+
+
+def _client(connections: int) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config: dict[str, Any] = {
+        "max_pool_connections": connections,
+        "connect_timeout": 20,
+        "read_timeout": 60,
+        "retries": {"mode": "standard", "total_max_attempts": 2},  # a whole transfer is tried again by the mover
+    }
+    if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
+        config["request_checksum_calculation"] = "when_required"  # ours is sent with each part; other ones older servers do not know
+    return boto3.session.Session().client("s3", config=Config(**config))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode("ascii")
+
+
+def _gather(
+    running: set[Future[tuple[int, dict[str, Any], int]]], until: str, parts: dict[int, dict[str, Any]], progress: Progress
+) -> set[Future[tuple[int, dict[str, Any], int]]]:
+    """Waits for one or all of the parts under way; returns those that still are. Raises what one of them raised."""
+    done, left = wait(running, return_when=until)
+    for future in done:
+        number, part, size = future.result()
+        parts[number] = part
+        progress(size)
+    return left
+
+
+def _part(answer: dict[str, Any]) -> dict[str, Any]:
+    return {key: answer[key] for key in ("ETag", "ChecksumSHA256") if key in answer}
+
+
+def _fits(fd: int, size: int, length: int, part: dict[str, Any]) -> bool:
+    offset = (part["PartNumber"] - 1) * length
+    if offset >= size or part["Size"] != min(length, size - offset):
+        return False
+    data = os.pread(fd, length, offset)
+    if "ChecksumSHA256" in part:
+        return bool(part["ChecksumSHA256"] == _base64(data))
+    return bool(part["ETag"].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest())

@@ -1,0 +1,296 @@
+"""Folders of a host behind an SFTP server, through connections that others make (engines/ssh)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.store import Arrived, Denied, Entry, FolderStore, Missing, Permanent, StoreError, Transient, Writer, unfinished_name
+
+#: Opens one more SFTP session: a paramiko.SFTPClient. Called from the mover's threads; sshd allows ten at a time on a connection.
+Connect = Callable[[], Any]
+#: The sha256 of a file over there, None if nobody there can tell.
+Digest = Callable[[str], "str | None"]
+
+_REQUEST = 32_768  # what every SFTP server takes in one request
+_WINDOW = 128  # requests under way while reading: 4 MiB, so that memory stays flat whoever is slow
+
+
+class SftpStore(FolderStore):
+    """`lost`: the exceptions that say that a connection is gone; the next operation opens another one.
+
+    Relative names are below `folder`, "" for the home folder. `place` is what messages call this host.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        connect: Connect,
+        tag: str,
+        *,
+        folder: str = "",
+        digest: Digest | None = None,
+        lost: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self.place = place
+        self._connect = connect
+        self.tag = tag
+        self._folder = folder.rstrip("/") + "/" if folder else ""
+        self._digest = digest
+        self.lost: tuple[type[BaseException], ...] = (*lost, EOFError, ConnectionError, TimeoutError)
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+
+    def find(self, pattern: Pattern) -> Iterator[Entry]:
+        if pattern.plain is not None:
+            entry = self.stat(pattern.plain)
+            if entry is not None:
+                yield entry
+            return
+        left = [pattern.base]
+        while left:
+            base = left.pop()
+            for name, folder in self._names(base, links=not pattern.tree):
+                if folder:
+                    if pattern.deep:
+                        left.append(f"{base}{name}/")
+                elif pattern.relative(base + name) is not None and (entry := self.stat(base + name)) is not None:
+                    yield entry
+
+    def stat(self, name: str) -> Entry | None:
+        with self._session(name) as sftp:
+            try:
+                found = sftp.stat(self.path(name))
+            except FileNotFoundError:
+                return None
+        return _entry(name, found) if stat.S_ISREG(found.st_mode) else None
+
+    def digest(self, entry: Entry, algorithm: str) -> str | None:
+        if algorithm != "sha256" or self._digest is None:
+            return None
+        with self.explained(entry.name):
+            return self.sum_of(self.path(entry.name))
+
+    def sum_of(self, path: bytes) -> str | None:
+        """The sha256 of a path over there, None if nobody there can tell."""
+        return None if self._digest is None else self._digest(path.decode("utf-8", "surrogateescape"))
+
+    def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
+        with self._session(entry.name) as sftp, sftp.open(self.path(entry.name), "rb") as file:
+            self._unchanged(entry, file)
+            at = offset
+            while at < entry.size:
+                window = min(entry.size - at, _REQUEST * _WINDOW)
+                asked = [(at + step, min(_REQUEST, window - step)) for step in range(0, window, _REQUEST)]
+                data = b"".join(file.readv(asked))
+                if len(data) != window:
+                    raise Transient(f"{self.place}:{entry.name} became shorter while it was read")
+                at += window
+                yield data
+            self._unchanged(entry, file)
+
+    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
+        del size
+        return _SftpWriter(self, target, executable)
+
+    def free(self, target: Target) -> int | None:
+        del target
+        return None  # paramiko has no word for it; the far end says when it is full
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for sftp in idle:
+            with contextlib.suppress(Exception):  # it may be gone already
+                sftp.close()
+
+    def path(self, name: str) -> bytes:
+        """What the server calls it."""
+        path = name if name.startswith("/") else self._folder + name
+        return (path or ".").encode("utf-8", "surrogateescape")
+
+    def _names(self, base: str, *, links: bool) -> list[tuple[str, bool]]:
+        """What is in a folder, and whether it is one. `links`: a link to a folder counts as one."""
+        with self._session(base) as sftp:
+            try:
+                found = [(one.filename, one.st_mode or 0) for one in sftp.listdir_attr(self.path(base))]
+            except FileNotFoundError:
+                return []
+            names = []
+            for name, mode in found:
+                folder = stat.S_ISDIR(mode)
+                if stat.S_ISLNK(mode) and links:
+                    with contextlib.suppress(OSError):
+                        folder = stat.S_ISDIR(sftp.stat(self.path(base + name)).st_mode)
+                names.append((name, folder))
+            return names
+
+    def _unchanged(self, entry: Entry, file: Any) -> None:
+        if entry.version and _entry(entry.name, file.stat()).version != entry.version:
+            raise Transient(f"{self.place}:{entry.name} changed while it was read")
+
+    def borrow(self) -> Any:
+        """A session for one caller: they are not made for several threads."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def give_back(self, sftp: Any, *, broken: bool) -> None:
+        """The session of `borrow`; a broken one is thrown away."""
+        if broken or sftp.get_channel().closed:
+            with contextlib.suppress(Exception):
+                sftp.close()
+            return
+        with self._lock:
+            self._idle.append(sftp)
+
+    @contextlib.contextmanager
+    def explained(self, name: str) -> Iterator[None]:
+        """Makes what paramiko raises a StoreError about `name`."""
+        place = f"{self.place}:{name}"
+        try:
+            yield
+        except self.lost as error:
+            raise Transient(f"{place}: the connection was lost: {str(error) or type(error).__name__}") from error
+        except OSError as error:
+            raise _wrong(place, error) from error
+
+    @contextlib.contextmanager
+    def _session(self, name: str) -> Iterator[Any]:
+        with self.explained(name):
+            sftp = self.borrow()
+            broken = False
+            try:
+                yield sftp
+            except self.lost:
+                broken = True
+                raise
+            finally:
+                self.give_back(sftp, broken=broken)
+
+
+class _SftpWriter(Writer):
+    """Writes are sent without waiting for each answer; a write that failed is known at commit at the latest."""
+
+    def __init__(self, store: SftpStore, target: Target, executable: bool) -> None:
+        self._store = store
+        self._target = target
+        self._written = 0
+        self._mode = 0o755 if executable else 0o644
+        self._temporary = b""
+        self._file: Any = None
+        self._sftp: Any = None
+        self._broken = False
+        *folders, name = target.name.split("/")
+        try:
+            with self._careful():
+                self._sftp = store.borrow()
+                folder = _make_folders(self._sftp, store, target, folders)
+                self._final = folder + name.encode("utf-8", "surrogateescape")
+                self._temporary = folder + unfinished_name(store.tag, name).encode()
+                with contextlib.suppress(FileNotFoundError):  # of an earlier run that was killed
+                    self._sftp.remove(self._temporary)
+                self._file = self._sftp.open(self._temporary, "wx")
+                self._sftp.chmod(self._temporary, 0o600)
+                self._file.set_pipelined(True)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, data: bytes) -> None:
+        with self._careful():
+            self._file.write(data)
+        self._written += len(data)
+
+    def commit(self, sha256: str) -> Arrived:
+        verified = "size"
+        with self._careful():
+            self._file.close()
+            there = self._sftp.stat(self._temporary).st_size
+            if there != self._written:
+                raise Transient(f"{self._target.path}: {there} of {self._written} bytes arrived")
+            if (digest := self._store.sum_of(self._temporary)) is not None:
+                verified = "sha256"
+                if digest != sha256:
+                    raise Transient(f"{self._target.path}: something else arrived than was sent")
+            self._sftp.chmod(self._temporary, self._mode)
+            self._sftp.posix_rename(self._temporary, self._final)
+            self._temporary = b""
+            found = self._sftp.stat(self._final)
+        self.abandon()
+        return Arrived(_entry(self._target.path, found), verified)
+
+    def abandon(self) -> None:
+        if self._sftp is None:
+            return
+        if not self._broken and self._temporary:
+            with contextlib.suppress(Exception):  # an error of an earlier write comes out here
+                self._file.close()
+            with contextlib.suppress(Exception):
+                self._sftp.remove(self._temporary)
+        self._store.give_back(self._sftp, broken=self._broken)
+        self._sftp = None
+
+    @contextlib.contextmanager
+    def _careful(self) -> Iterator[None]:
+        with self._store.explained(self._target.path):
+            try:
+                yield
+            except self._store.lost:
+                self._broken = True
+                raise
+
+
+def _make_folders(sftp: Any, store: SftpStore, target: Target, folders: list[str]) -> bytes:
+    """The folder of the target, made if need be, as bytes that end in a slash. Below the target's folder no link is followed."""
+    place = ""
+    for part in target.folder.split("/")[:-1]:
+        place += f"{part}/"
+        path = store.path(place)
+        if part and not _is_folder(sftp.stat, path):
+            _make(sftp, path)
+    for part in folders:
+        place += f"{part}/"
+        path = store.path(place).rstrip(b"/")
+        if not _is_folder(sftp.lstat, path):
+            with contextlib.suppress(FileNotFoundError):
+                sftp.lstat(path)
+                raise Permanent(f"{place}: a link or a file is on the way; nothing is written through it")
+            _make(sftp, path)
+    return store.path(place) if place else store.path("").rstrip(b"/") + b"/"
+
+
+def _is_folder(look: Callable[[bytes], Any], path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(look(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _make(sftp: Any, path: bytes) -> None:
+    try:
+        sftp.mkdir(path)
+    except OSError:
+        if not _is_folder(sftp.lstat, path):  # made meanwhile by another transfer is as good
+            raise
+
+
+def _wrong(place: str, error: OSError) -> StoreError:
+    said = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.errno == errno.ENOENT:
+        return Missing(f"{place}: {said}")
+    if error.errno == errno.EACCES:
+        return Denied(f"{place}: {said}")
+    if error.errno is None:  # SSH_FX_FAILURE: the server does not say why, a full disk among other things
+        return Transient(f"{place}: {said}")
+    return Permanent(f"{place}: {said}")
+
+
+def _entry(name: str, found: Any) -> Entry:
+    return Entry(name, found.st_size, f"~{found.st_size}-{found.st_mtime}", bool(found.st_mode & 0o100))

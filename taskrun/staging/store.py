@@ -1,0 +1,136 @@
+"""What every store can do, and how it fails. One line of the registry (stores.py) makes a store usable in a task file."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from taskrun.staging.locations import Pattern, Target
+
+#: Bytes read and written at a time.
+CHUNK = 1 << 20
+#: Checksums that two stores may have in common, the best first.
+ALGORITHMS = ("sha256", "sha1", "md5")
+
+#: Told how many bytes more have gone; may raise Cancelled.
+Progress = Callable[[int], None]
+
+
+class StoreError(Exception):
+    """Something a store could not do; the text is a sentence for a person, without secrets."""
+
+
+class Transient(StoreError):
+    """It may go well in a moment: a timeout, a server error, throttling, a lost connection, a source that just changed."""
+
+
+class Permanent(StoreError):
+    """It will fail again: trying further is of no use."""
+
+
+class Missing(Permanent):
+    """There is no such file, bucket, remote."""
+
+
+class Denied(Permanent):
+    """These credentials or rights do not allow it."""
+
+
+class NoSpace(Permanent):
+    """The destination is full, or would be."""
+
+
+class Cancelled(Exception):
+    """Nobody wants this transfer any more."""
+
+
+class Entry(NamedTuple):
+    """One file of a store. `version` differs when the content does; one that begins with ~ only most of the time (whole seconds)."""
+
+    name: str  # as the store knows it
+    size: int
+    version: str = ""
+    executable: bool = False
+
+    @property
+    def certain(self) -> bool:
+        """Whether the same version is the same content."""
+        return self.version != "" and not self.version.startswith("~")
+
+
+class Arrived(NamedTuple):
+    """A file that is at its destination, and by what that was verified there: a checksum or `size`."""
+
+    entry: Entry
+    verified: str
+
+
+class Store(Protocol):
+    """Names are the `path` of a Location. Every method may block, is called from several threads, and raises StoreError."""
+
+    def find(self, pattern: Pattern) -> Iterator[Entry]:
+        """The files that match, in no order. None is an answer; a store, bucket or remote that is not there is Missing."""
+
+    def stat(self, name: str) -> Entry | None:
+        """One file, None if it is not there."""
+
+    def digest(self, entry: Entry, algorithm: str) -> str | None:
+        """A checksum of the file as hex, None if the store cannot tell it without sending the file."""
+
+    def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
+        """Its bytes from `offset`. Transient when it is not the same file any more."""
+
+    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
+        """Brings a file of this machine there, whole or not at all, over whatever was there, and verifies it as far as the store can."""
+
+    def free(self, target: Target) -> int | None:
+        """Bytes that fit, None where there is no such limit or nobody knows."""
+
+    def close(self) -> None:
+        """Ends connections, and what was begun and never finished."""
+
+
+class Writer(abc.ABC):
+    """A file that is being written under a temporary name."""
+
+    @abc.abstractmethod
+    def write(self, data: bytes) -> None: ...
+
+    @abc.abstractmethod
+    def commit(self, sha256: str) -> Arrived:
+        """Makes it durable, verifies it as far as the store can, and only then gives it its name, in one step."""
+
+    @abc.abstractmethod
+    def abandon(self) -> None:
+        """Removes it. Never raises; does nothing after commit."""
+
+
+class FolderStore(abc.ABC):
+    """A store of folders, to which bytes can be sent as they come: local and sftp."""
+
+    @abc.abstractmethod
+    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
+        """Begins a file. `size`: its bytes, None if nobody knows yet."""
+
+    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            writer = self.writer(target, path.stat().st_size, executable=executable)
+            try:
+                while data := file.read(CHUNK):
+                    writer.write(data)
+                    digest.update(data)
+                    progress(len(data))
+                if digest.hexdigest() != sha256:
+                    raise Transient(f"{path} changed while it was read")
+                return writer.commit(sha256)
+            finally:
+                writer.abandon()
+
+
+def unfinished_name(tag: str, name: str) -> str:
+    """The temporary name of a file: short, the same for a resumed run (`tag`), and matched by no pattern."""
+    return f".taskrun-{tag}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}~"

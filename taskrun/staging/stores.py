@@ -1,0 +1,71 @@
+"""The registry: which store a location is in. A new kind of store is one more line here and one in locations.py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskrun.errors import Refused
+from taskrun.staging.local import LocalStore
+from taskrun.staging.locations import Location
+from taskrun.staging.rclone import RcloneStore
+from taskrun.staging.s3 import S3Store
+from taskrun.staging.store import Store
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What stores are opened with. `tag`: in the names of unfinished files, the same for a resumed run, [a-z0-9]."""
+
+    folder: Path  # that relative local paths are below
+    tag: str
+    transfers: int = 4
+    rclone_config: Path | None = None
+
+
+_OPEN: dict[str, Callable[[str, Settings], Store]] = {
+    "local": lambda _, settings: LocalStore(settings.folder, settings.tag),
+    "s3": lambda where, settings: S3Store(where, connections=settings.transfers * 5),
+    "rclone": lambda where, settings: RcloneStore(where, settings.tag, config=settings.rclone_config),
+}
+
+
+class Stores:
+    """Each store is opened when it is first asked for. Hosts (sftp, engine) are made by the driver, which holds their connections."""
+
+    def __init__(self, settings: Settings, hosts: Callable[[Location], Store] | None = None) -> None:
+        self._settings = settings
+        self._hosts = hosts
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, str], Store] = {}
+
+    def of(self, location: Location) -> Store:
+        """The store of a location. Raises Refused when it cannot be used here at all."""
+        key = (location.kind, location.where)
+        with self._lock:
+            if key not in self._open:
+                self._open[key] = self._make(location)
+            return self._open[key]
+
+    def forget(self, location: Location) -> None:
+        """Closes one store: of an engine that has left."""
+        with self._lock:
+            store = self._open.pop((location.kind, location.where), None)
+        if store is not None:
+            store.close()
+
+    def close(self) -> None:
+        """Closes all of them."""
+        with self._lock:
+            stores, self._open = list(self._open.values()), {}
+        for store in stores:
+            store.close()
+
+    def _make(self, location: Location) -> Store:
+        if location.kind in _OPEN:
+            return _OPEN[location.kind](location.where, self._settings)
+        if self._hosts is None:
+            raise Refused(f"{location}: no connection to {location.where} is to be had here")
+        return self._hosts(location)

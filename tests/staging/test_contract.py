@@ -1,0 +1,171 @@
+"""What holds for every store, with the real servers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from staging.conftest import Moving
+from staging.places import ODD, Place, Places, S3Place
+
+from taskrun.staging.locations import parse
+from taskrun.staging.mover import Advanced, Begun, Found
+
+
+def content(name: str) -> bytes:
+    return b"" if name == "empty" else f"content of {name}\n".encode() * 100
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_odd_names_there_and_back(move: Moving, place: Place, folder: Path) -> None:
+    (folder / "out").mkdir()
+    for name in ODD:
+        (folder / "out" / name).write_bytes(content(name))
+    (folder / "out" / "deep" / "er").mkdir(parents=True)
+    (folder / "out" / "deep" / "er" / "x y").write_bytes(b"below")
+    there = move("out/", place.location)
+    assert not there.failures
+    assert place.names() == {*ODD, "deep/er/x y"}
+    assert {name: place.read(name) for name in ODD} == {name: content(name) for name in ODD}
+    back = move(place.location, "in/")
+    assert not back.failures
+    assert {name: (folder / "in" / name).read_bytes() for name in ODD} == {name: content(name) for name in ODD}
+    assert (folder / "in" / "deep" / "er" / "x y").read_bytes() == b"below"
+    for deliveries, ours in ((there.deliveries, "source"), (back.deliveries, "dest")):
+        for delivery in deliveries:
+            data = (folder / getattr(delivery, ours)).read_bytes()
+            assert (delivery.size, delivery.sha256, delivery.source_sha256) == (len(data), sha256(data), sha256(data))
+            assert delivery.how == "moved"
+            assert delivery.verified in ("sha256", "sha1", "md5")
+
+
+def test_globs_take_what_matches_and_no_more(move: Moving, place: Place, folder: Path) -> None:
+    for name in ("a/1.fa", "a/2.fa", "a/.3.fa", "a/4.txt", "b/1.fa", "b/c/5.fa", ".taskrun-x-y~"):
+        place.write(name, b"x")
+    base = str(place.location)
+    assert {delivery.dest for delivery in move(f"{base}a/*.fa", "one").deliveries} == {"one/1.fa", "one/2.fa"}
+    assert {delivery.dest for delivery in move(f"{base}*/[0-1].fa", "two").deliveries} == {"two/a/1.fa", "two/b/1.fa"}
+    assert {delivery.dest for delivery in move(f"{base}**/5.fa", "three").deliveries} == {"three/b/c/5.fa"}
+    assert {delivery.dest for delivery in move(f"{base}a/", "four/").deliveries} == {
+        f"four/{name}" for name in ("1.fa", "2.fa", ".3.fa", "4.txt")
+    }
+    assert move(f"{base}a/4.txt", "named").deliveries[0].dest == "named"
+    assert move(f"{base}a/4.txt", "into/").deliveries[0].dest == "into/4.txt"
+    nothing = move(f"{base}a/*.bam", "five/")
+    assert (nothing.deliveries, nothing.failures) == ((), ())
+    assert {one.files for one in move.of(Found)} == {0, 1, 2, 4}
+
+
+def test_what_is_there_is_skipped_by_its_content(moving: object, move: Moving, place: Place, folder: Path) -> None:
+    (folder / "x").write_bytes(b"one")
+    dest = str(place.location)
+    assert move("x", dest).deliveries[0].how == "moved"
+    assert moving().__call__("x", dest).deliveries[0].how == "identical"  # type: ignore[operator]
+    os.utime(folder / "x", (1, 1))
+    assert move("x", dest).deliveries[0].how in ("known", "identical")
+    (folder / "x").write_bytes(b"two")  # of the same size
+    again = move("x", dest)
+    assert again.deliveries[0].how == "moved"
+    assert place.read("x") == b"two"
+    assert move(f"{dest}x", "y").deliveries[0].how == "moved"
+    os.utime(folder / "y", (1, 1))
+    assert move(f"{dest}x", "y").deliveries[0].how in ("known", "identical")
+    place.write("x", b"333")
+    assert move(f"{dest}x", "y").deliveries[0].how == "moved"
+    assert (folder / "y").read_bytes() == b"333"
+    assert place.names() == {"x"}
+
+
+def test_missing_and_unusable_fail_at_once(move: Moving, place: Place, folder: Path) -> None:
+    missing = move(f"{place.location}no-such-file", "x")
+    assert [(failure.cause, failure.tries) for failure in missing.failures] == [("permanent", 1)]
+    assert "no such file" in missing.failures[0].why
+    assert not (folder / "x").exists()
+
+
+@pytest.mark.parametrize("location", ["s3://no-such-bucket/x/*", "nowhere:x/*", "cloud:no-such-bucket/x/"])
+def test_a_store_that_is_not_there_is_said_at_once(move: Moving, folder: Path, location: str, buckets: object) -> None:
+    (folder / "x").write_bytes(b"x")
+    staged = move(location, "in/")
+    if location.startswith("cloud"):  # rclone lists no files in a bucket that is not there
+        assert staged.deliveries == ()
+    else:
+        assert [(failure.cause, failure.tries) for failure in staged.failures] == [("permanent", 1)]
+    if location.startswith("s3"):
+        assert "no bucket" in staged.failures[0].why
+        assert "no bucket" in move("x", "s3://no-such-bucket/x").failures[0].why
+
+
+def test_nothing_lands_outside_of_the_destination(move: Moving, places: Places, folder: Path) -> None:
+    place = places.by_kind["s3"]
+    assert isinstance(place, S3Place)
+    for name in ("../../up", "/absolute", "a/../../../up"):
+        place.write(name, b"evil")
+        staged = move(place.location, "in/")
+        assert not staged.deliveries
+        assert "no place under" in staged.failures[0].why
+        place.client.delete_object(Bucket=place.bucket, Key=place.prefix + name)
+    assert not (folder / "in").exists()
+
+
+@pytest.mark.parametrize("kind", ["local", "sftp"])
+def test_no_link_leads_out_of_the_destination(move: Moving, places: Places, folder: Path, kind: str, tmp_path: Path) -> None:
+    place = places.by_kind[kind]
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    place.folder.mkdir()
+    (place.folder / "sub").symlink_to(outside)
+    (place.folder / "file").symlink_to(outside / "target")
+    (folder / "out" / "sub").mkdir(parents=True)
+    (folder / "out" / "sub" / "x").write_bytes(b"x")
+    (folder / "out" / "file").write_bytes(b"new")
+    staged = move("out/", place.location)
+    assert [failure.why.rpartition(": ")[2] for failure in staged.failures if "link" in failure.why]
+    assert list(outside.iterdir()) == []
+    assert (place.folder / "file").read_bytes() == b"new"
+    assert not (place.folder / "file").is_symlink()
+
+
+def test_a_destination_that_is_a_folder_says_so(move: Moving, folder: Path) -> None:
+    (folder / "x").write_bytes(b"x")
+    (folder / "ref").mkdir()
+    assert "ends in /" in move("x", "ref").failures[0].why
+    assert move("x", "ref/").deliveries
+
+
+def test_modes_follow_a_file_where_there_are_modes(move: Moving, places: Places, folder: Path) -> None:
+    (folder / "run.sh").write_bytes(b"#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "data").write_bytes(b"x")
+    for kind in ("local", "sftp"):
+        place = places.by_kind[kind]
+        assert not move("*", place.location).failures
+        assert os.access(place.folder / "run.sh", os.X_OK)
+        assert (place.folder / "data").stat().st_mode & 0o777 == 0o644
+
+
+def test_large_files_go_in_parts_and_tell_their_progress(move: Moving, place: Place, folder: Path) -> None:
+    data = os.urandom(1 << 20) * 20
+    (folder / "big").write_bytes(data)
+    there = move("big", place.location)
+    assert there.deliveries[0].sha256 == sha256(data)
+    assert place.read("big") == data
+    assert sum(event.more for event in move.of(Advanced)) == len(data)
+    assert [event.size for event in move.of(Begun)] == [len(data)]
+    assert move(f"{place.location}big", "back").deliveries[0].sha256 == sha256(data)
+    assert (folder / "back").read_bytes() == data
+
+
+def test_two_files_for_one_name_are_refused(move: Moving, folder: Path) -> None:
+    from taskrun.staging.transfers import Renamed
+
+    for name in ("x", "x.gpg"):
+        (folder / name).write_bytes(b"x")
+    staged = move("x*", "in/", rule=lambda name: Renamed(name.removesuffix(".gpg"), None) if name.endswith(".gpg") else None)  # type: ignore[arg-type]
+    assert "would both become in/x" in staged.failures[0].why
+    assert parse("in/").is_folder
