@@ -9,7 +9,7 @@ import select
 import signal
 import time
 
-from . import slot, wire
+from . import share, slot, wire
 from .leases import Leases
 from .losses import Losses
 from .slots import Slots
@@ -47,7 +47,9 @@ class Agent(object):
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(wake_write)
         self.losses = Losses(config["run"])
-        self.slots = Slots(self.poll, folder, config, environment(config, folder), held, self.losses)
+        shares = divided(config)
+        config["slots"] = len(shares.slots)
+        self.slots = Slots(self.poll, folder, config, shares, environment(config, folder), held, self.losses)
         self.poll.register(link_in, select.POLLIN)
         self.poll.register(self.slots.listener, select.POLLIN)
         self.poll.register(self.wake, select.POLLIN)
@@ -57,11 +59,14 @@ class Agent(object):
             {
                 "k": "ready",
                 "starter": self.leases.starter.name,
+                "slots": self.slots.count,
                 "shared": config.get("shared", True),
                 "came": config["came"],
                 "now": time.time(),
             }
         )
+        for text in shares.warnings:
+            self.note("warning", text)
 
     # the link
 
@@ -271,6 +276,13 @@ class Agent(object):
             self.losses.kill(loss.key, loss.session, 2.0)
         self.leases.kill()
         slot.remove_folder(self.folder)
+
+
+def divided(config: "Dict[str, Any]") -> share.Shares:
+    """What each slot gets of this node."""
+    wanted = config.get("share", {})
+    order = share.cores_of_node() if wanted.get("cores") else []
+    return share.divide(wanted, config["slots"], dict(os.environ, **config["env"]), order)
 
 
 def environment(config: "Dict[str, Any]", folder: str) -> int:

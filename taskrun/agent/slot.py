@@ -112,6 +112,7 @@ class Slot(object):
         self.env = dict(pair.split(b"=", 1) for pair in block.split(b"\0") if b"=" in pair)
         self.number = config["slot"]
         self.env[b"DISBATCH_CYLINDER_RANK"] = self.env[b"TASKRUN_CYLINDER_RANK"] = b"%d" % self.number
+        self.share(config)
         self.run = config["run"].encode()
         self.folder = config["folder"]
         self.cwd = config["cwd"]
@@ -124,6 +125,25 @@ class Slot(object):
             posix.chdir(self.cwd)
         except OSError as error:
             self.cwd_error = error
+
+    def share(self, config: dict) -> None:
+        """What of the node is this slot's: CPUs, and variables that say which GPUs. PERENGINE commands have all of it."""
+        own = {name.encode("utf-8", "surrogateescape"): value.encode("utf-8", "surrogateescape") for name, value in config["env"].items()}
+        self.whole = {name: self.env[name] for name in own if name in self.env}
+        for name, value in config["outside"].items():
+            self.whole[name.encode("utf-8", "surrogateescape")] = value.encode("utf-8", "surrogateescape")
+        self.env.update(own)
+        self.cpus = config["cpus"]
+        if self.cpus:
+            self.all_cpus = posix.sched_getaffinity(0)
+            self.bind(self.cpus)
+
+    def bind(self, cpus: "Any") -> None:
+        """This process, and what it starts, runs on these alone."""
+        try:
+            posix.sched_setaffinity(0, cpus)
+        except OSError:
+            self.cpus = []  # they were taken away from this job meanwhile: where SLURM puts it
 
     # the agent's side
 
@@ -202,7 +222,12 @@ class Slot(object):
                 report = None
             else:
                 self.send((TAKEN, self.current))
+            beside = task[6] is not None and self.cpus  # a PERENGINE command is not one slot's
+            if beside:
+                self.bind(self.all_cpus)
             report = self.attempt(task)
+            if beside:
+                self.bind(self.cpus)
             self.current = None
             self.end_how = None
             if report is None:
@@ -249,6 +274,7 @@ class Slot(object):
             rank = self.number
         else:  # PERENGINE commands have no slot
             env = dict(env)
+            env.update(self.whole)
             env[b"DISBATCH_CYLINDER_RANK"] = env[b"TASKRUN_CYLINDER_RANK"] = b"%d" % rank
         if len(task) > 7:
             env = dict(env)

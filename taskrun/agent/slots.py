@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Set, Tuple
 
+    from .share import Shares
+
 LEASE = 5.0  # seconds a slot runs lines before GNU Parallel is asked again
 UNANSWERED = 8  # beats in a row, which come eight times in the silence that a slot itself survives
 CREDENTIALS = struct.Struct("iII")
@@ -44,9 +46,12 @@ class Peer(object):
 class Slots(object):
     """Accepts slots, hands each what it needs, reads what they say. `results` and `running` are emptied by the agent."""
 
-    def __init__(self, poll: "Any", folder: str, config: "Dict[str, Any]", env_fd: int, held: "List[int]", losses: "Losses") -> None:
+    def __init__(
+        self, poll: "Any", folder: str, config: "Dict[str, Any]", shares: "Shares", env_fd: int, held: "List[int]", losses: "Losses"
+    ) -> None:
         self.poll = poll
         self.config = config
+        self.shares = shares
         self.folder = folder
         self.fds = [env_fd, *held]
         self.losses = losses
@@ -173,8 +178,12 @@ class Slots(object):
             return
         peer.number = min(self.numbers)
         self.numbers.remove(peer.number)
+        mine = self.shares.slots[peer.number]
         config = {
             "slot": peer.number,
+            "cpus": mine.cpus,
+            "env": mine.env,
+            "outside": self.shares.outside,
             "run": self.config["run"],
             "folder": self.folder,
             "cwd": self.config["cwd"],

@@ -6,29 +6,34 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskrun.agent import probe
+from taskrun.engines import allocation
 from taskrun.engines.request import EngineRequest, divide, parse_hosts
 from taskrun.errors import Refused
 from taskrun.options import Options
+
+if TYPE_CHECKING:
+    from taskrun.engines.slurm import Steps
 
 
 class Engines(NamedTuple):
     label: str
     requests: list[EngineRequest]
     given: dict[str, Any]
+    steps: Steps | None = None  # of a SLURM allocation
 
 
-def choose_engines(options: Options) -> tuple[Engines, list[str]]:
-    """(engines, warnings). Raises Refused with what would work."""
+def choose_engines(options: Options, *, was_slurm: bool = False) -> tuple[Engines, list[str]]:
+    """(engines, warnings). `was_slurm`: the run that is carried on had a SLURM allocation. Raises Refused with what would work."""
     here = socket.gethostname()
     cores = probe.cores()
     lists = list(options.hosts)
     environ = os.environ
     if not lists:
-        if environ.get("SLURM_JOBID") or environ.get("SLURM_JOB_ID"):
-            raise Refused(f"engines of a SLURM allocation are not there yet; -s localhost:{cores} runs on this node alone")
+        if allocation.job_id(environ):
+            return _of_allocation(options, environ)
         variable = environ.get("TASKRUN_OPT_SSH_NODELIST") or environ.get("DISBATCH_SSH_NODELIST")
         if variable:
             lists = [variable]
@@ -39,6 +44,11 @@ def choose_engines(options: Options) -> tuple[Engines, list[str]]:
         raise Refused(
             f"this machine submits to SLURM, and nobody fills a login node by accident: "
             f"-s localhost:{cores} to run here, or sbatch -n {cores} --wrap 'exec taskrun …'"
+        )
+    elif was_slurm:
+        raise Refused(
+            f"that run had a SLURM job, and this is none: -s localhost:{cores} to carry on here, "
+            f"or sbatch -n {cores} --wrap 'exec taskrun …'"
         )
     else:
         hosts = {here: cores}
@@ -55,6 +65,23 @@ def choose_engines(options: Options) -> tuple[Engines, list[str]]:
     label = options.label or ("SSH0" if lists else "local0")
     kind = "local" if all(each.reach == "local" for each in requests) else "ssh"
     return Engines(label, requests, {"kind": kind, "label": label, "hosts": merged, "limit": max(0, options.task_limit)}), warnings
+
+
+def _of_allocation(options: Options, environ: Mapping[str, str]) -> tuple[Engines, list[str]]:
+    from taskrun.engines import slurm
+
+    wanted = allocation.Wanted(options.cpus_per_task, options.tasks_per_node, options.fill)
+    requests, steps, warnings = slurm.engines(environ, wanted)
+    label = options.label or f"J{steps.job}"
+    hosts = {each.host: each.cores for each in requests}
+    given = {"kind": "slurm", "label": label, "hosts": hosts, "limit": max(0, options.task_limit), "job": steps.job}
+    return Engines(label, requests, given, steps), warnings
+
+
+def driver_node(requests: list[EngineRequest], environ: Mapping[str, str]) -> str:
+    """The node among them on which this process runs, '' if there is none."""
+    own = environ.get("SLURMD_NODENAME") or socket.gethostname()
+    return next((each.host for each in requests if each.host == own or is_here(each.host, own)), "")
 
 
 def is_here(address: str, here: str) -> bool:

@@ -14,10 +14,11 @@ from typing import Any
 
 from taskrun.agent import wire
 from taskrun.driver.member import REACHES, Member, Reaching, packed_parallel
-from taskrun.engines import frames, local
+from taskrun.engines import frames, local, slurm
 from taskrun.engines.command import last_words
 from taskrun.engines.link import Agent
 from taskrun.engines.request import EngineRequest
+from taskrun.engines.slurm import Steps
 from taskrun.errors import Refused
 from taskrun.model import NO_REPEAT, Result, Task
 from taskrun.scheduling import messages as m
@@ -59,6 +60,8 @@ class Crew:
         self.ssh = ssh
         self.require_all = require_all
         self.members: dict[str, Member] = {}
+        self.steps: dict[str, Steps] = {}  # of the contexts that are SLURM allocations
+        self.on_left: Callable[[Member], None] = lambda _: None  # an engine's link is closed
         self.seats: dict[str, tuple[str, EngineRequest]] = {}  # every engine there has been -> context, request
         self.folders: dict[str, list[str]] = {}  # address -> private folders of agents there; one that is killed cannot remove its own
         self.later: list[tuple[float, Member]] = []  # hosts to be tried again, and when
@@ -86,9 +89,12 @@ class Crew:
 
     # starting and ending
 
-    def add_context(self, context: str, requests: list[EngineRequest], limit: int) -> None:
+    def add_context(self, joined: m.ContextJoined, requests: list[EngineRequest], steps: Steps | None = None) -> None:
         """Raises Refused when no engine of it can be had."""
-        self.post(m.ContextJoined(context, limit, len(requests)))
+        context = joined.context
+        if steps is not None:
+            self.steps[context] = steps
+        self.post(joined._replace(expected=len(requests)))
         for request in requests:
             rank = self.ranks
             self.ranks += 1
@@ -112,7 +118,7 @@ class Crew:
             self.notes.append(("warning", text))
 
         try:
-            member.agent = REACHES[request.reach](request, Reaching(self.held_fd, self.ssh, log, log_fd, note))
+            member.agent = REACHES[request.reach](request, Reaching(self.held_fd, self.ssh, log, log_fd, note, self.steps.get(context)))
         except OSError as error:
             self._unreachable(member, f"its agent cannot be started: {error}", permanent=isinstance(error, FileNotFoundError))
             return
@@ -157,7 +163,13 @@ class Crew:
         self.ending.append((time.monotonic() + 2.0, agent))
         if member.available:
             self._tidy_log(member)
-            self.post(m.LinkClosed(member.name, f"{why} ({said})" if said else why))
+            self.on_left(member)
+            lives_on = agent.lives_on
+            if lives_on:
+                self.note(
+                    "warning", f"{member.request.host}: {said or why}; what it ran runs elsewhere when it has been silent for long enough"
+                )
+            self.post(m.LinkClosed(member.name, f"{why} ({said})" if said else why, member.heard if lives_on else None))
         else:
             if member in self.complete:
                 self.complete.remove(member)
@@ -169,7 +181,7 @@ class Crew:
         host = member.request.host
         member.tries += 1
         first = member.tries == 1
-        if member.replaces:
+        if member.replaces and not (permanent and member.request.reach == "slurm"):
             if first:
                 self.note("warning", f"{host}: {why}; it is tried again")
                 self.post(m.EngineMissing(member.context, host, why))
@@ -284,9 +296,14 @@ class Crew:
             "DISBATCH_CORES_PER_TASK": str(request.cores_per_task),
             "TASKRUN_CORES_PER_TASK": str(max(1, request.cores_per_task)),
         }
+        config = dict(self.config)
+        steps = self.steps.get(member.context)
+        if steps is not None:
+            env |= slurm.task_environment(request, steps)
+            config["share"] = slurm.share_of(request, steps, config["share"])
         folder = f"taskrun-{os.urandom(8).hex()}"
         folders = self.folders.setdefault("" if member.here else request.address, [])
-        config = {**self.config, "k": "config", "slots": request.slots, "folder": folder, "sweep": folders[:]}
+        config |= {"k": "config", "slots": request.slots, "folder": folder, "sweep": folders[:]}
         if not member.here:
             config |= {name: value for name, value in self.shipped.items() if name != "env"}
             env = {**self.shipped["env"], **env}
@@ -308,6 +325,8 @@ class Crew:
         member.ready = True
         member.starter = message.starter
         member.shared = message.shared
+        if 0 < message.slots < member.request.slots:
+            member.request = member.request._replace(slots=message.slots)
         if not member.here:  # as NTP does: what the way there and the way back have in common cancels out
             member.offset = ((member.asked - message.came) + (time.time() - message.now)) / 2
         if not member.gone_keys:
@@ -400,6 +419,7 @@ class Crew:
             self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
             self._drop(member)
             self._tidy_log(member)
+            self.on_left(member)
             member.agent.kill()
 
     def replace(self, action: m.Replace) -> None:

@@ -9,13 +9,16 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskrun.agent import starter
 from taskrun.engines.link import Agent
 from taskrun.engines.local import LocalAgent
 from taskrun.engines.request import EngineRequest, Reach
 from taskrun.scheduling import messages as m
+
+if TYPE_CHECKING:
+    from taskrun.engines.slurm import Steps
 
 
 class Member:
@@ -58,6 +61,7 @@ class Reaching(NamedTuple):
     log: Path
     log_fd: int
     note: Callable[[str], None]  # from any thread
+    steps: Steps | None  # of a SLURM allocation
 
 
 def _local(_request: EngineRequest, reaching: Reaching) -> Agent:
@@ -74,8 +78,15 @@ def _ssh(request: EngineRequest, reaching: Reaching) -> Agent:
     return SshAgent(request.address, reaching.log_fd, reaching.note)
 
 
+def _slurm(request: EngineRequest, reaching: Reaching) -> Agent:
+    from taskrun.engines.slurm import SlurmAgent
+
+    assert reaching.steps is not None
+    return SlurmAgent(request, reaching.steps, reaching.log, reaching.log_fd)
+
+
 #: How each kind of engine is reached. Raises OSError when its program cannot be started.
-REACHES: dict[Reach, Callable[[EngineRequest, Reaching], Agent]] = {"local": _local, "ssh": _ssh}
+REACHES: dict[Reach, Callable[[EngineRequest, Reaching], Agent]] = {"local": _local, "ssh": _ssh, "slurm": _slurm}
 
 
 @functools.cache

@@ -27,17 +27,18 @@ class Retirement:
         self.command = command
         self.environ = environ
         self.say = say
+        self.now = time.monotonic
         self.active = list(nodes)
         self._ended: list[tuple[str, int]] = []  # not given back yet
         self._due = 0.0
         self._running: threading.Thread | None = None
 
-    def ended(self, node: str, code: int, now: float) -> None:
-        """The node's engine is gone, its srun ended with `code`. `now`: monotonic seconds."""
+    def ended(self, node: str, code: int) -> None:
+        """The node's engine is gone, its srun ended with `code`."""
         if node in self.active:
             self.active.remove(node)
             self._ended.append((node, code))
-            self._due = now + COLLECT_SECONDS
+            self._due = self.now() + COLLECT_SECONDS
 
     def came_back(self, node: str) -> None:
         """Another engine is there in the place of one that was lost."""
@@ -45,9 +46,9 @@ class Retirement:
             self.active.append(node)
             self._ended = [each for each in self._ended if each[0] != node]
 
-    def step(self, now: float) -> None:
+    def step(self) -> None:
         """Now and then. Gives nothing back when no node is at work any more: then the job ends."""
-        if not self.command or not self._ended or now < self._due or not self.active:
+        if not self.command or not self._ended or self.now() < self._due or not self.active:
             return
         if self._running is not None and self._running.is_alive():
             return

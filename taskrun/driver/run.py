@@ -14,13 +14,14 @@ from typing import Any
 
 from taskrun import __version__
 from taskrun.driver import files
-from taskrun.driver.contexts import Engines, carried_environment, choose_engines
+from taskrun.driver.contexts import Engines, carried_environment, choose_engines, driver_node
 from taskrun.driver.crew import Crew
 from taskrun.driver.log import LEVELS, Log
 from taskrun.driver.loop import Loop, Signals
 from taskrun.driver.member import Member
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.requeue import own_status
+from taskrun.driver.retire import SLURM_COMMAND, Retirement
 from taskrun.driver.source import color_wanted, open_source
 from taskrun.driver.supply import FileSupply, Foreseen, StreamSupply, Supply, find_mismatches
 from taskrun.errors import ExitCode, RecordsFailed, Refused
@@ -30,6 +31,7 @@ from taskrun.observers.progress import Progress
 from taskrun.observers.summary import Ending, command_line, summary_lines
 from taskrun.options import Options
 from taskrun.planning.resume import Resume
+from taskrun.scheduling import messages as m
 from taskrun.scheduling.scheduler import Policy, Scheduler
 from taskrun.status import held, lock, names, owner, rescue, sidecar
 from taskrun.status.carried import CarriedFile
@@ -119,7 +121,7 @@ class Run:
         scan = self.source.scan
         if scan is not None and scan.warnings and not options.quiet:
             sys.stderr.write(render_all(scan.diagnostics, self.source.shown, scan.errors, scan.warnings, color_wanted()))
-        engines, warnings = choose_engines(options)
+        engines, warnings = choose_engines(options, was_slurm=self.was_slurm())
         for warning in warnings + self.source.lists.take_notes():
             self.say(warning)
         if self.requeued is not None:
@@ -378,12 +380,14 @@ class Run:
 
         def joined(member: Member) -> None:
             members[member.name] = member.request.host
+            self.retirement.came_back(member.request.host)
             known = {name: member.facts.get(name) for name in ("host", "cores", "memory", "python", "pid")}
             slots = member.request.slots
             self.log.write("INFO", f"engine {member.name} joined: {known}, {slots} slots started by {member.starter}")
             events.event("engine", time.time(), what="joined", engine=member.name, rank=member.rank, slots=member.request.slots,
                          context=member.context, version=__version__, starter=member.starter, **known)  # fmt: skip
 
+        self.retirement = self.make_retirement(engines)
         config = {
             "run": self.run_id,
             "cwd": self.cwd,
@@ -398,16 +402,21 @@ class Run:
                 "TASKRUN_NAMETASKS": self.source.name,
             },
             "shipped": self.told_to_others(),
+            "share": {
+                "gpus": "all" if options.gpu else "",
+                "variables": [name for item in options.env_resource for name in item.split(",") if name],
+            },
         }
         self.crew = crew = Crew(
             selector, loop.post, self.note, joined, config, self.prefix, self.held.fileno(), options.ssh or "", options.require_all
         )
         self.stack.callback(crew.close)
         loop.use(crew)
-        loop.every_second += [crew.check, self.touch_locks]
+        crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code)
+        loop.every_second += [crew.check, self.touch_locks, self.retirement.step]
         self.touched = time.monotonic()
         if self.total_left is None or self.total_left > 0:
-            crew.add_context(engines.label, engines.requests, max(0, options.task_limit))
+            crew.add_context(self.offer(engines), engines.requests, engines.steps)
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
         loop.run(self.signals)
         crew.close()
@@ -416,6 +425,34 @@ class Run:
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
                      skipped=scheduler.counts.skipped)  # fmt: skip
         return code
+
+    def was_slurm(self) -> bool:
+        """The run that is carried on ran on nodes of SLURM."""
+        return self.earlier is not None and any(each.get("kind") == "slurm" for each in self.earlier.contexts)
+
+    def make_retirement(self, engines: Engines) -> Retirement:
+        options = self.options
+        default = SLURM_COMMAND if engines.steps is not None else ""
+        command = "" if options.no_retire else default if options.retire_cmd is None else options.retire_cmd
+        environ = dict(os.environ)
+        keep = ""
+        if engines.steps is not None:
+            environ["SLURM_JOBID"] = engines.steps.job
+            keep = driver_node(engines.requests, os.environ)
+        nodes = [each.host for each in engines.requests]
+        return Retirement(nodes, keep, command, environ, lambda *said: self.crew.notes.append(said))
+
+    def offer(self, engines: Engines) -> m.ContextJoined:
+        """What the scheduler is told of the engines that were asked for."""
+        end = engines.steps.end if engines.steps is not None else None
+        return m.ContextJoined(
+            engines.label,
+            max(0, self.options.task_limit),
+            end=None if end is None else time.monotonic() + end - time.time(),
+            task_time=self.options.task_time,
+            gives_back=bool(self.retirement.command),
+            keep=self.retirement.driver_node,
+        )
 
     def engine_patience(self, engines: Engines) -> float:
         """Seconds to wait with no engine left: on this machine nobody comes back by himself."""

@@ -5,10 +5,12 @@ The agent is shipped through the program's standard input; what the program says
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from taskrun.engines import bootstrap
@@ -24,12 +26,12 @@ _TRANSIENT = re.compile(
 class CommandAgent:
     """An agent that a program reaches."""
 
-    def __init__(self, argv: list[str], log: Path, log_fd: int) -> None:
+    def __init__(self, argv: list[str], log: Path, log_fd: int, env: Mapping[str, str] | None = None) -> None:
         """`log_fd`: `log`, opened for appending. Raises OSError when the program cannot be started."""
         self.log = log
         self.log_start = os.fstat(log_fd).st_size
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log_fd, start_new_session=True, bufsize=0
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log_fd, start_new_session=True, bufsize=0, env=env
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -47,6 +49,16 @@ class CommandAgent:
         said = self.failure
         return bool(said) and not _TRANSIENT.search(said)
 
+    @property
+    def lives_on(self) -> bool:
+        return False
+
+    @property
+    def code(self) -> int:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its link is closed: it is on its way out
+            return self.process.wait(0.2)
+        return 0
+
     def ended(self) -> bool:
         return self.process.poll() is not None
 
@@ -57,13 +69,18 @@ class CommandAgent:
 
 def last_words(log: Path, start: int) -> str:
     """The last line that was written to a log after `start`, '' if there is none."""
+    lines = [line.strip() for line in said_since(log, start).splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def said_since(log: Path, start: int) -> str:
+    """The end of what was written to a log after `start`."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - LAST_WORDS))
-            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return lines[-1] if lines else ""
 
 
 def ssh_command(command: str, address: str) -> list[str]:

@@ -49,6 +49,7 @@ class Ready(NamedTuple):
     shared: bool  # it sees the driver's working directory
     came: float  # when the config came, by its clock
     now: float  # when it said so
+    slots: int = 0  # how many, if there are fewer than were asked for
 
 
 class Done(NamedTuple):
@@ -116,7 +117,9 @@ def _hello(frame: dict[str, Any]) -> Hello:
 
 
 def _ready(frame: dict[str, Any]) -> Ready:
-    return Ready(_text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"))
+    return Ready(
+        _text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"), _whole(frame, "slots", _COUNT, 0)
+    )
 
 
 def _looked(frame: dict[str, Any]) -> Looked:

@@ -25,6 +25,14 @@ class Agent(Protocol):
     def permanent(self) -> bool:
         """Another try would fail in the same way."""
 
+    @property
+    def code(self) -> int:
+        """Exit code of what reached it; 0 while that is not known."""
+
+    @property
+    def lives_on(self) -> bool:
+        """When its link is closed: it may still run tasks, and nobody can tell it not to."""
+
     def ended(self) -> bool:
         """Its end of the link is gone, and nothing of ours waits for it any more."""
 

@@ -26,6 +26,7 @@ class LocalAgent:
 
     failure = ""
     permanent = False
+    lives_on = False
 
     def __init__(self, held_fd: int, log_fd: int) -> None:
         """Raises OSError when it cannot be started."""
@@ -43,6 +44,12 @@ class LocalAgent:
         self.link = Link(os.dup(self.process.stdout.fileno()), os.dup(self.process.stdin.fileno()))
         self.process.stdin.close()
         self.process.stdout.close()
+
+    @property
+    def code(self) -> int:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its link is closed: it is on its way out
+            return self.process.wait(0.2)
+        return 0
 
     def ended(self) -> bool:
         return self.process.poll() is not None

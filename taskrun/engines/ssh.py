@@ -33,6 +33,8 @@ class SshAgent:
         self.address = address
         self.failure = ""
         self.permanent = False
+        self.lives_on = False
+        self.code = 0
         self._note = note
         self._log_fd = os.dup(log_fd)
         self._ended = threading.Event()

@@ -418,16 +418,13 @@ REFUSALS = {
     "log in a missing folder": (("tasks.txt", "-s", "localhost:2", "-p", "run", "--logfile", "no/log"), r".*no/log.*"),
     "-S": (("tasks.txt", "-S"), r".*\(-S\) is not there yet: name hosts with -s"),
     "--kvsserver": (("tasks.txt", "--kvsserver", "x:1"), r"there is no key-value server in taskrun.*"),
-    "--fill": (("tasks.txt", "--fill"), r"--fill belongs to SLURM engines.*"),
-    "-g": (("tasks.txt", "-g"), r".*-g.*not there yet"),
-    "-E": (("tasks.txt", "-E", "X"), r".*-E.*not there yet"),
     "-w": (("tasks.txt", "-w"), r".*-w.*not there yet"),
     "--taskcommand": (("--taskcommand", "x"), r".*--taskcommand.*"),
     "--mailTo": (("tasks.txt", "--mailTo", "me"), r".*--mailTo.*"),
     "-r nothing": (("tasks.txt", "-s", "localhost:1", "-r", "nosuch"), r".*nosuch.*"),
     "-r alone": (("-r", "nosuch_status.txt"), r".*nosuch_status\.txt.*"),
     "--append without -r": (("tasks.txt", "-s", "localhost:1", "--append"), r"--append continues the file of -r; .*"),
-    "SLURM allocation": (("tasks.txt",), r"engines of a SLURM allocation are not there yet; -s localhost:\d+ runs on this node alone"),
+    "SLURM allocation": (("tasks.txt",), r"this is a SLURM job without SLURM_JOB_NODELIST, .* -s HOST:COUNT"),
 }
 
 

@@ -100,7 +100,7 @@ class Stage:
         note: Callable[[str, str], None] = lambda level, text: self.notes.append((level, text))  # noqa: E731
         self.crew = Crew(self.selector, self.loop.post, note, self.joined, config, folder / "x", 0)
         self.loop.use(self.crew)
-        self.crew.add_context("local0", [EngineRequest("vm", 2, 2, 1)], 0)
+        self.crew.add_context(m.ContextJoined("local0"), [EngineRequest("vm", 2, 2, 1)])
         self.step()
 
     def joined(self, member: Member) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from taskrun.agent import slot
 from taskrun.agent.losses import Losses
+from taskrun.agent.share import Shares
 from taskrun.agent.slots import Slots
 
 KEY = ("task", 7, 1)
@@ -27,7 +28,7 @@ def slots(tmp_path: Path) -> Iterator[Slots]:
     config = {"slots": 2, "run": "r", "cwd": str(tmp_path), "lost_after": 10.0, "grace": 5.0, "fail_fast": False}
     env = os.open(os.devnull, os.O_RDONLY)
     folder = os.environ["TMPDIR"]
-    made = Slots(select.poll(), folder, config, env, [], Losses("r"))
+    made = Slots(select.poll(), folder, config, Shares(2), env, [], Losses("r"))
     yield made
     for peer in list(made.peers.values()):
         made.drop(peer)
