@@ -56,6 +56,9 @@ class Copy:
         if entry is None:
             raise Missing(f"{transfer.source}: there is no such file")
         there = self._dest.stat(transfer.target.path)
+        if there is not None and self._same_file(entry, there):
+            sha256 = self._digest(self._source, entry, "sha256") or ""
+            return self._delivery(entry, there, sha256, sha256, "sha256", "same")
         if there is not None and (done := self._there_already(entry, there)) is not None:
             return done
         self._room(entry.size)
@@ -93,6 +96,12 @@ class Copy:
     def _look(self, size: int) -> None:
         del size
         self._progress(0)
+
+    def _same_file(self, entry: Entry, there: Entry) -> bool:
+        """Whether source and destination are one file of this machine: nothing is to be moved, and it is nobody's copy."""
+        if not (isinstance(self._source, LocalStore) and isinstance(self._dest, LocalStore)) or self._transfer.change is not None:
+            return False
+        return self._source.path(entry.name).samefile(self._dest.path(there.name))
 
     def _there_already(self, entry: Entry, there: Entry) -> Delivery | None:
         """The delivery if the right content is there: as recorded when it was brought, or by a checksum that both sides know."""

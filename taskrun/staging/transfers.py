@@ -73,7 +73,7 @@ class Delivery(NamedTuple):
     source_version: str
     dest_version: str
     verified: str  # by what at the destination: sha256, sha1, md5, size
-    how: str  # moved, identical (was there), known (this or an earlier run brought it)
+    how: str  # moved, identical (was there), known (this or an earlier run brought it), same (source and destination are one file)
     recipients: tuple[str, ...]
     signer: str | None
     seconds: float
