@@ -43,6 +43,7 @@ class Copy:
         self._counted = 0
         self._hashed: tuple[str, str] | None = None  # version and sha256 of a local source
         self._said: tuple[str, str] | None = None  # the checksum by which the source knows its content
+        self._gone = 0  # tries that did not find the source
         self._spooled: _Spooled | None = None
         self._half: _Half | None = None
         self.tries = 0
@@ -54,7 +55,9 @@ class Copy:
         transfer = self._transfer
         entry = self._source.stat(transfer.source.path)
         if entry is None:
-            raise Missing(f"{transfer.source}: there is no such file")
+            # It was found a moment ago: asked again before that is believed.
+            self._gone += 1
+            raise (Missing if self._gone > 1 else Transient)(f"{transfer.source}: there is no such file")
         there = self._dest.stat(transfer.target.path)
         if there is not None and self._same_file(entry, there):
             sha256 = self._digest(self._source, entry, "sha256") or ""

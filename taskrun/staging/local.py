@@ -117,7 +117,7 @@ class LocalStore(FolderStore):
             found = os.statvfs(folder)
         except OSError:
             return None
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize if found.f_blocks else None  # a file system of the kernel's own says nothing
 
     def close(self) -> None:
         pass

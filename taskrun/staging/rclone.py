@@ -33,6 +33,7 @@ from taskrun.staging.store import (
 
 _NOT_FOUND = (3, 4)
 _FATAL = 7
+_MESSAGE = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?:[A-Z]+\s*: )?", re.MULTILINE)
 _PICTURED = re.compile("[\x01-\x1f\x7f␀-␟␡\udc80-\udcff]")
 _SHOWN = re.compile("‛([89A-F][0-9A-F])|‛([␀-␟␡])|[␀-␟␡]")
 _MISSING = re.compile(r"not found|no such|nosuchbucket|doesn't exist|404", re.IGNORECASE)
@@ -60,7 +61,7 @@ class RcloneStore:
 
     def find(self, pattern: Pattern) -> Iterator[Entry]:
         if pattern.plain is not None:
-            entry = self.stat(pattern.plain)
+            entry = self.stat(pattern.plain) or self._listed(pattern.plain)
             if entry is not None:
                 yield entry
             return
@@ -76,6 +77,7 @@ class RcloneStore:
                 raise self._wrong(pattern.base, process.returncode, said())
 
     def stat(self, name: str) -> Entry | None:
+        """May miss a file when the server has a bad moment: rclone then takes it for an empty folder."""
         found = self._look(name)
         return None if found is None else _entry(name, found)
 
@@ -162,6 +164,16 @@ class RcloneStore:
                 raise self._wrong(name, process.returncode, last)
         progress(size - told)
 
+    def _listed(self, name: str) -> Entry | None:
+        """The file if its folder's list has it: slower than `stat`, and sure."""
+        folder = name.rpartition("/")[0]
+        only = re.sub(r"([\\*?\[\]{}])", r"\\\1", _to_rclone(name.rpartition("/")[2]))
+        try:
+            text = self._run(name, "lsjson", "--files-only", "--no-mimetype", "--include", f"/{only}", self._place(folder))
+        except Missing:
+            return None
+        return next((_entry(name, found) for found in json.loads(text)), None)
+
     def _verify(self, path: Path, name: str, size: int, sha256: str) -> str:
         """rclone has compared checksums itself; ours makes sure that it was this content that was sent."""
         algorithm = next((one for one in ALGORITHMS if one in self._hashes()), None)
@@ -237,8 +249,8 @@ class RcloneStore:
                 process.wait()
 
     def _wrong(self, name: str, code: int, said: str) -> StoreError:
-        line = next((line for line in reversed(said.split("\n")) if line.strip()), f"rclone ended with {code}")
-        line = re.sub(r"^\S+ \S+ (?:ERROR|CRITICAL)\s*: ", "", line.strip())[:400]
+        last = _MESSAGE.split(said)[-1]
+        line = " ".join(last.split())[:400] or f"rclone ended with {code}"
         text = f"{self._place(name)}: {line}"
         if _SETUP.search(line):
             return Permanent(text)

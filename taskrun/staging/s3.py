@@ -203,6 +203,7 @@ class S3Store:
     def _explained(self, name: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as aws
+        from botocore.parsers import ResponseParserError
 
         place = f"s3://{self._bucket}/{name}"
         try:
@@ -211,7 +212,7 @@ class S3Store:
             raise self._meaning(place, error) from error
         except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.ProfileNotFound, aws.TokenRetrievalError) as error:
             raise Denied(f"{place}: {str(error).lower()}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
-        except (aws.HTTPClientError, aws.ConnectionError) as error:
+        except (aws.HTTPClientError, aws.ConnectionError, aws.IncompleteReadError, aws.FlexibleChecksumError, ResponseParserError) as error:
             raise Transient(f"{place}: {error}") from error
         except (aws.BotoCoreError, Boto3Error, UnicodeEncodeError) as error:
             raise Permanent(f"{place}: {error}") from error
