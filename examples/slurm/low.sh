@@ -1,6 +1,6 @@
 #!/bin/bash
 # A job that others may push aside: when that happens its tasks are given back, and it carries on when there is room again.
-# SLURM itself starts it again, so nothing but --requeue is needed. Submit with: sbatch low.sh
+# Submit with: sbatch low.sh
 #SBATCH --partition=low
 #SBATCH --ntasks=4
 #SBATCH --requeue

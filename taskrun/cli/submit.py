@@ -12,12 +12,11 @@ from taskrun.errors import ExitCode, Refused
 
 MARK = "# Written by `taskrun submit`"
 SUFFIX = ".sbatch"
-STARTS_MOST = 100  # of one job: one that ends at its time limit for the hundredth time makes no progress
 
 #: What every such job has; options on the command line come after these, and win.
 DEFAULTS = (
     ("--no-kill", "a node that is lost does not end the job"),
-    ("--requeue", "a job that is preempted, or whose first node is lost, is started again"),
+    ("--requeue", "SLURM may start it again: after a preemption, the loss of its first node, the end of its time"),
     ("--open-mode=append", "and its output goes on where it ended"),
     ("--signal=B:USR1@60", "a minute before the end of its time taskrun gives its tasks back"),
 )
@@ -93,39 +92,19 @@ def check(taskfile: str, own: list[str]) -> None:
         open_source(named, options).lists.close()
 
 
-def command() -> str:
+def command() -> list[str]:
     """The taskrun that the job is to run: this one."""
     program = Path(sys.executable).with_name("taskrun")
-    return shlex.quote(str(program)) if os.access(program, os.X_OK) else f"{shlex.quote(sys.executable)} -m taskrun"
+    return [str(program)] if os.access(program, os.X_OK) else [sys.executable, "-m", "taskrun"]
 
 
-def script(taskfile: str, options: list[str], own: list[str], taskrun: str) -> str:
+def script(taskfile: str, options: list[str], own: list[str], taskrun: list[str]) -> str:
     """The job script."""
     name = Path(taskfile).name if taskfile else "taskrun"
     lines = ["#!/bin/bash", f"{MARK}; it may be changed, and submitted again with sbatch.", directive(f"--job-name={name}")]
     lines += [f"{directive(option)}  # {why}" for option, why in DEFAULTS]
     lines += [directive(*each) for each in grouped(options)]
-    arguments = shlex.join([*([taskfile] if taskfile else []), *own])
-    return (
-        "\n".join(lines)
-        + f"""
-
-{taskrun} {arguments} &
-taskrun=$!
-trap 'kill -USR1 $taskrun' USR1
-wait $taskrun; code=$?
-while kill -0 $taskrun 2> /dev/null; do wait $taskrun; code=$?; done  # a signal ends a wait
-
-# 3: stopped before the end, resumable. The job is started again, unless it was cancelled, and goes on with its own status file.
-if [ $code -eq 3 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {STARTS_MOST} ]; then
-    for pause in 1 5 25 60; do
-        [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] && scontrol requeue "$SLURM_JOB_ID" && break
-        sleep $pause
-    done
-fi
-exit $code
-"""
-    )
+    return "\n".join([*lines, "", shlex.join(["exec", *taskrun, *([taskfile] if taskfile else []), "--requeue", *own]), ""])
 
 
 def directive(*words: str) -> str:

@@ -1,12 +1,15 @@
-"""A SLURM job that was started again goes on with its own status file: nobody is there to type -r."""
+"""A SLURM job that was started again goes on with its own status file: nobody is there to type -r. And how it comes to be started again."""
 
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 
 from taskrun.driver import files
+from taskrun.engines import allocation, controller
 from taskrun.errors import Refused
 from taskrun.status import names, owner, sidecar
 
@@ -36,3 +39,35 @@ def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd
             if status.exists() and earlier.id == me.id and earlier.start < me.start and run.argv == argv and run.cwd == str(cwd):
                 return files.absolute(status)
     return None
+
+
+STARTS_MOST = 100  # of one job: one that is stopped for the hundredth time makes no progress
+TAKING_SECONDS = 120.0  # in which SLURM ends a job that it has preempted or requeued
+
+
+def end_in_order(job: str, wanted: bool, say: Callable[[str], object]) -> None:
+    """The run was stopped before its end, in this SLURM job; its files are closed. May not return: SLURM ends the job meanwhile.
+
+    A job that is preempted is started again only if it is still there when SLURM ends it: one that ends by itself has failed.
+    `wanted`: --requeue, also a job whose time is over is started again.
+    """
+    try:
+        now = allocation.parse_job(controller.show_job(job))
+    except controller.Unanswered as error:
+        say(f"whether SLURM starts this job again is not known: {error}")
+        return
+    if not (now.running and now.batch):
+        return  # cancelled, started again already, or without a script
+    if now.preempted and now.requeues:
+        say("SLURM takes this job's nodes for another one, and starts it again later")
+        time.sleep(max(0.0, (now.end or 0.0) - time.time()) + TAKING_SECONDS)
+    elif wanted and owner.slurm_job().start + 1 >= STARTS_MOST:
+        say(f"this job was started {STARTS_MOST} times and is not started again: submit it anew to carry on")
+    elif wanted:
+        try:
+            controller.ask(["scontrol", "requeue", job])
+        except controller.Unanswered as error:
+            say(f"this job could not be started again (--requeue): {error}")
+            return
+        say("this job is started again (--requeue)")
+        time.sleep(TAKING_SECONDS)

@@ -36,6 +36,10 @@ class Job(NamedTuple):
     nodes: str = ""  # those it still has, as a list that `scontrol show hostnames` expands
     end: float | None = None  # epoch seconds; None: no limit, or none that could be read
     gpus: tuple[tuple[str, int], ...] = ()  # (list of nodes, GPUs of the job on each of them)
+    running: bool = False  # not cancelled, requeued or over
+    batch: bool = False  # it has a script, which SLURM can start again
+    preempted: bool = False  # SLURM has told it to make room for another, and ends it soon
+    requeues: bool = False  # SLURM starts it again by itself after that
 
 
 def inside(environ: Mapping[str, str]) -> bool:
@@ -130,12 +134,15 @@ def parse_job(text: str) -> Job:
     nodes = ""
     end = None
     gpus: list[tuple[str, int]] = []
+    flags: dict[str, str] = {}
     group = ""
     for name, value in _FIELD.findall(text):
         if name == "NodeList" and value != "(null)":
             nodes = value
         elif name == "EndTime" and value.isdecimal():
             end = float(value)
+        elif name in ("JobState", "BatchFlag", "PreemptTime", "Requeue"):
+            flags.setdefault(name, value)
         elif name == "Nodes":
             group = value
         elif name == "GRES" and group:
@@ -143,4 +150,13 @@ def parse_job(text: str) -> Job:
             if count:
                 gpus.append((group, count))
             group = ""
-    return Job(nodes, end, tuple(gpus))
+    preempted = flags.get("PreemptTime", "None") not in ("None", "Unknown", "0")
+    return Job(
+        nodes,
+        end,
+        tuple(gpus),
+        running=flags.get("JobState") == "RUNNING",
+        batch=flags.get("BatchFlag") == "1",
+        preempted=preempted,
+        requeues=flags.get("Requeue") == "1",
+    )

@@ -19,7 +19,8 @@ class Context:
     """One request for machines."""
 
     __slots__ = (
-        "alive", "asked", "detached", "engines", "failures", "gives_back", "keep", "left", "limited", "live", "name", "unknown", "walltime",
+        "alive", "asked", "detached", "engines", "failures", "gives_back", "keep", "left", "limited", "live", "name", "one_fate", "taken",
+        "unknown", "walltime",
     )  # fmt: skip
 
     def __init__(self, name: str, limit: int, expected: int, walltime: Walltime | None = None) -> None:
@@ -27,6 +28,8 @@ class Context:
         self.walltime = walltime  # None: it does not end by itself
         self.gives_back = False  # an engine with nothing more to do leaves while others work,
         self.keep = ""  # unless it is on this node
+        self.one_fate = False  # see ContextJoined
+        self.taken = False  # the system takes it back
         self.limited = limit > 0
         self.left = limit  # attempts it still takes
         self.live = 0  # attempts of tasks its engines hold
@@ -57,7 +60,7 @@ class Context:
         """It has engines, or may offer some that are of use. One that never offered any is only given up by ContextGone."""
         if self.engines:
             return True
-        return self.alive and not self.detached and not self.spent and (self.asked > 0 or self.unknown)
+        return self.alive and not self.taken and not self.detached and not self.spent and (self.asked > 0 or self.unknown)
 
 
 class Engine:

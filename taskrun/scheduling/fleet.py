@@ -136,6 +136,7 @@ class Fleet:
         if engine.told:
             return
         engine.told = True
+        engine.context.taken = engine.context.one_fate
         if engine.phase in ("start", "ready", "drain"):
             if engine.phase != "drain":
                 self._set_phase(engine, "drain")
@@ -217,7 +218,7 @@ class Fleet:
         if engine.detached or not (engine.why or engine.told):
             return
         failures = context.failures[engine.node] = context.failures.get(engine.node, 0) + 1
-        if context.alive and not context.detached and not self.stop.closing and not context.spent:
+        if context.alive and not context.detached and not context.taken and not self.stop.closing and not context.spent:
             if failures < NODE_FAILURES:
                 context.asked += 1
                 self.out.add(m.Replace(context.name, engine.name, keys))

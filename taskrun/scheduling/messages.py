@@ -32,6 +32,7 @@ class ContextJoined(NamedTuple):
     task_time: float | None = None  # seconds a task takes, where the person said so
     gives_back: bool = False  # an engine with nothing more to do leaves while others work
     keep: str = ""  # but not the one on this node
+    one_fate: bool = False  # an engine that the system tells to stop is the system's taking all of it back: none takes its place
 
 
 class EngineMissing(NamedTuple):

@@ -6,7 +6,7 @@ truth.md's, each in the module of its noun; here is what every event sets in mot
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskrun.errors import ExitCode
@@ -25,6 +25,7 @@ from taskrun.scheduling.walltime import Walltime
 
 AT_HAND = 64  # items of the plan kept at hand, whatever the engines hold
 AT_HAND_MOST = 8192  # and at most, with many engines
+TASK_LIMIT = "the task limit is reached"
 _MOVES_NOTHING = (m.Heard, m.Taken)
 _WHOLE = ("ok", "exit", "signal")  # ends of tasks that nobody cut short
 
@@ -117,6 +118,16 @@ class Scheduler:
         return self._ledger.counts
 
     @property
+    def contexts(self) -> Mapping[str, Context]:
+        """All there have been, by name. To be looked at only."""
+        return self._fleet.contexts
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """Those that are there, by name. To be looked at only."""
+        return self._fleet.engines
+
+    @property
     def left(self) -> int:
         """Tasks read and not ended, whoever has them now. Looks at all of them: for the end of a run."""
         return self._plan.tasks_left + self._attempts.tasks
@@ -160,7 +171,7 @@ class Scheduler:
     def _context_joined(self, event: m.ContextJoined, _: float) -> None:
         walltime = None if event.end is None else Walltime(event.end, event.task_time, self.policy.grace)
         context = self._fleet.contexts.setdefault(event.context, Context(event.context, event.limit, event.expected, walltime))
-        context.gives_back, context.keep = event.gives_back, event.keep
+        context.gives_back, context.keep, context.one_fate = event.gives_back, event.keep, event.one_fate
 
     def _context_gone(self, event: m.ContextGone, _: float) -> None:
         context = self._fleet.contexts.get(event.context)
@@ -338,12 +349,19 @@ class Scheduler:
             return
         if self._no_engine_since is None:
             self._no_engine_since = now
-        limited = bool(contexts) and all(context.spent for context in contexts.values())
-        if limited or now >= self._no_engine_since + self.policy.wait_for_engines:
+        limited = bool(contexts) and all(context.spent or context.taken for context in contexts.values())
+        if (limited and not self.policy.open_ended) or now >= self._no_engine_since + self.policy.wait_for_engines:
             limited = limited or any(context.spent for context in contexts.values())
-            ends = any(context.ends for context in contexts.values())
-            self._stop.stuck("the allocation ends" if ends else "the task limit is reached" if limited else "no engine is left")
+            self._stop.stuck(self._why_stuck(limited))
             self._look_for_the_end(now)
+
+    def _why_stuck(self, limited: bool) -> str:
+        contexts = self._fleet.contexts.values()
+        if any(context.ends for context in contexts):
+            return "the allocation ends"
+        if any(context.taken for context in contexts):
+            return "the allocation is taken back"
+        return TASK_LIMIT if limited else "no engine is left"
 
     def _say_wait(self) -> None:
         why = ""
@@ -369,4 +387,4 @@ class Scheduler:
             self._out.add(m.Leave(event.engine))
 
 
-__all__ = ["Counts", "Policy", "Scheduler"]
+__all__ = ["TASK_LIMIT", "Counts", "Policy", "Scheduler"]

@@ -70,6 +70,10 @@ def test_what_scontrol_says_of_a_job() -> None:
     assert parse_job(text) == Job("node[1-3]", 1795262559.0, (("node1", 2), ("node[2-3]", 1)))
     typed = "Nodes=a CPU_IDs=0 Mem=0 GRES=gpu:a100:2(IDX:0-1),gpu:v100:1(IDX:4),nic:2"
     assert parse_job(typed).gpus == (("a", 3),)
+    state = "JobId=1 JobState=RUNNING Reason=None Requeue=1 Restarts=0 BatchFlag=1 PreemptEligibleTime=17 PreemptTime="
+    assert parse_job(state + "None") == Job(running=True, batch=True, requeues=True)
+    assert parse_job(state + "1795262559").preempted
+    assert not parse_job("JobState=COMPLETING BatchFlag=0 Requeue=0").running
     assert parse_job("EndTime=Unknown NodeList=(null) Nodes=a CPU_IDs=0 Mem=0 GRES= x=1") == Job()
 
 
