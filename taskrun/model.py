@@ -16,6 +16,24 @@ Cause: TypeAlias = Literal[
 Kind: TypeAlias = Literal["task", "start", "stop"]
 
 
+class Encryption(NamedTuple):
+    """For whom a file is encrypted when it leaves, and with whose key it is signed ('' for nobody's)."""
+
+    recipients: tuple[str, ...]
+    sign: str
+
+
+class Staging(NamedTuple):
+    """Data that is fetched before tasks start, or delivered when they have ended: one STAGE-IN or STAGE-OUT line."""
+
+    line: int
+    way: Literal["in", "out"]
+    scope: Literal["RUN", "ENGINE", "TASK"]
+    source: str  # a location or a glob; what was quoted in it stands in brackets
+    dest: str  # '' for the working directory
+    encryption: Encryption | None  # None: as it is
+
+
 class Task(NamedTuple):
     """One expanded command with an id."""
 
@@ -24,6 +42,7 @@ class Task(NamedTuple):
     repeat: int  # repeat index, NO_REPEAT if none
     command: bytes  # prefix + line + suffix, to the byte
     file: bytes | None = None  # of a FOREACH: the path it is for
+    staging: tuple[Staging, ...] = ()  # what is fetched and delivered for each attempt of it
 
 
 class Barrier(NamedTuple):
@@ -53,8 +72,10 @@ class Skipped(NamedTuple):
     record: bytes  # the S line to write, with its newline
 
 
-#: What planning hands to the scheduler, in the order of the task file.
+#: What the scheduler is handed, in the order of the task file.
 Planned: TypeAlias = "Task | Barrier | PerEngine | Skipped"
+#: The same with what the scheduler never sees: data that is to be there first.
+Supplied: TypeAlias = "Planned | Staging"
 
 
 class Result(NamedTuple):

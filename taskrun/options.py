@@ -12,10 +12,11 @@ from taskrun.errors import Refused
 
 ENV_PREFIX = "TASKRUN_OPT_"
 
-RUN, ENGINES, RESUME, FILES, OTHER = "run", "engines", "resume", "files", "other"
+RUN, ENGINES, DATA, RESUME, FILES, OTHER = "run", "engines", "data", "resume", "files", "other"
 GROUPS = {
     RUN: ("how the run goes", None),
     ENGINES: ("where tasks run", "Without any of these: this machine, one slot per usable core."),
+    DATA: ("data (STAGE-IN, STAGE-OUT, ENCRYPT)", None),
     RESUME: ("carry on from an earlier run", None),
     FILES: ("files of the run", None),
     OTHER: ("other", None),
@@ -52,6 +53,22 @@ def count(text: str) -> int:
     """A whole number from 0 on."""
     value = int(text)
     if value < -1:
+        raise ValueError(text)
+    return value
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def factor(text: str) -> float:
+    """A number from 0 on."""
+    value = float(text)
+    if not 0 <= value < 1e6:
         raise ValueError(text)
     return value
 
@@ -231,6 +248,62 @@ OPTIONS = (
         kind=seconds,
         metavar="TIME",
         inherit=True,
+    ),
+    Option(
+        "transfers",
+        ("--transfers",),
+        "files moved at a time (default 4)",
+        DATA,
+        kind=at_least_one,
+        default=4,
+        metavar="N",
+        inherit=True,
+    ),
+    Option(
+        "settle",
+        ("--settle",),
+        "time without a change after which an output is complete (default 2s)",
+        DATA,
+        kind=seconds,
+        default=2.0,
+        metavar="TIME",
+        inherit=True,
+    ),
+    Option(
+        "workfactor",
+        ("--workfactor",),
+        "free space a stage-in needs, times its size (default 2)",
+        DATA,
+        kind=factor,
+        default=2.0,
+        metavar="X",
+        inherit=True,
+    ),
+    Option("rclone_config", ("--rclone-config",), "rclone's configuration, for remote:path", DATA, metavar="FILE", inherit=True),
+    Option(
+        "passphrase_file",
+        ("--passphrase-file",),
+        "file with the passphrase of the gpg key, readable by you alone",
+        DATA,
+        metavar="FILE",
+        inherit=True,
+    ),
+    Option(
+        "clean",
+        ("--clean",),
+        "what is removed here at the end of what is safe elsewhere: keep nothing removed (default), output, encrypted, all",
+        DATA,
+        default="keep",
+        choices=("keep", "output", "encrypted", "all"),
+        inherit=True,
+    ),
+    Option(
+        "stage_on_engine",
+        ("--stage-on-engine",),
+        "",
+        OTHER,
+        kind=None,
+        later="engines that move data themselves (--stage-on-engine) are not there yet: the driver moves it",
     ),
     Option(
         "resume_from",

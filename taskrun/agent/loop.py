@@ -11,7 +11,7 @@ import time
 
 from . import share, slot, wire
 from .leases import Leases
-from .losses import Losses
+from .losses import Before, Losses
 from .slots import Slots
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
 GATHER = 0.025  # seconds
+LOOK_BACK = 0.2  # seconds between two looks at what an earlier run has left
 ORPHAN_LIMIT = 3.0  # seconds for slots to go when the driver is lost
 
 
@@ -47,6 +48,8 @@ class Agent(object):
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(wake_write)
         self.losses = Losses(config["run"])
+        self.before = [Before(run) for run in config.get("earlier", ())]
+        self.look_back_at = 0.0
         shares = divided(config)
         config["slots"] = len(shares.slots)
         self.slots = Slots(self.poll, folder, config, shares, environment(config, folder), held, self.losses)
@@ -61,6 +64,7 @@ class Agent(object):
                 "starter": self.leases.starter.name,
                 "slots": self.slots.count,
                 "shared": config.get("shared", True),
+                "cwd": config["cwd"],
                 "came": config["came"],
                 "now": time.time(),
             }
@@ -188,6 +192,8 @@ class Agent(object):
                 if keys:
                     self.report()
                     self.send({"k": "lost", "keys": keys})
+            if self.before:
+                self.look_back(now)
             if self.leaving and not self.slots.peers and not self.losses.open:
                 self.report()
                 self.send({"k": "bye"})
@@ -201,13 +207,22 @@ class Agent(object):
             while self.slots.connected:
                 self.leases.connected(self.slots.connected.pop())
 
+    def look_back(self, now: float) -> None:
+        """At what earlier runs have left here. The driver is told when it is gone."""
+        if now >= self.look_back_at:
+            self.look_back_at = now + LOOK_BACK
+            self.before = [each for each in self.before if not each.step(slot.clock())]
+            if not self.before:
+                self.send({"k": "cleared"})
+
     def wait(self, now: float) -> "List[Tuple[int, int]]":
         """What is ready; while results are gathered the slots are left alone for a moment."""
         if self.slots.results:
             return self.urgent.poll(GATHER * 1000) or self.poll.poll(0)
         if self.losses.open or self.orphaned:
             return self.poll.poll(50)
-        return self.poll.poll(max(0.0, min(self.beat_at - now, self.leases.wait(now))) * 1000 + 1)
+        until = min(self.beat_at, self.look_back_at) if self.before else self.beat_at
+        return self.poll.poll(max(0.0, min(until - now, self.leases.wait(now))) * 1000 + 1)
 
     def take(self, ready: "List[Tuple[int, int]]") -> None:
         for fd, _ in ready:

@@ -61,7 +61,9 @@ class Crew:
         self.require_all = require_all
         self.members: dict[str, Member] = {}
         self.steps: dict[str, Steps] = {}  # of the contexts that are SLURM allocations
+        self.visits: dict[str, Visit] = {}  # contexts that a guest has brought
         self.on_left: Callable[[Member], None] = lambda _: None  # an engine's link is closed
+        self.on_changed: Callable[[str, str, str], None] = lambda *_: None  # an engine: `left` or `lost`, its name, why
         self.seats: dict[str, tuple[str, EngineRequest]] = {}  # every engine there has been -> context, request
         self.folders: dict[str, list[str]] = {}  # address -> private folders of agents there; one that is killed cannot remove its own
         self.later: list[tuple[float, Member]] = []  # hosts to be tried again, and when
@@ -84,6 +86,7 @@ class Crew:
             frames.Told: self._on_told,
             frames.Useless: self._on_useless,
             frames.Note: self._on_note,
+            frames.Beat: self._on_beat,
         }
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -118,7 +121,8 @@ class Crew:
             self.notes.append(("warning", text))
 
         try:
-            member.agent = REACHES[request.reach](request, Reaching(self.held_fd, self.ssh, log, log_fd, note, self.steps.get(context)))
+            reaching = Reaching(self.held_fd, self.ssh, log, log_fd, note, self.steps.get(context), self.visits.get(context))
+            member.agent = REACHES[request.reach](request, reaching)
         except OSError as error:
             self._unreachable(member, f"its agent cannot be started: {error}", permanent=isinstance(error, FileNotFoundError))
             return
@@ -161,6 +165,8 @@ class Crew:
         permanent = bool(member.why) or agent.permanent
         self._drop(member)
         self.ending.append((time.monotonic() + 2.0, agent))
+        if self._is_deserted(member):
+            self.context_gone(member.context, why)
         if member.available:
             self._tidy_log(member)
             self.on_left(member)
@@ -178,6 +184,8 @@ class Crew:
     def _unreachable(self, member: Member, why: str, *, permanent: bool) -> None:
         """It could not be had, this time. Raises Refused when the run cannot do without."""
         self._tidy_log(member)
+        if self._is_deserted(member):
+            return
         host = member.request.host
         member.tries += 1
         first = member.tries == 1
@@ -189,7 +197,7 @@ class Crew:
             self.missing.append(f"{host}: {why}")
             self.post(m.EngineMissing(member.context, host, why))
             alone = not self.had_one and not self.later and not any(each is not member for each in self.members.values())
-            if self.require_all or alone:
+            if (self.require_all or alone) and member.request.reach != "relay":
                 raise Refused("\ntaskrun: ".join(self.missing) if alone else f"{self.missing[-1]} (--require-all)")
             self.note("error", f"{host}: {why}")
             return
@@ -198,12 +206,26 @@ class Crew:
         pause = min(PAUSE_MOST, 2.0 ** (member.tries - 1))
         self.later.append((time.monotonic() + pause, member))
 
+    def _is_deserted(self, member: Member) -> bool:
+        """Who brought its context has gone."""
+        visit = self.visits.get(member.context)
+        return visit is not None and visit.gone
+
+    def context_gone(self, context: str, why: str) -> None:
+        """No engine of it will come any more. Those that are there lose their links by themselves."""
+        self.post(m.ContextGone(context, why))
+        self.later = [each for each in self.later if each[1].context != context]
+
+    def has_any(self, context: str) -> bool:
+        """There is an engine of it, or one that is being tried."""
+        return any(each.context == context for each in [*self.members.values(), *(member for _, member in self.later)])
+
     def check(self) -> None:
         """Now and then: agents that do not get ready, bytes that wait to be written, hosts that are to be tried again. Raises Refused."""
         now = time.monotonic()
         while self.notes:
             self.note(*self.notes.popleft())
-        for each in [each for each in self.ending if each[1].ended() or each[0] < now]:
+        for each in [each for each in self.ending if each[1].ended() or (each[0] < now and not each[1].held)]:
             self.ending.remove(each)
             each[1].kill()
         for due in [due for due in self.later if due[0] <= now]:
@@ -304,11 +326,14 @@ class Crew:
         folder = f"taskrun-{os.urandom(8).hex()}"
         folders = self.folders.setdefault("" if member.here else request.address, [])
         config |= {"k": "config", "slots": request.slots, "folder": folder, "sweep": folders[:]}
+        visit = self.visits.get(member.context)
         if not member.here:
             config |= {name: value for name, value in self.shipped.items() if name != "env"}
-            env = {**self.shipped["env"], **env}
+            env = {**self.shipped["env"], **(visit.variables(request) if visit is not None else {}), **env}
             if self.config["starter"] != "builtin" and message.facts["perl"] and not message.facts["parallel"]:
                 config["parallel"] = packed_parallel()
+        if visit is not None:
+            config |= {"share": visit.shares(request), "workdir": visit.workdir or config["workdir"]}
         folders.append(folder)
         member.facts = message.facts
         member.joined = True
@@ -324,7 +349,7 @@ class Crew:
             raise wire.BadFrame("`ready` at a wrong time")
         member.ready = True
         member.starter = message.starter
-        member.shared = message.shared
+        member.shared, member.cwd = message.shared, message.cwd
         if 0 < message.slots < member.request.slots:
             member.request = member.request._replace(slots=message.slots)
         if not member.here:  # as NTP does: what the way there and the way back have in common cancels out
@@ -386,6 +411,10 @@ class Crew:
     def _on_note(self, member: Member, message: frames.Note) -> None:
         self.note(message.level, f"{member.request.host}: {message.text}")
 
+    @staticmethod
+    def _on_beat(member: Member, message: frames.Beat) -> None:
+        member.load = message.load
+
     # actions out
 
     def assign(self, action: m.Assign) -> None:
@@ -412,15 +441,25 @@ class Crew:
 
     def leave(self, action: m.Leave) -> None:
         self._send(action.engine, {"k": "leave"})
+        self.on_changed("left", action.engine, "")
 
     def give_up(self, action: m.GiveUp) -> None:
         member = self.members.get(action.engine)
         if member is not None:
             self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
+            self.on_changed("lost", action.engine, action.why)
             self._drop(member)
             self._tidy_log(member)
             self.on_left(member)
             member.agent.kill()
+
+    def refuse(self, member: Member, why: str) -> None:
+        """It is there and of no use to this run."""
+        self.note("error", f"{member.request.host}: {why}")
+        self._drop(member)
+        self._tidy_log(member)
+        member.agent.kill()
+        self.post(m.EngineMissing(member.context, member.request.host, why))
 
     def replace(self, action: m.Replace) -> None:
         """A lost engine: a new agent there, which first makes sure that nothing of the old one's tasks is left."""

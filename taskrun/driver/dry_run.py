@@ -13,7 +13,7 @@ from taskrun.driver.source import Source, open_source
 from taskrun.driver.supply import MISMATCHES_SHOWN, plan_file
 from taskrun.errors import ExitCode, Refused
 from taskrun.language import Reader, render_all
-from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Task
+from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
@@ -42,11 +42,19 @@ def dry_run(taskfile: str, options: Options) -> int:
     return ExitCode.OK
 
 
+#: When data is moved, by the way it goes and its scope.
+_STAGING = {
+    ("in", "RUN"): "once, before the tasks below start",
+    ("in", "ENGINE"): "once on each engine that does not share this folder",
+    ("out", "RUN"): "as it is complete, and at the end",
+}
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"taskrun: {text}\n")
 
 
-def _planned(source: Source, options: Options) -> Iterator[Task | Barrier | PerEngine | Skipped]:
+def _planned(source: Source, options: Options) -> Iterator[Supplied]:
     if source.path is not None:
         yield from plan_file(source.path, source.lists, ignore_unknown=options.ignore_unknown)
         return
@@ -61,9 +69,7 @@ def _planned(source: Source, options: Options) -> Iterator[Task | Barrier | PerE
                 yield from expander.expand(item)
 
 
-def _lines(
-    planned: Iterable[Task | Barrier | PerEngine | Skipped], resume: Resume | None, counts: Counter[str], mismatches: list[Decision]
-) -> Iterator[bytes]:
+def _lines(planned: Iterable[Supplied], resume: Resume | None, counts: Counter[str], mismatches: list[Decision]) -> Iterator[bytes]:
     """One line each: what, id, line, repeat index, reason, command; tab-separated, the command last, raw."""
     for item in planned:
         if isinstance(item, Task):
@@ -75,6 +81,9 @@ def _lines(
             reason = decision.reason if decision is not None else "no record"
             repeat = "" if item.repeat == NO_REPEAT else str(item.repeat)
             yield _line(action, item.id, item.line, repeat, reason, item.command)
+            for each in item.staging:
+                where = f"{each.source} to {each.dest or 'the working directory'}".encode("utf-8", "surrogateescape")
+                yield _line(f"stage-{each.way}", item.id, each.line, repeat, "for this task", where)
         elif isinstance(item, Barrier):
             counts["barrier"] += 1
             reason = "waits for all above, stops if one failed" if item.check else "waits for all above"
@@ -82,9 +91,12 @@ def _lines(
         elif isinstance(item, PerEngine):
             reason = "on each engine, before its first task" if item.when == "START" else "on each engine, when it leaves"
             yield _line(item.when.lower(), item.id, item.line, "", reason, item.command)
+        elif not isinstance(item, Skipped):
+            where = f"{item.source} to {item.dest or 'the working directory'}".encode("utf-8", "surrogateescape")
+            yield _line(f"stage-{item.way}", "", item.line, "", _STAGING[item.way, item.scope], where)
 
 
-def _line(what: str, number: int, line: int, repeat: str, reason: str, command: bytes) -> bytes:
+def _line(what: str, number: int | str, line: int, repeat: str, reason: str, command: bytes) -> bytes:
     return f"{what}\t{number}\t{line}\t{repeat}\t{reason}\t".encode("utf-8", "surrogateescape") + command + b"\n"
 
 

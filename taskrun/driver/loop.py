@@ -9,12 +9,15 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from taskrun.driver.crew import Crew
+from taskrun.driver.gate import Gate
+from taskrun.driver.porter import Porter
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.supply import StreamSupply, Supply
 from taskrun.errors import Refused
+from taskrun.model import Planned, Supplied
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.scheduler import Scheduler
 
@@ -95,11 +98,12 @@ class Loop:
         self.recorder = recorder
         self.watcher = watcher
         self.selector = selector
-        self.crew: Crew | None = None
+        self.crew: Crew | Porter | None = None
         self.queue: deque[m.Event] = deque()
         self.failures: list[Exception] = []  # posted by the fsync threads
         self.every_second: list[Callable[[], None]] = []
         self.told: list[m.Told] = []
+        self.gate: Gate | None = None  # where data may have to be waited for
         self._listening = False
         self._supplied = False
         self._acts: dict[type, Callable[..., None]] = {
@@ -112,7 +116,7 @@ class Loop:
             m.Finish: lambda _: None,
         }
 
-    def use(self, crew: Crew) -> None:
+    def use(self, crew: Crew | Porter) -> None:
         self.crew = crew
         self._acts |= {
             m.Assign: crew.assign,
@@ -165,7 +169,15 @@ class Loop:
             acts[type(action)](action)
 
     def _more_at_hand(self) -> bool:
+        if self.gate is not None and self.gate.waits:
+            return False
         return not self._supplied and self.supply.always_ready and self.scheduler.wanted > 0
+
+    def _admitted(self, items: list[Supplied]) -> list[Planned]:
+        return cast("list[Planned]", items) if self.gate is None else self.gate.admit(items)
+
+    def _kept(self) -> bool:
+        return self.gate is not None and self.gate.keeps
 
     def _feed(self) -> None:
         """Hand the scheduler as much of the plan as it has room for."""
@@ -173,11 +185,17 @@ class Loop:
             return
         supply = self.supply
         wanted = min(self.scheduler.wanted, BATCH)
-        if wanted:
-            items = supply.read(wanted)
+        if wanted and self.gate is not None and self.gate.keeps:
+            items = self.gate.admit([])
             if items:
                 self._handle(m.Supply(items))
-            if supply.ended:
+            if self.gate.waits:
+                wanted = 0
+        if wanted:
+            items = self._admitted(supply.read(wanted))
+            if items:
+                self._handle(m.Supply(items))
+            if supply.ended and not self._kept():
                 if isinstance(supply, StreamSupply) and supply.broken and not supply.given:
                     raise Refused(supply.broken)
                 self._supplied = True

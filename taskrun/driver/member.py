@@ -18,6 +18,7 @@ from taskrun.engines.request import EngineRequest, Reach
 from taskrun.scheduling import messages as m
 
 if TYPE_CHECKING:
+    from taskrun.driver.visits import Visit
     from taskrun.engines.slurm import Steps
 
 
@@ -39,6 +40,7 @@ class Member:
         self.why = ""  # it said that it is of no use, and why
         self.starter = ""  # what starts slots there
         self.ready = False  # it has said that its slots can be used
+        self.cwd = ""  # where its tasks run
         self.shared = True  # it sees the driver's working directory
         self.asked = 0.0  # when the config was sent, epoch seconds
         self.offset = 0.0  # seconds to add to its clock's times to have the driver's
@@ -46,6 +48,7 @@ class Member:
         self.gone_keys: list[m.Key] = []  # lost with an engine that it replaces: nothing of them may be left
         self.replaces = False
         self.tries = 0  # that failed before this one
+        self.load: float | None = None  # of its node, as it said last
 
     @property
     def here(self) -> bool:
@@ -62,6 +65,7 @@ class Reaching(NamedTuple):
     log_fd: int
     note: Callable[[str], None]  # from any thread
     steps: Steps | None  # of a SLURM allocation
+    visit: Visit | None = None  # of a context that a guest has brought
 
 
 def _local(_request: EngineRequest, reaching: Reaching) -> Agent:
@@ -85,8 +89,13 @@ def _slurm(request: EngineRequest, reaching: Reaching) -> Agent:
     return SlurmAgent(request, reaching.steps, reaching.log, reaching.log_fd)
 
 
+def _relay(request: EngineRequest, reaching: Reaching) -> Agent:
+    assert reaching.visit is not None
+    return reaching.visit.start(request)
+
+
 #: How each kind of engine is reached. Raises OSError when its program cannot be started.
-REACHES: dict[Reach, Callable[[EngineRequest, Reaching], Agent]] = {"local": _local, "ssh": _ssh, "slurm": _slurm}
+REACHES: dict[Reach, Callable[[EngineRequest, Reaching], Agent]] = {"local": _local, "ssh": _ssh, "slurm": _slurm, "relay": _relay}
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import selectors
 import signal
@@ -11,15 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
 from taskrun.driver import files
 from taskrun.driver.contexts import Engines, carried_environment, choose_engines, driver_node
 from taskrun.driver.crew import Crew
+from taskrun.driver.gate import Gate
 from taskrun.driver.log import LEVELS, Log
 from taskrun.driver.loop import Loop, Signals
 from taskrun.driver.member import Member
+from taskrun.driver.porter import Porter
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.requeue import end_in_order, own_status
 from taskrun.driver.retire import SLURM_COMMAND, Retirement
@@ -41,6 +44,9 @@ from taskrun.status.events import EventsWriter
 from taskrun.status.reader import StatusIndex
 from taskrun.status.record import HEADER
 from taskrun.status.writer import StatusWriter
+
+if TYPE_CHECKING:
+    from taskrun.driver.data import Data
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
@@ -104,6 +110,7 @@ class Run:
         self.foreseen: Foreseen | None = None
         self.carried: CarriedFile | None = None  # what a new status file begins with
         self.code = ExitCode.OK
+        self.gate: Gate | None = None
         self.total_left: int | None = None
         self.waiting = ""
         self.supply: Supply | None = None
@@ -417,11 +424,23 @@ class Run:
                 "variables": [name for item in options.env_resource for name in item.split(",") if name],
             },
         }
+        porter = self.make_gate(loop, events)
         self.crew = crew = Crew(
-            selector, loop.post, self.note, joined, config, self.prefix, self.held.fileno(), options.ssh or "", options.require_all
+            selector,
+            loop.post if porter is None else porter.post,
+            self.note,
+            joined,
+            config,
+            self.prefix,
+            self.held.fileno(),
+            options.ssh or "",
+            options.require_all,
         )
         self.stack.callback(crew.close)
-        loop.use(crew)
+        if porter is not None:
+            porter.crew = crew
+        loop.use(crew if porter is None else porter)
+        self.begin_data()
         crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code)
         loop.every_second += [crew.check, self.touch_locks, self.retirement.step]
         self.touched = time.monotonic()
@@ -429,12 +448,75 @@ class Run:
             crew.add_context(self.offer(engines), engines.requests, engines.steps)
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
         loop.run(self.signals)
+        code = scheduler.exit_code(count_failures=options.exit_code)
+        if self.gate is not None and self.gate.data is not None:
+            code = self.gate.data.finish(code, self.signals, hard=any(told.how != "drain" for told in loop.told))
         crew.close()
         self.console.leave()
-        code = scheduler.exit_code(count_failures=options.exit_code)
+        if self.gate is not None and self.gate.data is not None:
+            self.account_for(self.gate.data, code)
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
                      skipped=scheduler.counts.skipped)  # fmt: skip
         return code
+
+    def make_gate(self, loop: Loop, events: EventsWriter) -> Porter | None:
+        """Where data is waited for, if there may be some: a stream tells only as it comes."""
+        scan = self.source.scan
+        if scan is not None and not scan.stages:
+            return None
+        porter = Porter(loop.post)
+
+        def make() -> Data:
+            from taskrun.driver.data import Data, earlier_deliveries
+
+            data = Data(
+                self.options,
+                Path(self.cwd),
+                hashlib.sha256(f"{self.cwd}/{self.source.name}".encode("utf-8", "surrogateescape")).hexdigest()[:8],
+                self.selector,
+                self.note,
+                lambda **fields: events.event("transfer", time.time(), **fields),
+                {
+                    f"{word}_{name}": value
+                    for word in ("TASKRUN", "DISBATCH")
+                    for name, value in (("JOBID", self.prefix.name), ("NAMETASKS", self.source.name))
+                },
+                earlier_deliveries(map(files.absolute, self.options.resume_from)),
+                porter,
+            )
+            self.stack.callback(data.stager.close)
+            porter.stager = data.stager
+            data.stager.idle = self.total_left == 0
+            data.stager.stop = lambda why: loop.post(m.Told("drain", why))
+            loop.every_second.append(data.outputs.tick)
+            return data
+
+        self.gate = loop.gate = Gate(make)
+        return porter
+
+    def begin_data(self) -> None:
+        """Of a regular file all is known now. Raises Refused, with nothing moved."""
+        scan = self.source.scan
+        if self.gate is not None and scan is not None:
+            from taskrun.driver.data import stagings_of
+
+            self.gate.open().begin(stagings_of(scan))
+
+    def account_for(self, data: Data, code: ExitCode) -> None:
+        """The manifest; then what --clean may remove. Raises RecordsFailed: then nothing is removed."""
+        from taskrun.driver import cleaning
+
+        counts = self.scheduler.counts
+        data.write_manifest(
+            self.prefix,
+            run_id=self.run_id,
+            host=socket.gethostname(),
+            started=self.started,
+            exit_code=int(code),
+            counts={"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
+        )
+        if self.options.clean != "keep" and code in (ExitCode.OK, ExitCode.TASKS_FAILED):
+            cleaning.clean(self.options.clean, data.stager, Path(self.cwd), self.prefix, self.started, self.note)
 
     def was_slurm(self) -> bool:
         """The run that is carried on ran on nodes of SLURM."""
@@ -513,10 +595,13 @@ class Run:
             left=None if self.total_left is None else max(0, self.total_left - counts.done),
             slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
             stopping=bool(scheduler.stop_why),
-            waiting=f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting,
+            waiting=f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting or self.waiting_for_data(),
             ended=tuple(result.elapsed for _, result, _ in latest if result.kind == "task"),
             failures=tuple(recorder.last_failures),
         )
+
+    def waiting_for_data(self) -> str:
+        return self.gate.data.waiting() if self.gate is not None and self.gate.data is not None else ""
 
     # the end
 

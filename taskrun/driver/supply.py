@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from taskrun.driver.foreach import FileLists, nothing
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.language import Foreach, Item, Reader, read_items, render, render_all
-from taskrun.model import Planned, Skipped, Task
+from taskrun.model import Skipped, Supplied, Task
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
 
@@ -28,11 +28,11 @@ class Supply(Protocol):
     broken: str  # why the rest cannot be used, '' if it can
     always_ready: bool  # it never has to be waited for
 
-    def read(self, count: int) -> list[Planned]:
+    def read(self, count: int) -> list[Supplied]:
         """Up to about `count` more items; none when there are none yet."""
 
 
-def decided(planned: Iterator[Planned], resume: Resume | None, on_mismatch: Callable[[Decision], None]) -> Iterator[Planned]:
+def decided(planned: Iterator[Supplied], resume: Resume | None, on_mismatch: Callable[[Decision], None]) -> Iterator[Supplied]:
     """The plan with what is done already replaced by Skipped."""
     if resume is None:
         yield from planned
@@ -59,7 +59,7 @@ class Foreseen(NamedTuple):
 RUNS = -(1 << 15)
 
 
-def foreseen(planned: Iterator[Planned], before: Foreseen) -> Iterator[Planned]:
+def foreseen(planned: Iterator[Supplied], before: Foreseen) -> Iterator[Supplied]:
     """The plan with what is done already replaced by Skipped, whose records are in the new file already."""
     codes = iter(before.codes)
     for item in planned:
@@ -70,7 +70,7 @@ def foreseen(planned: Iterator[Planned], before: Foreseen) -> Iterator[Planned]:
             yield item
 
 
-def plan_file(path: Path, lists: FileLists, *, ignore_unknown: bool) -> Iterator[Planned]:
+def plan_file(path: Path, lists: FileLists, *, ignore_unknown: bool) -> Iterator[Supplied]:
     """Every task, barrier and per-engine command of a regular file, lazily."""
     expander = Expander(lists)
     for item in read_items(path, ignore_unknown=ignore_unknown):
@@ -129,7 +129,7 @@ class FileSupply:
     def _mismatch(self, decision: Decision) -> None:
         self.broken = mismatch_text([decision], begun=True)
 
-    def read(self, count: int) -> list[Planned]:
+    def read(self, count: int) -> list[Supplied]:
         try:
             items = list(islice(self._plan, count))
         except Refused as error:
@@ -175,7 +175,7 @@ class StreamSupply:
         self._lists = lists
         self.hungry = True  # all that was read has been handed out
         self._resume = resume
-        self._plan: Iterator[Planned] = iter(())
+        self._plan: Iterator[Supplied] = iter(())
         self._copy_path = copy
         try:
             self._copy = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -213,7 +213,7 @@ class StreamSupply:
         """Nothing more will come from the descriptor."""
         return self._copy < 0
 
-    def read(self, count: int) -> list[Planned]:
+    def read(self, count: int) -> list[Supplied]:
         items = list(islice(self._plan, count))
         self.given += len(items)
         if len(items) < count:
@@ -221,9 +221,9 @@ class StreamSupply:
             self.ended = self.drained
         return items
 
-    def _expand(self, items: list[Item]) -> list[Iterator[Planned]]:
+    def _expand(self, items: list[Item]) -> list[Iterator[Supplied]]:
         """A row of tasks for each item; the files of FOREACH are taken now."""
-        rows: list[Iterator[Planned]] = []
+        rows: list[Iterator[Supplied]] = []
         try:
             for item in items:
                 rows.append(self._expander.expand(item))

@@ -26,6 +26,8 @@ _TRANSIENT = re.compile(
 class CommandAgent:
     """An agent that a program reaches."""
 
+    held = False
+
     def __init__(self, argv: list[str], log: Path, log_fd: int, env: Mapping[str, str] | None = None) -> None:
         """`log_fd`: `log`, opened for appending. Raises OSError when the program cannot be started."""
         self.log = log

@@ -18,6 +18,7 @@ SNIPPET = 16384  # bytes of a snippet: 83, or why a task could not start, which 
 _NUMBER = 10**18  # what a column of the status file has room for
 _COUNT = 2**31  # of attempts, slots, processes: what the system has room for
 _BYTES = 2**63
+_PATH = 4096  # characters
 _SECONDS = 1e11  # a time of day (until the year 5138) or a length of time
 _CODES = range(-128, 4096)  # signals, exit codes, errno
 
@@ -50,6 +51,7 @@ class Ready(NamedTuple):
     came: float  # when the config came, by its clock
     now: float  # when it said so
     slots: int = 0  # how many, if there are fewer than were asked for
+    cwd: str = ""  # where its tasks run
 
 
 class Done(NamedTuple):
@@ -84,13 +86,19 @@ class Note(NamedTuple):
     text: str
 
 
+class Beat(NamedTuple):
+    """It lives. `load`: of its node, over a minute."""
+
+    load: float
+
+
 class Other(NamedTuple):
     """A sign of life, or what a newer agent says: that it was heard is all."""
 
     kind: str
 
 
-Message: TypeAlias = Hello | Looked | Ready | Done | Lost | Recalled | Told | Useless | Note | Other
+Message: TypeAlias = Hello | Looked | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Other
 
 
 def message_of(frame: dict[str, Any]) -> Message:
@@ -117,8 +125,11 @@ def _hello(frame: dict[str, Any]) -> Hello:
 
 
 def _ready(frame: dict[str, Any]) -> Ready:
+    cwd = frame.get("cwd", "")
+    if type(cwd) is not str or "\0" in cwd or len(cwd) > _PATH:
+        raise BadFrame("`ready` has a folder that cannot be one")
     return Ready(
-        _text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"), _whole(frame, "slots", _COUNT, 0)
+        _text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"), _whole(frame, "slots", _COUNT, 0), cwd
     )
 
 
@@ -139,6 +150,13 @@ def _useless(frame: dict[str, Any]) -> Useless:
 
 def _note(frame: dict[str, Any]) -> Note:
     return Note(_text(frame, "level"), _text(frame, "text"))
+
+
+def _beat(frame: dict[str, Any]) -> Beat:
+    load = frame.get("load", 0.0)
+    if not (type(load) in (float, int) and 0 <= load < _SECONDS):
+        raise BadFrame("`beat` has no load that it can have")
+    return Beat(float(load))
 
 
 def _done(frame: dict[str, Any]) -> Done:
@@ -200,6 +218,7 @@ _MAKE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "told": _told,
     "useless": _useless,
     "note": _note,
+    "beat": _beat,
 }
 
 

@@ -33,6 +33,10 @@ class Agent(Protocol):
     def lives_on(self) -> bool:
         """When its link is closed: it may still run tasks, and nobody can tell it not to."""
 
+    @property
+    def held(self) -> bool:
+        """Files are still fetched through its connection, although it has left."""
+
     def ended(self) -> bool:
         """Its end of the link is gone, and nothing of ours waits for it any more."""
 

@@ -12,26 +12,27 @@ from pathlib import Path
 from taskrun.agent import probe
 from taskrun.engines.link import Link
 
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.main import main; sys.exit(main())"
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.main import main; sys.exit(main(%s))"
 
 
-def command(held_fd: int) -> list[str]:
-    """The agent's argument list; `held_fd` is the lock's descriptor that it inherits."""
+def command(held_fd: int, *, shipped: bool = False) -> list[str]:
+    """The agent's argument list; `held_fd` is the lock's descriptor that it inherits. `shipped`: the driver may be on another machine."""
     package = str(Path(__file__).resolve().parent.parent)
-    return [os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", _BOOT, package, str(held_fd)]
+    return [os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", _BOOT % shipped, package, str(held_fd)]
 
 
 class LocalAgent:
     """A running agent on this machine."""
 
+    held = False
     failure = ""
     permanent = False
     lives_on = False
 
-    def __init__(self, held_fd: int, log_fd: int) -> None:
+    def __init__(self, held_fd: int, log_fd: int, *, shipped: bool = False) -> None:
         """Raises OSError when it cannot be started."""
         self.process = subprocess.Popen(
-            command(held_fd),
+            command(held_fd, shipped=shipped),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log_fd,

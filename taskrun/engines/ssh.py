@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from taskrun.engines import bootstrap
 from taskrun.engines.link import Link
-from taskrun.engines.ssh_connection import LOGIN_SECONDS, open_transport
+from taskrun.engines.ssh_connection import LOGIN_SECONDS, open_transport, sftp_session
 from taskrun.engines.ssh_known_hosts import CannotConnect
 from taskrun.errors import Refused
 
@@ -38,15 +38,35 @@ class SshAgent:
         self._note = note
         self._log_fd = os.dup(log_fd)
         self._ended = threading.Event()
+        self._free = threading.Event()
+        self._free.set()
         self._transports: list[paramiko.Transport] = []  # jump hosts first
         ours, self._theirs = socket.socketpair()
         self.link = Link(os.dup(ours.fileno()), ours.detach())
         threading.Thread(target=self._run, name=f"ssh {address}", daemon=True).start()
 
+    def open_sftp(self) -> paramiko.SFTPClient:
+        """A file transfer session over this connection. Raises OSError when it is gone."""
+        if not self._transports or not self._transports[-1].is_active():
+            raise ConnectionError("the connection to the host is gone")
+        return sftp_session(self._transports[-1])
+
+    def hold(self) -> None:
+        """Keep the connection when the agent has left, until `let_go`: files are still to be fetched."""
+        self._free.clear()
+
+    @property
+    def held(self) -> bool:
+        return not self._free.is_set()
+
+    def let_go(self) -> None:
+        self._free.set()
+
     def ended(self) -> bool:
         return self._ended.is_set()
 
     def kill(self) -> None:
+        self._free.set()
         with contextlib.suppress(OSError):
             self._theirs.shutdown(socket.SHUT_RDWR)
         for transport in reversed(self._transports):
@@ -70,11 +90,12 @@ class SshAgent:
         except Exception as error:  # noqa: BLE001 - what paramiko may raise is not written down anywhere
             self.failure = f"{type(error).__name__}: {error}"
         finally:
+            with contextlib.suppress(OSError):
+                self._theirs.shutdown(socket.SHUT_RDWR)  # the link has ended; the connection may still be of use
+            self._free.wait()
             for transport in reversed(self._transports):
                 with contextlib.suppress(Exception):
                     transport.close()
-            with contextlib.suppress(OSError):
-                self._theirs.shutdown(socket.SHUT_RDWR)
             self._theirs.close()
             os.close(self._log_fd)
             self._ended.set()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,3 +159,41 @@ def _public_blob(path: str) -> bytes | None:
         return base64.b64decode(fields[1])
     except (OSError, IndexError, ValueError):
         return None
+
+
+class SftpHost:
+    """The connection that `sftp://` locations of one host share. `where`: `[user@]host[:port]`."""
+
+    def __init__(self, where: str, note: Callable[[str], None]) -> None:
+        self._address, self._port = _jump_host(where)
+        self._note = note
+        self._opened: list[paramiko.Transport] = []
+        self._lock = threading.Lock()
+
+    def open_sftp(self) -> paramiko.SFTPClient:
+        """One more session; connects anew when the connection is gone. Raises OSError, and what `lost_errors` names."""
+        with self._lock:
+            if not self._opened or not self._opened[-1].is_active():
+                self._opened = []
+                try:
+                    open_transport(self._address, self._note, self._opened, self._port)
+                except CannotConnect as error:
+                    raise (PermissionError if error.permanent else ConnectionError)(str(error)) from error
+            return sftp_session(self._opened[-1])
+
+
+def sftp_session(transport: paramiko.Transport) -> paramiko.SFTPClient:
+    """A file transfer session over a connection. Raises ConnectionError."""
+    import paramiko
+
+    client = paramiko.SFTPClient.from_transport(transport)
+    if client is None:
+        raise ConnectionError("the host takes no file transfers (sftp)")
+    return client
+
+
+def lost_errors() -> tuple[type[Exception], ...]:
+    """What is raised over a connection that is gone, beside OSError and EOFError."""
+    import paramiko
+
+    return (paramiko.SSHException,)

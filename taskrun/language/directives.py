@@ -1,4 +1,4 @@
-"""The catalogue of directives: which names there are, how each is written, which are built."""
+"""The catalogue of directives: which names there are, how each is written, what each is for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ class Directive(NamedTuple):
     name: str
     arguments: str  # how it is written, after the name
     purpose: str
-    built: bool = True  # False: a known name that a run refuses
     own: bool = False  # taskrun's alone: only after `#TASKRUN`, so that no comment or disBatch line ever becomes one
 
     @property
@@ -29,9 +28,9 @@ CATALOGUE = {
         Directive("REPEAT", "count [start number] [step number] [command]", "the same command several times"),
         Directive("FOREACH", "glob [command]", "the same command for every file that matches; {} is the file", own=True),
         Directive("PERENGINE", "START|STOP command", "a command for every engine, before its first task or when it leaves"),
-        Directive("STAGE-IN", "...", "data that tasks need", built=False),
-        Directive("STAGE-OUT", "...", "data that tasks make", built=False),
-        Directive("ENCRYPT", "...", "what is stored encrypted, and for whom", built=False),
+        Directive("STAGE-IN", "[RUN|ENGINE|TASK] source [dest]", "data that tasks need: once, on every engine, or for each task"),
+        Directive("STAGE-OUT", "[RUN|TASK] pattern dest", "data that tasks make: as it is complete, or of each task"),
+        Directive("ENCRYPT", "recipient[,recipient] [SIGN key]", "for whom what leaves is encrypted from here on; OFF ends it"),
     )
 }
 
@@ -42,8 +41,8 @@ def known(sigil: str) -> tuple[str, ...]:
 
 
 def usable(sigil: str) -> str:
-    """For hints: those of them that can be used."""
-    return ", ".join(name for name in known(sigil) if CATALOGUE[name].built)
+    """The same for hints."""
+    return ", ".join(known(sigil))
 
 
 def nearest(word: str, sigil: str = "#TASKRUN") -> str | None:

@@ -84,7 +84,25 @@ class PerEngine(NamedTuple):
     command: bytes
 
 
-Item: TypeAlias = Lines | Prefix | Suffix | Barrier | Repeat | Foreach | PerEngine
+class Stage(NamedTuple):
+    """Data that is fetched before tasks, or delivered after them. Words are as written, quotes included."""
+
+    line: int
+    way: Literal["in", "out"]
+    scope: Literal["RUN", "ENGINE", "TASK"]
+    source: bytes  # empty: tasks below have none of this kind any more
+    dest: bytes
+
+
+class Encrypt(NamedTuple):
+    """For whom everything that leaves is encrypted from here on; for nobody, and not at all, when there are no recipients."""
+
+    line: int
+    recipients: tuple[str, ...]
+    sign: str  # the key that signs, '' for none
+
+
+Item: TypeAlias = Lines | Prefix | Suffix | Barrier | Repeat | Foreach | PerEngine | Stage | Encrypt
 
 
 def above(items: list[Item], line: int) -> list[Item]:

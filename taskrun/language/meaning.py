@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from taskrun.language.directives import CATALOGUE, known, nearest, usable
-from taskrun.language.items import Barrier, Foreach, Item, PerEngine, Prefix, Repeat, Suffix
+from taskrun.language.items import Barrier, Encrypt, Foreach, Item, PerEngine, Prefix, Repeat, Stage, Suffix
+from taskrun.language.words import plain
 
 if TYPE_CHECKING:
     from lark import Token
@@ -24,6 +25,9 @@ _words = re.compile(r"[ \t\r\f\v]*([^ \t\r\f\v]*)[^\n]*")
 _check_word = re.compile(r"(?<![^ \t\r\f\v])CHECK(?![^ \t\r\f\v])").search
 _quoted_braces = re.compile(r"['\"]\{\}['\"]?|\{\}['\"]").search
 _clause = re.compile(rb"(start|step)[ \t\r\f\v]+[-+]?[0-9]", re.IGNORECASE).match
+
+
+_SCOPES = ("RUN", "ENGINE", "TASK")
 
 
 class Finding(NamedTuple):
@@ -218,10 +222,48 @@ class Rules:
         length = _column(when) - _column(name) + len(when)
         return Meaning(None, (Finding("unknown", _column(name), length, f"{name} {when} without a command", _usage("PERENGINE")),))
 
-    def unbuilt(self, children: list[Any]) -> Meaning:
-        name = children[0]
-        message = f"{name.upper()} is not built yet: this version of taskrun cannot run the file"
-        return Meaning(None, (Finding("error", _column(name), len(name), message, "remove the line, or use a version that has it"),))
+    def stage(self, children: list[Any]) -> Meaning:
+        name, *words = children
+        way: Literal["in", "out"] = "in" if name.upper() == "STAGE-IN" else "out"
+        usage = _usage(name.upper())
+        scope: Literal["RUN", "ENGINE", "TASK"] = words.pop(0).upper() if words and words[0].upper() in _SCOPES else "RUN"
+        if scope == "ENGINE" and way == "out":
+            message = "STAGE-OUT has no ENGINE: RUN looks on every engine that does not share this folder"
+            return Meaning(None, (Finding("error", _column(children[1]), len(children[1]), message, usage),))
+        if scope == "TASK" and [str(word) for word in words] == ["OFF"]:
+            return Meaning(Stage(0, way, "TASK", b"", b""))
+        least = 1 if way == "in" else 2
+        if len(words) < least:
+            missing = ("its source" if way == "in" else "its pattern and where it goes") if not words else "where it goes"
+            return Meaning(None, (Finding("error", _column(name), len(name), f"{name} without {missing}", usage),))
+        if len(words) > 2:
+            message = f"`{_cut(words[2])}` is one word too many: quote a name with blanks"
+            return Meaning(None, (Finding("error", _column(words[2]), len(words[2]), message, usage),))
+        return Meaning(Stage(0, way, scope, _bytes(words[0]), _bytes(words[1]) if len(words) > 1 else b""))
+
+    def encrypt(self, children: list[Any]) -> Meaning:
+        name, *words = children
+        usage = f"{_usage('ENCRYPT')}, or #TASKRUN ENCRYPT OFF"
+        if not words:
+            return Meaning(None, (Finding("error", _column(name), len(name), "ENCRYPT without a recipient", usage),))
+        recipients = tuple(_text(each) for each in plain(_bytes(words[0])).split(b",") if each.strip())
+        if len(words) > 1 and (len(words) != 3 or words[1].upper() != "SIGN"):
+            message = (
+                "SIGN without a key" if words[1].upper() == "SIGN" and len(words) == 2 else f"`{_cut(words[1])}` is not SIGN and a key"
+            )
+            return Meaning(None, (Finding("error", _column(words[1]), len(words[1]), message, usage),))
+        if not recipients:
+            return Meaning(None, (Finding("error", _column(words[0]), len(words[0]), "ENCRYPT names nobody", usage),))
+        if str(words[0]) == "OFF":
+            if len(words) > 1:
+                return Meaning(None, (Finding("error", _column(words[1]), len(words[1]), "nothing follows OFF", usage),))
+            return Meaning(Encrypt(0, (), ""))
+        return Meaning(Encrypt(0, recipients, _text(plain(_bytes(words[2]))) if len(words) > 1 else ""))
+
+    def wrong_word(self, children: list[Any]) -> Meaning:
+        name, rest = children[0], children[-1]
+        finding = Finding("error", _column(rest), len(rest), "a quote has no end", _usage(name.upper()))
+        return Meaning(None, (finding,))
 
 
 def _signed(sigil: Token, meaning: Meaning) -> Meaning:
@@ -273,3 +315,7 @@ def _column(token: Token) -> int:
 
 def _bytes(token: str | None) -> bytes:
     return b"" if token is None else token.encode("latin-1")
+
+
+def _text(data: bytes) -> str:
+    return data.strip().decode("utf-8", "surrogateescape")

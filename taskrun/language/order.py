@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taskrun.language.items import Barrier, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Suffix
+from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Stage, Suffix
 from taskrun.language.meaning import Finding
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Order:
         if isinstance(item, PerEngine):
             if self._closed:
                 findings = (*findings, self._too_late(meaning.sigil))
-        elif item is not None and not isinstance(item, Prefix | Suffix):
+        elif item is not None and not isinstance(item, Prefix | Suffix | Stage | Encrypt):
             self.close(line)
         if meaning.sigil not in self._written:
             self._written[meaning.sigil] = line
@@ -73,6 +73,10 @@ def _placed(item: Item, line: int, raw: bytes) -> Item:
         return Repeat(line, item.count, item.start, item.step, item.command)
     if isinstance(item, Foreach):
         return Foreach(line, item.glob, item.command, raw)
+    if isinstance(item, Stage):
+        return Stage(line, item.way, item.scope, item.source, item.dest)
+    if isinstance(item, Encrypt):
+        return Encrypt(line, item.recipients, item.sign)
     if isinstance(item, Barrier):
         return Barrier(line, item.check, item.key, raw)
     return item

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from taskrun.errors import Refused
 from taskrun.language.diagnostics import Diagnostic, render, visible
-from taskrun.language.items import Barrier, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Suffix
+from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Stage, Suffix
 from taskrun.language.reader import Reader
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Scan(NamedTuple):
     sha256: str
     size: int  # bytes
     foreach: list[tuple[Foreach, bytes]]  # each with its text between the prefix and the suffix of its place
+    stages: list[Stage | Encrypt]
 
 
 def scan_file(path: StrPath, *, ignore_unknown: bool = False) -> Scan:
@@ -52,6 +53,7 @@ def scan(stream: BinaryIO, name: str, *, ignore_unknown: bool = False) -> Scan:
     size = tasks = barriers = 0
     perengine: list[PerEngine] = []
     foreach: list[tuple[Foreach, bytes]] = []
+    stages: list[Stage | Encrypt] = []
     prefix = suffix = b""
     ended = False
     while not ended:
@@ -72,11 +74,13 @@ def scan(stream: BinaryIO, name: str, *, ignore_unknown: bool = False) -> Scan:
                 prefix = item.text
             elif isinstance(item, Suffix):
                 suffix = item.text
-            else:
+            elif isinstance(item, Foreach):
                 foreach.append((item, prefix + item.command + suffix))
+            else:
+                stages.append(item)
     return Scan(
         name, reader.diagnostics, reader.errors, reader.warnings, reader.lines, tasks, barriers, perengine,
-        digest.hexdigest(), size, foreach,
+        digest.hexdigest(), size, foreach, stages,
     )  # fmt: skip
 
 

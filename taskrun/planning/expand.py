@@ -8,15 +8,16 @@ from itertools import count, repeat
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from taskrun.language import items
-from taskrun.model import NO_REPEAT, Barrier, PerEngine, Task
+from taskrun.language.words import pattern, plain
+from taskrun.model import NO_REPEAT, Barrier, Encryption, PerEngine, Staging, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-Expanded: TypeAlias = Task | Barrier | PerEngine
+Expanded: TypeAlias = Task | Barrier | PerEngine | Staging
 
 # A named tuple's own constructor is Python code; a million tasks feel it.
-_task = cast("Callable[[tuple[int, int, int, bytes, bytes | None]], Task]", partial(tuple.__new__, Task))
+_task = cast("Callable[[tuple[int, int, int, bytes, bytes | None, tuple[Staging, ...]]], Task]", partial(tuple.__new__, Task))
 
 #: What stands for the file in the text of a FOREACH.
 PLACE = b"{}"
@@ -49,6 +50,8 @@ class Expander:
         self._next = {"START": 0, "STOP": 0}
         self._prefix = b""
         self._suffix = b""
+        self.staging: tuple[Staging, ...] = ()  # of each task from here on
+        self._encryption: Encryption | None = None
 
     def expand(self, item: items.Item) -> Iterator[Expanded]:
         """What the item becomes: nothing, one value, or a lazy row of tasks. Ids are given by the call, however late they are used."""
@@ -57,7 +60,12 @@ class Expander:
         if isinstance(item, items.Repeat):
             ids = self._ids(item.count)
             command = self._command(item.command)
-            return map(_task, zip(ids, repeat(item.line), count(item.start, item.step), repeat(command), repeat(None), strict=False))
+            return map(
+                _task,
+                zip(
+                    ids, repeat(item.line), count(item.start, item.step), repeat(command), repeat(None), repeat(self.staging), strict=False
+                ),
+            )
         if isinstance(item, items.Foreach):
             return self._foreach(item)
         if isinstance(item, items.Barrier):
@@ -67,11 +75,27 @@ class Expander:
             number = self._next[item.when]
             self._next[item.when] += 1
             return iter((PerEngine(number, item.line, item.when, self._command(item.command)),))
+        if isinstance(item, items.Stage):
+            return iter(self._stage(item))
         if isinstance(item, items.Prefix):
             self._prefix = item.text
-        else:
+        elif isinstance(item, items.Suffix):
             self._suffix = item.text
+        else:
+            self._encryption = Encryption(item.recipients, item.sign) if item.recipients else None
         return iter(())
+
+    def _stage(self, item: items.Stage) -> tuple[Staging, ...]:
+        """One of the run or of engines stands in the plan; those of tasks go with every task below."""
+        if not item.source:
+            self.staging = tuple(each for each in self.staging if each.way != item.way)
+            return ()
+        source, dest = (text.decode("utf-8", "surrogateescape") for text in (pattern(item.source), plain(item.dest)))
+        staging = Staging(item.line, item.way, item.scope, source, dest, self._encryption)
+        if item.scope != "TASK":
+            return (staging,)
+        self.staging = (*self.staging, staging)
+        return ()
 
     def _lines(self, item: items.Lines) -> Iterator[Task]:
         ids = self._ids(item.tasks)
@@ -83,7 +107,7 @@ class Expander:
         if self._prefix or self._suffix:
             prefix, suffix = self._prefix, self._suffix
             texts = [prefix + text + suffix for text in texts]
-        return map(_task, zip(ids, lines, repeat(NO_REPEAT), texts, repeat(None), strict=False))
+        return map(_task, zip(ids, lines, repeat(NO_REPEAT), texts, repeat(None), repeat(self.staging), strict=False))
 
     def _foreach(self, item: items.Foreach) -> Iterator[Task]:
         if self._files is None:
@@ -91,7 +115,8 @@ class Expander:
         template = self._command(item.command)
         ids = self._ids(self._files.take(item, template))
         rows = zip(ids, count(), self._files.paths(item), strict=False)
-        return (Task(id_, item.line, index, template.replace(PLACE, quoted(path)), path) for id_, index, path in rows)
+        staging = self.staging
+        return (Task(id_, item.line, index, template.replace(PLACE, quoted(path)), path, staging) for id_, index, path in rows)
 
     def _ids(self, number: int) -> range:
         ids = range(self.next_id, self.next_id + number)

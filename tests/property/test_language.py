@@ -11,13 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taskrun.language.diagnostics import render, render_all
-from taskrun.language.items import Barrier, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Suffix
+from taskrun.language.items import Barrier, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Stage, Suffix
 from taskrun.language.raw_text import directive
 from taskrun.language.reader import Reader
 from taskrun.language.whole import parse_whole
 from taskrun.model import Barrier as PlannedBarrier
 from taskrun.model import PerEngine as PlannedPerEngine
-from taskrun.model import Task
+from taskrun.model import Staging, Task
 from taskrun.planning.expand import Expander
 
 NAMES = [b"PREFIX", b"SUFFIX", b"BARRIER", b"REPEAT", b"PERENGINE", b"STAGE-IN", b"STAGE-OUT", b"ENCRYPT", b"FOREACH"]
@@ -143,6 +143,10 @@ def test_ids_are_consecutive_and_the_commands_are_those_of_the_file(text: bytes)
                 assert isinstance(item, PerEngine)
                 assert value == (counters[value.when], item.line, item.when, prefix + item.command + suffix)
                 counters[value.when] += 1
+                continue
+            if isinstance(value, Staging):
+                assert isinstance(item, Stage)
+                assert (value.line, value.way, value.scope) == (item.line, item.way, item.scope)
                 continue
             assert value.id == number
             number += 1

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from taskrun.language.directives import CATALOGUE
 from taskrun.language.grammar import meaning_of
-from taskrun.language.items import Barrier, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Suffix
+from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Stage, Suffix
 from taskrun.language.reader import Reader
 
 REPEAT_USAGE = "usage: #TASKRUN REPEAT count [start number] [step number] [command]"
 BARRIER_USAGE = "usage: #TASKRUN BARRIER [CHECK] [key]"
 PERENGINE_USAGE = "usage: #TASKRUN PERENGINE START|STOP command"
-NAMES = "PREFIX, SUFFIX, BARRIER, REPEAT, FOREACH, PERENGINE"
+NAMES = "PREFIX, SUFFIX, BARRIER, REPEAT, FOREACH, PERENGINE, STAGE-IN, STAGE-OUT, ENCRYPT"
 THEIRS = NAMES.replace("FOREACH, ", "")
+STAGE_IN_USAGE = "usage: #TASKRUN STAGE-IN [RUN|ENGINE|TASK] source [dest]"
+STAGE_OUT_USAGE = "usage: #TASKRUN STAGE-OUT [RUN|TASK] pattern dest"
+ENCRYPT_USAGE = "usage: #TASKRUN ENCRYPT recipient[,recipient] [SIGN key], or #TASKRUN ENCRYPT OFF"
 FOREACH_USAGE = "usage: #TASKRUN FOREACH glob [command]"
 
 
@@ -168,10 +170,21 @@ def test_when_is_accepted_in_any_case() -> None:
         (b"#TASKRUN FOREACH 'x y", 18, 4, "a quote in the glob has no end", FOREACH_USAGE),
         (b'#TASKRUN FOREACH "x\\" y', 18, 6, "a quote in the glob has no end", FOREACH_USAGE),
         (b"#TASKRUN FOREACH x\\", 18, 2, "a quote in the glob has no end", FOREACH_USAGE),
+        (b"#TASKRUN STAGE-IN", 10, 8, "STAGE-IN without its source", STAGE_IN_USAGE),
+        (b"#TASKRUN STAGE-IN ENGINE ", 10, 8, "STAGE-IN without its source", STAGE_IN_USAGE),
+        (b"#TASKRUN STAGE-IN a b c", 23, 1, "`c` is one word too many: quote a name with blanks", STAGE_IN_USAGE),
+        (b"#TASKRUN STAGE-IN a 'b c", 21, 4, "a quote has no end", STAGE_IN_USAGE),
+        (b"#TASKRUN STAGE-OUT TASK a", 10, 9, "STAGE-OUT without where it goes", STAGE_OUT_USAGE),
+        (b"#TASKRUN STAGE-OUT", 10, 9, "STAGE-OUT without its pattern and where it goes", STAGE_OUT_USAGE),
         (
-            b"#STAGE-IN s3://x", 2, 8, "STAGE-IN is not built yet: this version of taskrun cannot run the file",
-            "remove the line, or use a version that has it",
+            b"#TASKRUN STAGE-OUT ENGINE a b", 20, 6,
+            "STAGE-OUT has no ENGINE: RUN looks on every engine that does not share this folder", STAGE_OUT_USAGE,
         ),
+        (b"#TASKRUN ENCRYPT", 10, 7, "ENCRYPT without a recipient", ENCRYPT_USAGE),
+        (b"#TASKRUN ENCRYPT ,", 18, 1, "ENCRYPT names nobody", ENCRYPT_USAGE),
+        (b"#TASKRUN ENCRYPT a SIGN", 20, 4, "SIGN without a key", ENCRYPT_USAGE),
+        (b"#TASKRUN ENCRYPT a b", 20, 1, "`b` is not SIGN and a key", ENCRYPT_USAGE),
+        (b"#TASKRUN ENCRYPT OFF SIGN k", 22, 4, "nothing follows OFF", ENCRYPT_USAGE),
     ],
 )  # fmt: skip
 def test_a_wrong_line_is_told_at_its_place(line: bytes, column: int, length: int, message: str, hint: str) -> None:
@@ -181,10 +194,22 @@ def test_a_wrong_line_is_told_at_its_place(line: bytes, column: int, length: int
     assert diagnostic[:6] == ("error", 1, column, length, message, hint)
 
 
-@pytest.mark.parametrize("name", [name for name, directive in CATALOGUE.items() if not directive.built])
-def test_names_that_are_not_built_are_refused_even_where_unknown_ones_are_ignored(name: str) -> None:
-    for line in (f"#{name}", f"#TASKRUN {name.lower()} x"):
-        assert one(line.encode(), ignore_unknown=True)[1].errors == 1
+@pytest.mark.parametrize(
+    ("line", "item"),
+    [
+        (b"#STAGE-IN s3://b/x*", Stage(1, "in", "RUN", b"s3://b/x*", b"")),
+        (b"#TASKRUN STAGE-IN  engine  a\tb/ ", Stage(1, "in", "ENGINE", b"a", b"b/")),
+        (b"#DISBATCH STAGE-IN TASK 'a b' ref/", Stage(1, "in", "TASK", b"'a b'", b"ref/")),
+        (b"#TASKRUN STAGE-OUT r/*.vcf s3://b/c/", Stage(1, "out", "RUN", b"r/*.vcf", b"s3://b/c/")),
+        (b"#TASKRUN STAGE-OUT TASK OFF", Stage(1, "out", "TASK", b"", b"")),
+        (b"#ENCRYPT lab@example.org,'my key' SIGN me@example.org", Encrypt(1, ("lab@example.org", "my key"), "me@example.org")),
+        (b"#ENCRYPT OFF", Encrypt(1, (), "")),
+    ],
+)
+def test_data(line: bytes, item: Item) -> None:
+    items, reader = one(line)
+    assert items == [item]
+    assert not reader.diagnostics
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,207 @@
+"""Between scheduler and crew where data is staged.
+
+An attempt reaches its agent when its inputs are there, its result the scheduler when its outputs are delivered, and an engine joins when it
+has what every engine is to have. Without a stager all passes straight through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from taskrun.driver.crew import Crew
+from taskrun.driver.member import Member
+from taskrun.errors import Refused
+from taskrun.model import Result, Task
+from taskrun.scheduling import messages as m
+
+if TYPE_CHECKING:
+    from taskrun.driver.staging import Stager
+
+
+class Porter:
+    def __init__(self, post: Callable[[m.Event], None]) -> None:
+        self.crew: Crew  # set by who makes it
+        self.stager: Stager | None = None  # once there is something to stage
+        self.leavers: list[Member] = []  # engines that have left with outputs of the run still to be looked for
+        self.cpu_seconds = 0.0
+        self.peak_memory = 0  # bytes
+        self._post = post
+        self._preparing: set[str] = set()
+        self._fetching: dict[tuple[str, m.Key], Task] = {}
+        self._running: dict[tuple[str, m.Key], Task] = {}  # those with outputs
+        self._shipping: dict[tuple[str, m.Key], Result] = {}
+
+    # what the crew says
+
+    def post(self, event: m.Event) -> None:
+        if self.stager is None:
+            self._post(event)
+        elif isinstance(event, m.Results):
+            self._results(event)
+        elif isinstance(event, m.EngineJoined):
+            self._joined(event)
+        elif isinstance(event, m.LinkClosed) and event.engine in self._preparing:
+            self._preparing.discard(event.engine)
+            context, request = self.crew.seats[event.engine]
+            self._post(m.EngineMissing(context, request.host, event.why))
+        else:
+            if isinstance(event, m.LinkClosed):
+                self._forget(event.engine)
+            elif isinstance(event, m.SlotsLost):
+                for key in event.keys:
+                    self._running.pop((event.engine, key), None)
+            self._post(event)
+
+    def _joined(self, event: m.EngineJoined) -> None:
+        assert self.stager is not None
+        member = self.crew.members[event.engine]
+        stager = self.stager
+        if not member.shared:
+            try:
+                stager.places.admit(member)
+            except Refused as error:
+                self.crew.refuse(member, str(error))
+                return
+        self._preparing.add(event.engine)
+
+        def ready(problem: str) -> None:
+            if event.engine not in self._preparing:
+                return
+            self._preparing.discard(event.engine)
+            if problem:
+                self.crew.refuse(member, f"what every engine is to have could not be fetched: {problem}")
+            else:
+                self._post(event)
+
+        stager.prepare(member, ready)
+
+    def _results(self, event: m.Results) -> None:
+        passed = []
+        for result in event.results:
+            self.cpu_seconds += result.utime + result.stime
+            self.peak_memory = max(self.peak_memory, result.maxrss)
+            task = self._running.pop((event.engine, result[:3]), None)
+            member = self.crew.members.get(event.engine)
+            if task is None or result.cause != "ok" or member is None:
+                passed.append(result)
+            else:
+                self._ship(member, task, result)
+        if passed:
+            self._post(m.Results(event.engine, passed))
+
+    def _ship(self, member: Member, task: Task, result: Result) -> None:
+        from taskrun.driver.staging import FAILED
+
+        assert self.stager is not None
+        where = (member.name, result[:3])
+        self._shipping[where] = result
+
+        def done(problem: str) -> None:
+            if self._shipping.pop(where, None) is None:
+                return
+            ended = result
+            if problem:
+                reason = problem.encode("utf-8", "surrogateescape")
+                ended = result._replace(cause="stage-out", code=FAILED, err=reason, err_bytes=len(reason))
+            self._post(m.Results(member.name, [ended]))
+
+        self.stager.ship(member, result[:3], task, done)
+
+    def _forget(self, engine: str) -> None:
+        """Its link is closed: the scheduler knows what that means for its attempts."""
+        assert self.stager is not None
+        for each in [each for each in (*self._fetching, *self._shipping) if each[0] == engine]:
+            self.stager.cancel(*each)
+            self._fetching.pop(each, None)
+            self._shipping.pop(each, None)
+        if not any(member.name == engine for member in self.leavers):
+            self.stager.places.dismiss(engine)
+
+    # what the scheduler wants
+
+    def assign(self, action: m.Assign) -> None:
+        if self.stager is None:
+            self.crew.assign(action)
+            return
+        direct = []
+        member = self.crew.members.get(action.engine)
+        for key, task in action.attempts:
+            staging = task.staging if isinstance(task, Task) else ()
+            if not staging or member is None:
+                direct.append((key, task))
+                continue
+            assert isinstance(task, Task)
+            if any(each.way == "out" for each in staging):
+                self._running[action.engine, key] = task
+            if any(each.way == "in" for each in staging):
+                self._fetch(member, key, task)
+            else:
+                direct.append((key, task))
+        if direct:
+            self.crew.assign(m.Assign(action.engine, direct))
+
+    def _fetch(self, member: Member, key: m.Key, task: Task) -> None:
+        from taskrun.driver.staging import failed_result
+
+        assert self.stager is not None
+        where = (member.name, key)
+        self._fetching[where] = task
+        begun = time.time()
+
+        def start() -> None:
+            if self._fetching.pop(where, None) is not None:
+                self.crew.assign(m.Assign(member.name, [(key, task)]))
+
+        def fail(why: str) -> None:
+            if self._fetching.pop(where, None) is not None:
+                self._running.pop(where, None)
+                self._post(m.Results(member.name, [failed_result(key, why, begun)]))
+
+        self.stager.fetch(member, key, task, start, fail)
+
+    def recall(self, action: m.Recall) -> None:
+        given = self._give_back(action.engine, action.count)
+        if len(given) < action.count or not given:
+            self.crew.recall(m.Recall(action.engine, action.count - len(given)))
+
+    def _give_back(self, engine: str, count: int) -> list[m.Key]:
+        """Attempts that wait for their inputs, the last first."""
+        mine = [where for where in reversed(self._fetching) if where[0] == engine][:count]
+        for where in mine:
+            assert self.stager is not None
+            self.stager.cancel(*where)
+            del self._fetching[where]
+            self._running.pop(where, None)
+        keys = [key for _, key in mine]
+        if keys:
+            self._post(m.Recalled(engine, keys))
+        return keys
+
+    def end(self, action: m.End) -> None:
+        self._give_back(action.engine, len(self._fetching))
+        for where in [where for where in self._shipping if where[0] == action.engine]:
+            assert self.stager is not None
+            self.stager.cancel(*where)
+            result = self._shipping.pop(where)
+            self._post(m.Results(action.engine, [result._replace(cause=action.how)]))
+        self.crew.end(action)
+
+    def leave(self, action: m.Leave) -> None:
+        member = self.crew.members.get(action.engine)
+        if self.stager is not None and member is not None and self.stager.out_stagings and member.name in self.stager.places.members:
+            member.agent.hold()  # type: ignore[attr-defined]  # places.admit has looked
+            self.leavers.append(member)
+        self.crew.leave(action)
+
+    def give_up(self, action: m.GiveUp) -> None:
+        if self.stager is not None:
+            self._forget(action.engine)
+        self.crew.give_up(action)
+
+    def replace(self, action: m.Replace) -> None:
+        self.crew.replace(action)
+
+    def set_aside(self, action: m.SetAside) -> None:
+        self.crew.set_aside(action)
