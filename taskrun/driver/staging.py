@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -324,7 +325,7 @@ class Stager:
                     source, dest = self.places.of(source_text), self.places.on(place, dest_text)
                 else:
                     source, dest = self.places.on(place, source_text), self.places.of(dest_text)
-                number = self.request(source, dest, self.rule(staging), lambda end, staging=staging: staged(end, staging), task.id)
+                number = self.request(source, dest, self.rule(staging), partial(staged, staging=staging), task.id)
                 attempt.requests.add(number)
             except Refused as error:
                 attempt.problems.append(str(error))
