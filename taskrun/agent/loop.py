@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
-GATHER = 0.025  # seconds
+GATHER = 0.04  # seconds
 LOOK_BACK = 0.2  # seconds between two looks at what an earlier run has left
 ORPHAN_LIMIT = 3.0  # seconds for slots to go when the driver is lost
 

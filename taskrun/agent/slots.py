@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .share import Shares
 
-LEASE = 5.0  # seconds a slot runs lines before GNU Parallel is asked again
+LEASE = 15.0  # seconds a slot runs lines before GNU Parallel is asked again
 UNANSWERED = 8  # beats in a row, which come eight times in the silence that a slot itself survives
 CREDENTIALS = struct.Struct("iII")
 
