@@ -57,20 +57,20 @@ class LocalStore(FolderStore):
             if entry is not None:
                 yield entry
             return
-        left = [pattern.base]
+        left = [(pattern.base, 0)]
         while left:
-            base = left.pop()
+            base, level = left.pop()
             try:
                 with os.scandir(self._folder / base) as found:
-                    entries = [(entry.name, entry.is_dir(follow_symlinks=not pattern.tree)) for entry in found]
+                    entries = [(entry.name, entry.is_dir(follow_symlinks=pattern.levels is not None)) for entry in found]
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise _wrong(self._folder / base, error) from error
             for name, folder in entries:
                 if folder:
-                    if pattern.deep:
-                        left.append(f"{base}{name}/")
+                    if pattern.levels is None or level < pattern.levels:
+                        left.append((f"{base}{name}/", level + 1))
                 elif pattern.relative(base + name) is not None and (entry := self.stat(base + name)) is not None:
                     yield entry
 
@@ -107,7 +107,8 @@ class LocalStore(FolderStore):
             os.close(fd)
 
     def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
-        return _LocalWriter(self._folder, target, self._tag, size, executable)
+        del size  # asking for the room at once costs a write per block where the file system cannot
+        return _LocalWriter(self._folder, target, self._tag, executable)
 
     def free(self, target: Target) -> int | None:
         folder = self._folder / target.folder
@@ -131,7 +132,7 @@ class LocalStore(FolderStore):
 class _LocalWriter(Writer):
     """Every folder below the target's is entered without following links, so nothing can lead the file elsewhere."""
 
-    def __init__(self, root: Path, target: Target, tag: str, size: int | None, executable: bool) -> None:
+    def __init__(self, root: Path, target: Target, tag: str, executable: bool) -> None:
         self._path = root / target.path
         self._entry_name = target.path
         self._mode = 0o777 if executable else 0o666
@@ -149,8 +150,6 @@ class _LocalWriter(Writer):
                     os.unlink(self._temporary, dir_fd=self._folder)
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._fd = os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
-                if size:
-                    self._reserve(size)
         except BaseException:
             self.abandon()
             raise
@@ -197,14 +196,6 @@ class _LocalWriter(Writer):
             raise
         os.close(self._folder)
         self._folder = inner
-
-    def _reserve(self, size: int) -> None:
-        """Asks for the room at once, so that a full disk is known before a long transfer."""
-        try:
-            os.posix_fallocate(self._fd, 0, size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
 
 
 @contextlib.contextmanager

@@ -84,7 +84,8 @@ class Pattern:
         rest = parts[fixed:]
         #: The one name it stands for, None for a glob or tree.
         self.plain = self.base + (literal[-1] or "") if fixed == len(parts) - 1 and literal[-1] is not None and not self.tree else None
-        self.deep = self.tree or "**" in rest or len(rest) > 1
+        #: Folders between `base` and a file that matches, at most; None: any number, and no links to folders are followed.
+        self.levels = None if self.tree or "**" in rest else len(rest) - 1
         self._regex = re.compile(_regex(rest), re.DOTALL)
 
     def relative(self, name: str) -> str | None:

@@ -108,7 +108,7 @@ class Mover:
         known: Iterable[Delivery] = (),
     ) -> None:
         self._stores = stores
-        self._post = post
+        self._tell = post
         self._spool = spool
         self._patience = patience
         self._most = transfers
@@ -122,6 +122,7 @@ class Mover:
         self._count = 0
         self._groups: dict[Hashable, _Group] = {}
         self._closed = False
+        self._ended = False
 
     def stage(self, request: Request) -> None:
         """Looks the request up and moves what it comes to. Posts Found, Begun …, and Staged at its end. Returns at once."""
@@ -151,7 +152,12 @@ class Mover:
         end = time.monotonic() + patience
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        self._ended = True
         self._stores.close()
+
+    def _post(self, event: Event) -> None:
+        if not self._ended:
+            self._tell(event)
 
     def _enqueue(self, work: _Group | _Job) -> None:
         self._ready.append(work)
@@ -255,15 +261,16 @@ class Mover:
                 self._post(Begun(group.request.id, job.number, str(transfer.source), str(transfer.dest), transfer.size))
             delivery = job.copy.run()
         except Transient as error:
-            assert job.copy is not None
-            wait = self._patience.wait(job.copy.tries, random.random())  # noqa: S311 - no secret
+            job.failed += 1
+            wait = self._patience.wait(job.failed, random.random())  # noqa: S311 - no secret
             if wait is None:
                 self._finish(job, str(error), "transient")
                 return
-            job.quiet = True
-            job.copy.recede()
-            job.quiet = False
-            self._post(Delayed(group.request.id, job.number, str(error), wait, job.copy.tries))
+            if job.copy is not None:
+                job.quiet = True
+                job.copy.recede()
+                job.quiet = False
+            self._post(Delayed(group.request.id, job.number, str(error), wait, job.failed))
             with self._change:
                 heapq.heappush(self._later, (time.monotonic() + (0 if group.cancelled else wait), job.number, job))
                 self._change.notify()
@@ -298,7 +305,7 @@ class Mover:
 
     def _finish(self, job: _Job, result: Delivery | str, cause: str = "") -> None:
         group, transfer = job.group, job.transfer
-        tries = job.copy.tries if job.copy is not None else 0
+        tries = max(job.failed, job.copy.tries if job.copy is not None else 0)
         if job.copy is not None:
             job.copy.abandon()
         end: Delivered | Failure
@@ -353,4 +360,5 @@ class _Job:
         self.holds = False  # the right to write its destination
         self.copy: Copy | None = None
         self.done = 0
-        self.quiet = False
+        self.quiet = False  # while it takes back what was counted, nothing may interrupt it
+        self.failed = 0  # tries

@@ -65,7 +65,7 @@ class RcloneStore:
             if entry is not None:
                 yield entry
             return
-        deep = ["--recursive"] if pattern.deep else []
+        deep = ["--recursive"] if pattern.levels is None else ["--recursive", "--max-depth", str(pattern.levels + 1)]
         with self._started("lsjson", "--files-only", "--no-mimetype", *deep, self._place(pattern.base)) as (output, process, said):
             for line in output:  # one file a line, between brackets
                 if line.startswith(b"{"):

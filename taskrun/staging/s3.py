@@ -54,7 +54,7 @@ class S3Store:
                 yield entry
             return
         with self._explained(pattern.base):
-            asked = {"Bucket": self._bucket, "Prefix": pattern.base, **({} if pattern.deep else {"Delimiter": "/"})}
+            asked = {"Bucket": self._bucket, "Prefix": pattern.base, **({} if pattern.levels != 0 else {"Delimiter": "/"})}
             for page in self._s3.get_paginator("list_objects_v2").paginate(**asked):
                 for found in page.get("Contents", ()):
                     if pattern.relative(found["Key"]) is not None:

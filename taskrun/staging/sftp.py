@@ -52,13 +52,13 @@ class SftpStore(FolderStore):
             if entry is not None:
                 yield entry
             return
-        left = [pattern.base]
+        left = [(pattern.base, 0)]
         while left:
-            base = left.pop()
-            for name, folder in self._names(base, links=not pattern.tree):
+            base, level = left.pop()
+            for name, folder in self._names(base, links=pattern.levels is not None):
                 if folder:
-                    if pattern.deep:
-                        left.append(f"{base}{name}/")
+                    if pattern.levels is None or level < pattern.levels:
+                        left.append((f"{base}{name}/", level + 1))
                 elif pattern.relative(base + name) is not None and (entry := self.stat(base + name)) is not None:
                     yield entry
 
@@ -193,6 +193,8 @@ class _SftpWriter(Writer):
                 self._sftp = store.borrow()
                 folder = _make_folders(self._sftp, store, target, folders)
                 self._final = folder + name.encode("utf-8", "surrogateescape")
+                if _is_folder(self._sftp.lstat, self._final):
+                    raise Permanent(f"{target.path}: a folder is in the place of the file; a destination that is a folder ends in /")
                 self._temporary = folder + unfinished_name(store.tag, name).encode()
                 with contextlib.suppress(FileNotFoundError):  # of an earlier run that was killed
                     self._sftp.remove(self._temporary)

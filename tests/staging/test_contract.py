@@ -138,6 +138,20 @@ def test_a_destination_that_is_a_folder_says_so(move: Moving, folder: Path) -> N
     assert move("x", "ref/").deliveries
 
 
+@pytest.mark.parametrize("kind", ["local", "sftp"])
+def test_links_that_lead_in_circles_end(move: Moving, places: Places, folder: Path, kind: str) -> None:
+    place = places.by_kind[kind]
+    place.write("a/x", b"x")
+    (place.folder / "a" / "again").symlink_to(place.folder / "a")
+    (place.folder / "linked").symlink_to(place.folder / "a")
+    assert {one.dest for one in move(f"{place.location}**/x", "one/").deliveries} == {"one/a/x"}
+    assert {one.dest for one in move(place.location, "two/").deliveries} == {"two/a/x"}
+    assert {one.dest for one in move(f"{place.location}*/x", "three/").deliveries} == {"three/a/x", "three/linked/x"}
+    (place.folder / "b").mkdir()
+    (folder / "b").write_bytes(b"x")
+    assert "ends in /" in move("b", f"{place.location}b").failures[0].why
+
+
 def test_modes_follow_a_file_where_there_are_modes(move: Moving, places: Places, folder: Path) -> None:
     (folder / "run.sh").write_bytes(b"#!/bin/sh\n")
     (folder / "run.sh").chmod(0o755)

@@ -17,8 +17,10 @@ from staging.places import Place, Places
 from staging.proxy import Proxy
 
 from taskrun.staging import mover
+from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import UNFINISHED, Location, parse
 from taskrun.staging.mover import Advanced, Begun, Delayed
+from taskrun.staging.store import Transient
 from taskrun.staging.stores import Settings, Stores
 
 BIG = 24 << 20  # three parts
@@ -272,6 +274,21 @@ def test_on_resume_nothing_verified_is_moved_again(
     assert later(f"{place.location}x", "y").deliveries[0].how == "known"
     (folder / "y").write_bytes(b"z" * 1000)
     assert later(f"{place.location}x", "y").deliveries[0].how == "moved"
+
+
+def test_a_host_that_cannot_be_reached_now_is_tried_again(moving: Callable[..., Moving], folder: Path, places: Places) -> None:
+    calls: list[Location] = []
+
+    def hosts(location: Location) -> LocalStore:
+        calls.append(location)
+        if len(calls) < 4:
+            raise Transient("no route to host")
+        return LocalStore(Path("/"), "test")
+
+    (folder / "x").write_bytes(b"x")
+    places.by_kind["sftp"].folder.mkdir()
+    assert not moving(stores=Stores(Settings(folder, "test"), hosts))("x", places.by_kind["sftp"].location).failures
+    assert len(calls) == 4
 
 
 def test_an_unknown_host_is_refused(moving: Callable[..., Moving], folder: Path) -> None:

@@ -1,0 +1,103 @@
+"""How fast data moves, beside `rclone copy` with as many transfers, to the same S3 server and between folders.
+
+    python benchmarks/staging.py [MIB] [LARGE_MIB]
+
+MIB (256): what is moved in files of 4 MiB, then as many bytes in one file. LARGE_MIB (0): one more file of that size between folders, with
+the memory that it took (5120 shows that memory is flat at 5 GB). Needs rclone, and moto for the server (tests/cloud.py).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from cloud import Cloud
+
+from taskrun.staging.locations import parse
+from taskrun.staging.mover import Event, Mover, Staged
+from taskrun.staging.stores import Settings, Stores
+from taskrun.staging.transfers import Request
+
+MIB = 1 << 20
+TRANSFERS = 4
+
+
+def moved(folder: Path, source: str, dest: str) -> None:
+    """By taskrun's mover, verified."""
+    inbox: queue.Queue[Event] = queue.Queue()
+    spool = folder / "spool"
+    spool.mkdir(exist_ok=True)
+    mover = Mover(Stores(Settings(folder, "bench", transfers=TRANSFERS)), inbox.put, spool, transfers=TRANSFERS)
+    mover.stage(Request(1, parse(source), parse(dest)))
+    while not isinstance(event := inbox.get(), Staged):
+        pass
+    mover.close()
+    assert not event.failures, event.failures[0].why
+
+
+def copied(config: Path, source: str, dest: str) -> None:
+    """By rclone."""
+    command = ["rclone", "--config", config, "copy", "--transfers", str(TRANSFERS), source, dest]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def rate(what: str, size: int, work: Callable[[], None]) -> None:
+    begun = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - begun
+    print(f"{what:42} {seconds:6.2f} s {size / MIB / seconds:7.0f} MiB/s")
+
+
+def compare(folder: Path, cloud: Cloud, config: Path, name: str, size: int) -> None:
+    for who in ("taskrun", "rclone"):
+        cloud.client().create_bucket(Bucket=f"{who}-{name}")
+    rate(f"{name}: taskrun, to S3", size, lambda: moved(folder, f"{name}/", f"s3://taskrun-{name}/"))
+    rate(f"{name}: rclone copy, to S3", size, lambda: copied(config, str(folder / name), f"cloud:rclone-{name}"))
+    rate(f"{name}: taskrun, from S3", size, lambda: moved(folder, f"s3://taskrun-{name}/", f"in-taskrun-{name}/"))
+    rate(f"{name}: rclone copy, from S3", size, lambda: copied(config, f"cloud:rclone-{name}", str(folder / f"in-rclone-{name}")))
+    rate(f"{name}: taskrun, all there already", size, lambda: moved(folder, f"{name}/", f"s3://taskrun-{name}/"))
+    rate(f"{name}: taskrun, to a folder", size, lambda: moved(folder, f"{name}/", f"out-taskrun-{name}/"))
+    rate(f"{name}: rclone copy, to a folder", size, lambda: copied(config, str(folder / name), str(folder / f"out-rclone-{name}")))
+
+
+def main(mib: int, large: int) -> None:
+    cloud = Cloud()
+    os.environ.pop("AWS_CA_BUNDLE", None)  # with it rclone 1.60 cannot use S3 at all
+    os.environ.update(cloud.env)
+    try:
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            config = folder / "rclone.conf"
+            config.write_text(
+                f"[cloud]\ntype = s3\nprovider = Other\nendpoint = {cloud.endpoint}\nregion = us-east-1\n"
+                "access_key_id = testing\nsecret_access_key = testing\n"
+            )
+            if large:
+                with (folder / "large").open("wb") as file:
+                    file.truncate(large * MIB)
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                rate(f"one file of {large} MiB: taskrun, to a folder", large * MIB, lambda: moved(folder, "large", "out/"))
+                after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                print(f"peak memory {after / 1024:.0f} MiB, {(after - before) / 1024:.0f} more than before")
+            for name, files in (("many", max(1, mib // 4)), ("one", 1)):
+                (folder / name).mkdir()
+                for number in range(files):
+                    (folder / name / f"{number:04d}").write_bytes(os.urandom(mib * MIB // files))
+                compare(folder, cloud, config, name, mib * MIB)
+                cloud.call("reset")
+    finally:
+        cloud.close()
+
+
+if __name__ == "__main__":
+    given = [int(word) for word in sys.argv[1:]]
+    main(*[*given, *(256, 0)[len(given) :]])
