@@ -1,4 +1,4 @@
-"""What ENCRYPT asks for: which file is encrypted for whom, what it is called then, and whose cleartext is whose. Pure."""
+"""What ENCRYPT asks for: which file is encrypted for whom, what it is called then. Pure."""
 
 from __future__ import annotations
 
@@ -50,8 +50,3 @@ def encrypted_name(name: str) -> str:
 def clear_name(name: str) -> str:
     """What an encrypted file is called once it is decrypted."""
     return name[: -len(SUFFIX)] if is_encrypted(name) else name
-
-
-def clear_twin(name: str) -> str | None:
-    """The name of the cleartext that lies beside an encrypted file; None for a file that is not encrypted."""
-    return clear_name(name) if is_encrypted(name) else None

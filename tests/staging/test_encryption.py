@@ -218,5 +218,4 @@ def test_names(gpg: Any) -> None:
     assert rules.clear_name("a/b.fa.gpg") == "a/b.fa"
     assert rules.clear_name("a/b.GPG") == "a/b"
     assert not rules.is_encrypted("a/.gpg")
-    assert rules.clear_twin("a/b.fa") is None
     assert parse("x.gpg").pattern.plain == "x.gpg"
