@@ -347,18 +347,16 @@ OPTIONS = (
     Option(
         "startup_only",
         ("-S", "--startup-only"),
-        "",
-        OTHER,
+        "start no engine; wait for contexts that attach",
+        ENGINES,
         kind=None,
-        later="waiting for engines that join later (-S) is not there yet: name hosts with -s",
     ),
     Option(
         "use_address",
-        ("--use-address",),
-        "",
-        OTHER,
+        ("--use-address", "--listen"),
+        "where `taskrun attach` finds this run: HOST:PORT, HOST, :PORT (all interfaces), or `off` (default: this host's name, any port)",
+        ENGINES,
         metavar="H:P",
-        later="engines that join from elsewhere (--use-address) are not there yet",
     ),
     Option(
         "taskcommand",
@@ -480,41 +478,72 @@ def parser() -> Parser:
     made.add_argument("taskfile", nargs="?", metavar="TASKFILE", help="the lines to run; - for standard input")
     groups = {name: made.add_argument_group(title, text) for name, (title, text) in GROUPS.items()}
     for option in OPTIONS:
-        help_text = argparse.SUPPRESS if option.later else option.help
-        if option.kind is None:
-            groups[option.group].add_argument(*option.flags, dest=option.name, action="store_const", const=True, help=help_text)
-        else:
-            groups[option.group].add_argument(
-                *option.flags,
-                dest=option.name,
-                type=option.kind,
-                action="append" if option.many else "store",
-                choices=option.choices,
-                metavar=option.metavar,
-                help=help_text,
-            )
+        _add(groups[option.group], option)
     groups[OTHER].add_argument("-h", "--help", action="help", help="this text")
     groups[OTHER].add_argument("--version", action="version", version=__version__, help="the version")
     return made
 
 
+def _add(group: argparse._ActionsContainer, option: Option) -> None:
+    help_text = argparse.SUPPRESS if option.later else option.help
+    if option.kind is None:
+        group.add_argument(*option.flags, dest=option.name, action="store_const", const=True, help=help_text)
+    else:
+        group.add_argument(
+            *option.flags,
+            dest=option.name,
+            type=option.kind,
+            action="append" if option.many else "store",
+            choices=option.choices,
+            metavar=option.metavar,
+            help=help_text,
+        )
+
+
+def command_parser(name: str, usage: str, description: str, chosen: tuple[str, ...], epilog: str = "") -> Parser:
+    """For a subcommand that has some of the options. `usage`: what comes after its name."""
+    made = Parser(
+        prog=f"taskrun {name}",
+        usage=f"taskrun {name} {usage}",
+        description=description,
+        epilog=epilog,
+        formatter_class=_formatter,
+        add_help=False,
+    )
+    for option in chosen:
+        _add(made, BY_NAME[option])
+    made.add_argument("-h", "--help", action="help", help="this text")
+    return made
+
+
+def parse_command(made: Parser, argv: list[str], chosen: tuple[str, ...]) -> tuple[argparse.Namespace, Options]:
+    """(all arguments, those of the table) of a subcommand's command line; the environment first. Raises Refused."""
+    return _parse(made, argv, tuple(BY_NAME[name] for name in chosen), os.environ)
+
+
 def parse(argv: list[str], environ: Mapping[str, str] | None = None) -> tuple[str | None, Options]:
     """(task file, options) of a command line; the environment's TASKRUN_OPT_* first. Raises Refused."""
-    environ = os.environ if environ is None else environ
+    namespace, options = _parse(parser(), argv, OPTIONS, os.environ if environ is None else environ)
+    return namespace.taskfile, options
+
+
+def _parse(
+    made: Parser, argv: list[str], chosen: tuple[Option, ...], environ: Mapping[str, str]
+) -> tuple[argparse.Namespace, Options]:
     options = Options()
-    for option in OPTIONS:
+    for option in chosen:
         variable = ENV_PREFIX + option.name.upper()
         if variable in environ and not option.later:
             options.set(option.name, _from_environment(option, variable, environ[variable]), "environment")
-    namespace = parser().parse_args(argv)
-    for option in OPTIONS:
+    namespace = made.parse_args(argv)
+    for option in chosen:
         value = getattr(namespace, option.name)
         if value is None:
             continue
         if option.later:
             raise Refused(option.later)
         options.set(option.name, value, "flag")
-    return namespace.taskfile, options
+    return namespace, options
 
 
 def _from_environment(option: Option, variable: str, text: str) -> Any:

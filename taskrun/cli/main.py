@@ -10,7 +10,13 @@ from collections.abc import Callable
 from taskrun.errors import ExitCode, Handled, RecordsFailed
 
 #: Subcommands by name; everything else is a run. A task file of such a name is `./check`.
-COMMANDS = {"check": "taskrun.cli.check:check", "run": "taskrun.cli.run:run", "submit": "taskrun.cli.submit:submit"}
+COMMANDS = {
+    "attach": "taskrun.cli.attach:attach",
+    "check": "taskrun.cli.check:check",
+    "detach": "taskrun.cli.detach:detach",
+    "run": "taskrun.cli.run:run",
+    "submit": "taskrun.cli.submit:submit",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -27,6 +27,10 @@ class Engines(NamedTuple):
 
 def choose_engines(options: Options, *, was_slurm: bool = False) -> tuple[Engines, list[str]]:
     """(engines, warnings). `was_slurm`: the run that is carried on had a SLURM allocation. Raises Refused with what would work."""
+    if options.startup_only:
+        if options.origins.get("hosts") == "flag":
+            raise Refused("--startup-only starts no engine: leave out -s here, and give it to `taskrun attach`")
+        return Engines("", [], {}), []
     here = socket.gethostname()
     cores = probe.cores()
     lists = list(options.hosts)

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskrun.agent import wire
 from taskrun.driver.member import REACHES, Member, Reaching, packed_parallel
@@ -22,6 +22,9 @@ from taskrun.engines.slurm import Steps
 from taskrun.errors import Refused
 from taskrun.model import NO_REPEAT, Result, Task
 from taskrun.scheduling import messages as m
+
+if TYPE_CHECKING:
+    from taskrun.driver.visits import Visit
 
 READY_SECONDS = 60.0  # an agent that is not ready by then, once its host has answered, will not be
 REACH_SECONDS = 180.0  # and one of which nothing is heard: connecting and logging in have limits of their own
@@ -62,7 +65,9 @@ class Crew:
         self.members: dict[str, Member] = {}
         self.steps: dict[str, Steps] = {}  # of the contexts that are SLURM allocations
         self.visits: dict[str, Visit] = {}  # contexts that a guest has brought
+        self.visits: dict[str, Visit] = {}  # contexts that a guest has brought
         self.on_left: Callable[[Member], None] = lambda _: None  # an engine's link is closed
+        self.on_changed: Callable[[str, str, str], None] = lambda *_: None  # an engine: `left` or `lost`, its name, why
         self.on_changed: Callable[[str, str, str], None] = lambda *_: None  # an engine: `left` or `lost`, its name, why
         self.seats: dict[str, tuple[str, EngineRequest]] = {}  # every engine there has been -> context, request
         self.folders: dict[str, list[str]] = {}  # address -> private folders of agents there; one that is killed cannot remove its own
@@ -86,6 +91,7 @@ class Crew:
             frames.Told: self._on_told,
             frames.Useless: self._on_useless,
             frames.Note: self._on_note,
+            frames.Beat: self._on_beat,
             frames.Beat: self._on_beat,
         }
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -205,6 +211,20 @@ class Crew:
             self.note("warning", f"{host}: {why}; it is tried again")
         pause = min(PAUSE_MOST, 2.0 ** (member.tries - 1))
         self.later.append((time.monotonic() + pause, member))
+
+    def _is_deserted(self, member: Member) -> bool:
+        """Who brought its context has gone."""
+        visit = self.visits.get(member.context)
+        return visit is not None and visit.gone
+
+    def context_gone(self, context: str, why: str) -> None:
+        """No engine of it will come any more. Those that are there lose their links by themselves."""
+        self.post(m.ContextGone(context, why))
+        self.later = [each for each in self.later if each[1].context != context]
+
+    def has_any(self, context: str) -> bool:
+        """There is an engine of it, or one that is being tried."""
+        return any(each.context == context for each in [*self.members.values(), *(member for _, member in self.later)])
 
     def _is_deserted(self, member: Member) -> bool:
         """Who brought its context has gone."""
@@ -415,6 +435,10 @@ class Crew:
     def _on_beat(member: Member, message: frames.Beat) -> None:
         member.load = message.load
 
+    @staticmethod
+    def _on_beat(member: Member, message: frames.Beat) -> None:
+        member.load = message.load
+
     # actions out
 
     def assign(self, action: m.Assign) -> None:
@@ -442,11 +466,13 @@ class Crew:
     def leave(self, action: m.Leave) -> None:
         self._send(action.engine, {"k": "leave"})
         self.on_changed("left", action.engine, "")
+        self.on_changed("left", action.engine, "")
 
     def give_up(self, action: m.GiveUp) -> None:
         member = self.members.get(action.engine)
         if member is not None:
             self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
+            self.on_changed("lost", action.engine, action.why)
             self.on_changed("lost", action.engine, action.why)
             self._drop(member)
             self._tidy_log(member)

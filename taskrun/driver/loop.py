@@ -51,7 +51,7 @@ class Signals:
         self._old_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         selector.register(self.read_fd, selectors.EVENT_READ, self._drain)
 
-    def _drain(self) -> None:
+    def _drain(self, *_: object) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.read_fd, 512)
 

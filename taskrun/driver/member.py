@@ -19,6 +19,7 @@ from taskrun.scheduling import messages as m
 
 if TYPE_CHECKING:
     from taskrun.driver.visits import Visit
+    from taskrun.driver.visits import Visit
     from taskrun.engines.slurm import Steps
 
 
@@ -49,6 +50,7 @@ class Member:
         self.replaces = False
         self.tries = 0  # that failed before this one
         self.load: float | None = None  # of its node, as it said last
+        self.load: float | None = None  # of its node, as it said last
 
     @property
     def here(self) -> bool:
@@ -65,6 +67,7 @@ class Reaching(NamedTuple):
     log_fd: int
     note: Callable[[str], None]  # from any thread
     steps: Steps | None  # of a SLURM allocation
+    visit: Visit | None = None  # of a context that a guest has brought
     visit: Visit | None = None  # of a context that a guest has brought
 
 

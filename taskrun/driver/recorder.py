@@ -31,6 +31,7 @@ class Recorder:
     failures: list[tuple[Task | PerEngine, Result]] = field(default_factory=list)  # the first few
     last_failures: deque[tuple[Task | PerEngine, Result]] = field(default_factory=lambda: deque(maxlen=FAILURES_LIVE))
     latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
+    by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # attempts that ended, and of them failed
 
     def record(self, action: m.Record) -> None:
         node = self.node_of(action.engine)
@@ -38,13 +39,16 @@ class Recorder:
         ended = [self._timed(each) for each in action.ended]
         self.status.write([task_line(task, result, node) for task, result, _ in ended])
         add = self.events.add
+        finished, failed = self.by_engine.get(action.engine, (0, 0))
         for task, result, assigned in ended:
             add(attempt_line(result, action.engine, assigned + offset))
             if result.code:
+                failed += 1
                 self.last_failures.append((task, result))
                 if len(self.failures) < FAILURES_SHOWN:
                     self.failures.append((task, result))
         self.latest = ended
+        self.by_engine[action.engine] = finished + len(ended), failed
 
     def _timed(self, each: tuple[Task | PerEngine, Result, float]) -> tuple[Task | PerEngine, Result, float]:
         """A result that nobody saw (its engine was lost) has no times of its own."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import selectors
+import shlex
 import signal
 import socket
 import sys
@@ -16,18 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
 from taskrun.driver import files
+from taskrun.driver.attach import Door
 from taskrun.driver.contexts import Engines, carried_environment, choose_engines, driver_node
 from taskrun.driver.crew import Crew
 from taskrun.driver.gate import Gate
 from taskrun.driver.log import LEVELS, Log
 from taskrun.driver.loop import Loop, Signals
 from taskrun.driver.member import Member
+from taskrun.driver.picture import Picture
 from taskrun.driver.porter import Porter
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.requeue import end_in_order, own_status
 from taskrun.driver.retire import SLURM_COMMAND, Retirement
 from taskrun.driver.source import color_wanted, open_source
 from taskrun.driver.supply import FileSupply, Foreseen, StreamSupply, Supply, find_mismatches
+from taskrun.driver.visits import Visits
 from taskrun.engines import allocation
 from taskrun.errors import ExitCode, RecordsFailed, Refused
 from taskrun.language import render_all
@@ -113,6 +118,7 @@ class Run:
         self.gate: Gate | None = None
         self.total_left: int | None = None
         self.waiting = ""
+        self.door: Door | None = None
         self.supply: Supply | None = None
 
     def say(self, text: str, *, always: bool = False) -> None:
@@ -336,7 +342,7 @@ class Run:
             argv=self.argv,
             cwd=self.cwd,
             status=self.status_path.name,
-            contexts=[engines.given],
+            contexts=[engines.given] if engines.given else [],
             options=self.options.given(),
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -385,6 +391,7 @@ class Run:
             grace=options.grace,
             lost_after=options.lost_after,
             wait_for_engines=self.engine_patience(engines),
+            open_ended=options.startup_only,
         )
         self.scheduler = scheduler = Scheduler(policy)
         self.supply = supply = self.make_supply()
@@ -425,6 +432,7 @@ class Run:
             },
         }
         porter = self.make_gate(loop, events)
+        self.stack.callback(self.close_door)
         self.crew = crew = Crew(
             selector,
             loop.post if porter is None else porter.post,
@@ -442,9 +450,13 @@ class Run:
         loop.use(crew if porter is None else porter)
         self.begin_data()
         crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code)
-        loop.every_second += [crew.check, self.touch_locks, self.retirement.step]
+        self.door = door = self.open_door(events)
+        loop.every_second += [crew.check, self.visits.tick, door.tick, self.touch_locks, self.retirement.step]
         self.touched = time.monotonic()
-        if self.total_left is None or self.total_left > 0:
+        if options.startup_only:
+            door.open_now()
+            self.say_how_to_attach()
+        elif self.total_left is None or self.total_left > 0:
             crew.add_context(self.offer(engines), engines.requests, engines.steps)
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
         loop.run(self.signals)
@@ -452,6 +464,7 @@ class Run:
         if self.gate is not None and self.gate.data is not None:
             code = self.gate.data.finish(code, self.signals, hard=any(told.how != "drain" for told in loop.told))
         crew.close()
+        self.close_door()
         self.console.leave()
         if self.gate is not None and self.gate.data is not None:
             self.account_for(self.gate.data, code)
@@ -518,6 +531,36 @@ class Run:
         if self.options.clean != "keep" and code in (ExitCode.OK, ExitCode.TASKS_FAILED):
             cleaning.clean(self.options.clean, data.stager, Path(self.cwd), self.prefix, self.started, self.note)
 
+    # contexts that attach
+
+    def open_door(self, events: EventsWriter) -> Door:
+        """Raises Refused when --use-address names what cannot be listened on."""
+        run = {"run_id": self.run_id, "prefix": self.prefix.name, "started": self.started}
+        picture = Picture(run, self.crew, self.scheduler, self.recorder, self.counted)
+        self.visits = Visits(self.crew, self.scheduler, picture, events, self.say, self.add_given)
+        self.crew.on_changed = self.visits.engine_changed
+        return Door(self.prefix, self.run_id, self.options, self.visits, self.selector, self.log.write)
+
+    def close_door(self) -> None:
+        if self.door is not None:
+            why = self.scheduler.stop_why
+            self.visits.close(f"the run has ended ({why})" if why else "the run has ended")
+            self.door.close()
+            self.door = None
+
+    def add_given(self, given: dict[str, Any]) -> None:
+        """A context that has come while the run went on."""
+        self.sidecar.contexts.append(given)
+        self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))
+
+    def say_how_to_attach(self) -> None:
+        prefix = shlex.quote(self.shown(self.prefix))
+        self.say(
+            f"this run starts no engine; here, or where this folder is seen, add some with\n  taskrun attach {prefix} -s localhost:4\n"
+            f"or with {prefix}{names.DBUTIL}; elsewhere with what `taskrun attach {prefix} --invite FILE` writes",
+            always=True,
+        )
+
     def was_slurm(self) -> bool:
         """The run that is carried on ran on nodes of SLURM."""
         return self.earlier is not None and any(each.get("kind") == "slurm" for each in self.earlier.contexts)
@@ -551,6 +594,8 @@ class Run:
         """Seconds to wait with no engine left: on this machine nobody comes back by himself."""
         if self.options.wait_for_engines is not None:
             return float(self.options.wait_for_engines)
+        if self.options.startup_only:
+            return math.inf
         return 0.0 if engines.given["kind"] == "local" else ENGINES_SECONDS
 
     def told_to_others(self) -> dict[str, Any]:
@@ -584,9 +629,12 @@ class Run:
         self.waiting = why
 
     def progress(self) -> Progress:
+        latest, self.recorder.latest = self.recorder.latest[-LENGTHS_SHOWN:], []
+        return self.counted()._replace(ended=tuple(result.elapsed for _, result, _ in latest if result.kind == "task"))
+
+    def counted(self) -> Progress:
         scheduler, recorder = self.scheduler, self.recorder
         counts = scheduler.counts
-        latest, recorder.latest = recorder.latest[-LENGTHS_SHOWN:], []
         return Progress(
             done=counts.done,
             failed=counts.failed + counts.skipped_failed,
@@ -596,7 +644,6 @@ class Run:
             slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
             stopping=bool(scheduler.stop_why),
             waiting=f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting or self.waiting_for_data(),
-            ended=tuple(result.elapsed for _, result, _ in latest if result.kind == "task"),
             failures=tuple(recorder.last_failures),
         )
 

@@ -92,6 +92,12 @@ class Beat(NamedTuple):
     load: float
 
 
+class Beat(NamedTuple):
+    """It lives. `load`: of its node, over a minute."""
+
+    load: float
+
+
 class Other(NamedTuple):
     """A sign of life, or what a newer agent says: that it was heard is all."""
 
@@ -150,6 +156,13 @@ def _useless(frame: dict[str, Any]) -> Useless:
 
 def _note(frame: dict[str, Any]) -> Note:
     return Note(_text(frame, "level"), _text(frame, "text"))
+
+
+def _beat(frame: dict[str, Any]) -> Beat:
+    load = frame.get("load", 0.0)
+    if not (type(load) in (float, int) and 0 <= load < _SECONDS):
+        raise BadFrame("`beat` has no load that it can have")
+    return Beat(float(load))
 
 
 def _beat(frame: dict[str, Any]) -> Beat:
@@ -218,6 +231,7 @@ _MAKE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "told": _told,
     "useless": _useless,
     "note": _note,
+    "beat": _beat,
     "beat": _beat,
 }
 

@@ -11,8 +11,8 @@ from taskrun.errors import Refused
 
 HOSTS_MOST = 10_000  # of one -s: more is a mistake in a range
 
-#: How its agent is reached: a child of the driver, over SSH, by a job step of SLURM.
-Reach: TypeAlias = Literal["local", "ssh", "slurm"]
+#: How its agent is reached: a child of the driver, over SSH, by a job step of SLURM, through who attached its context.
+Reach: TypeAlias = Literal["local", "ssh", "slurm", "relay"]
 
 _RANGE = re.compile(r"\[([0-9, -]*)\]")
 _ADDRESS = re.compile(r"(?:[^\s@/:,\[\]-][^\s@/:,\[\]]*@)?[^\s@/,\[\]-][^\s@/,\[\]]*")

@@ -18,6 +18,7 @@ class Policy(NamedTuple):
     grace: float = 5.0  # seconds from TERM to KILL
     lost_after: float = 180.0  # seconds of silence after which an engine's tasks run elsewhere (B)
     wait_for_engines: float = 0.0  # seconds to wait with no engine left
+    open_ended: bool = False  # contexts are to come from elsewhere: that those that came are spent is no end
 
     @property
     def silence(self) -> float:

@@ -7,6 +7,7 @@ kernel frees the name when the last of them is gone, however they went. No file 
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import socket
 import time
@@ -15,12 +16,14 @@ from collections.abc import Callable
 from taskrun.errors import Refused
 
 _LONGEST = 90  # an abstract name has room for 107 bytes
+_BESIDE = 64  # more names of a run on one host, for who attaches to it
 _POLL = (0.02, 0.25)  # seconds between looks: the first, the longest
 
 
-def _address(run_id: str) -> bytes:
+def _address(run_id: str, number: int = 0) -> bytes:
     name = run_id.encode("utf-8", "surrogateescape")
-    return b"\0taskrun-" + (name if len(name) <= _LONGEST else hashlib.sha256(name).hexdigest().encode())
+    short = name if len(name) <= _LONGEST else hashlib.sha256(name).hexdigest().encode()
+    return b"\0taskrun-" + short + (b"+%d" % number if number else b"")
 
 
 def hold(run_id: str) -> socket.socket:
@@ -34,6 +37,15 @@ def hold(run_id: str) -> socket.socket:
     return held
 
 
+def hold_beside(run_id: str) -> socket.socket:
+    """The same for processes of the run that its driver has not started: another name, for which a resume waits, too. Raises Refused."""
+    for number in range(1, _BESIDE + 1):
+        held = _bind(run_id, number)
+        if held is not None:
+            return held
+    raise Refused(f"more than {_BESIDE} contexts of this host are attached to run {run_id}: use more slots in fewer of them")
+
+
 def wait_until_free(run_id: str, timeout: float, on_wait: Callable[[], None] = lambda: None) -> bool:
     """Waits, at most `timeout` seconds, until no process of an old run lives on this host; `on_wait` is called once if it has to wait.
 
@@ -43,9 +55,7 @@ def wait_until_free(run_id: str, timeout: float, on_wait: Callable[[], None] = l
     pause, longest = _POLL
     first = True
     while True:
-        probe = _bind(run_id)
-        if probe is not None:
-            probe.close()
+        if all(map(functools.partial(_is_free, run_id), range(_BESIDE + 1))):
             return True
         if first:
             on_wait()
@@ -57,10 +67,17 @@ def wait_until_free(run_id: str, timeout: float, on_wait: Callable[[], None] = l
         pause = min(pause * 1.5, longest)
 
 
-def _bind(run_id: str) -> socket.socket | None:
+def _is_free(run_id: str, number: int) -> bool:
+    probe = _bind(run_id, number)
+    if probe is not None:
+        probe.close()
+    return probe is not None
+
+
+def _bind(run_id: str, number: int = 0) -> socket.socket | None:
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        one.bind(_address(run_id))
+        one.bind(_address(run_id, number))
     except OSError as error:
         one.close()
         if error.errno == errno.EADDRINUSE:

@@ -8,6 +8,8 @@ STATUS = "_status.txt"
 SIDECAR = "_run.json"
 EVENTS = "_events.jsonl"
 LOCK = ".lock"
+ATTACH = "_attach.json"
+DBUTIL = "_dbUtil.sh"
 UNWRITTEN = ".unwritten"
 
 

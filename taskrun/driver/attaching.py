@@ -1,0 +1,218 @@
+"""A context that attaches: starts its agents where this process runs, and relays their links to the run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from taskrun.driver.caller import Caller
+from taskrun.driver.contexts import Engines, carried_environment
+from taskrun.driver.loop import Signals
+from taskrun.driver.member import REACHES, Reaching
+from taskrun.engines import attach_frames as at
+from taskrun.engines.command import last_words
+from taskrun.engines.link import Agent
+from taskrun.engines.local import LocalAgent
+from taskrun.engines.request import EngineRequest
+from taskrun.errors import ExitCode, Refused
+from taskrun.options import Options
+from taskrun.status import held
+
+END_SECONDS = 6.0  # for an agent to end what it runs when its link is closed
+HOSTS_SHOWN = 8
+LOOK = 0.2  # seconds between two looks at agents that end
+
+
+class Attaching(Caller):
+    """One context, from its coming to its going. Raises Refused when it cannot join."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.agents: dict[int, Agent] = {}
+        self.ending: dict[int, float] = {}  # channel whose link is closed -> when its agent is killed
+        self.options = options
+        self.context = ""
+        super().__init__(name, "join", options.use_address)
+        for inherited in ("cpus_per_task", "tasks_per_node"):
+            if inherited not in options.origins:
+                options.set(inherited, getattr(self.proven, inherited), "inherited")
+        self.folder = Path(tempfile.mkdtemp(prefix="taskrun-attach-"))
+        self.code = ExitCode.OK
+        self.over = False
+
+    def say_to_person(self, text: str) -> None:
+        if not self.options.quiet:
+            sys.stderr.write(f"taskrun: {text}\n")
+
+    def go(self, engines: Engines) -> ExitCode:
+        """Until the context has nothing more to do, or the run is over."""
+        self.engines = engines
+        self.requests = {each.address or each.host: each for each in engines.requests}
+        signals = None
+        try:
+            self.held = held.hold_beside(self.run_id)
+            joined = self.ask(self._join(), at.Joined)
+            assert isinstance(joined, at.Joined)
+            self.context = joined.context
+            signals = Signals(self.selector)
+            slots = sum(each.slots for each in engines.requests)
+            hosts = [each.host for each in engines.requests]
+            shown = ", ".join([*hosts[:HOSTS_SHOWN], "…"][: len(hosts)])
+            self.say_to_person(f"attached to run {self.run_id} as context {self.context}: {slots} slot{'s'[: slots != 1]} on {shown}")
+            self._serve(signals)
+        finally:
+            self._end_all()
+            if signals is not None:
+                signals.close()
+        return self.code
+
+    def _join(self) -> at.Join:
+        options, steps = self.options, self.engines.steps
+        names = options.env_resource or self.proven.variables
+        share = {
+            "gpus": "all" if options.gpu else "",
+            "variables": [name for item in names for name in item.split(",") if name],
+        }
+        offers = []
+        for each in self.engines.requests:
+            shared, env = share, {}
+            if steps is not None:
+                from taskrun.engines import slurm
+
+                shared, env = slurm.share_of(each, steps, share), slurm.task_environment(each, steps)
+            offers.append(at.Offer(each.address or each.host, each.host, each.cores, each.slots, each.cores_per_task, shared, env))
+        ends_in = max(0.0, steps.end - time.time()) if steps is not None and steps.end is not None else -1.0
+        env = carried_environment(options.env, os.environ)
+        return at.Join(options.label or "", max(0, options.task_limit), ends_in, offers, options.workdir or "", env)
+
+    # the loop
+
+    def _serve(self, signals: Signals) -> None:
+        self.expect(at.Start, at.Kill, at.Over, at.Refusal)
+        silence = self.proven.silence
+        while not self.over:
+            for message in self.answers():
+                self._act(message)
+            for told in signals.events():
+                self._told(told.how, told.why)
+            self._look_at_agents()
+            if self.broken is not None:
+                self.say_to_person(f"the connection to the run broke: {self.broken}")
+                self.code = ExitCode.STOPPED
+                break
+            if not self.over:
+                self.wait(LOOK if self.ending else 1.0)
+                self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
+
+    def _act(self, message: at.Message) -> None:
+        match message:
+            case at.Start(channel, address):
+                self._start(channel, address)
+            case at.Kill(channel):
+                if channel in self.agents:
+                    self.agents[channel].kill()
+                    self.mux.close_channel(channel)
+                    self.ending.setdefault(channel, 0.0)
+            case at.Over(why, failed):
+                self.over = True
+                if failed:
+                    self.code = ExitCode.REFUSED
+                self.say_to_person(f"context {self.context} is over: {why}")
+            case at.Refusal(why):
+                raise Refused(why)
+
+    def _start(self, channel: int, address: str) -> None:
+        log = self._log(channel)
+        try:
+            request = self.requests[address]
+            log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                agent = self._reach(request, log, log_fd)
+            finally:
+                os.close(log_fd)
+        except (OSError, KeyError) as error:
+            self.say(
+                at.Failed(channel, f"its agent cannot be started: {error}"[:4000], isinstance(error, FileNotFoundError | KeyError), False)
+            )
+            self.say(at.Ended(channel))
+            return
+        self.agents[channel] = agent
+        self.mux.open(channel, agent.link)
+
+    def _reach(self, request: EngineRequest, log: Path, log_fd: int) -> Agent:
+        """Raises OSError."""
+        if request.reach == "local":
+            return LocalAgent(self.held.fileno(), log_fd, shipped=True)
+        note = self.say_to_person
+        return REACHES[request.reach](request, Reaching(self.held.fileno(), self.options.ssh or "", log, log_fd, note, self.engines.steps))
+
+    def _log(self, channel: int) -> Path:
+        return self.folder / str(channel)
+
+    def _eof(self, channel: int) -> None:
+        """An agent has ended its link: why, before the run sees that."""
+        agent = self.agents[channel]
+        why = agent.failure or last_words(self._log(channel), 0)
+        self.say(at.Failed(channel, why[-2000:], agent.permanent, agent.lives_on))
+        self._end(channel)
+
+    def _end(self, channel: int) -> None:
+        """The run has let go of it."""
+        self.ending.setdefault(channel, time.monotonic() + END_SECONDS)
+
+    def _look_at_agents(self) -> None:
+        for channel, due in list(self.ending.items()):
+            agent = self.agents[channel]
+            if not agent.ended() and time.monotonic() > due:
+                agent.kill()
+            if agent.ended():
+                del self.ending[channel], self.agents[channel]
+                self._log(channel).unlink(missing_ok=True)
+                self.say(at.Ended(channel))
+
+    def _told(self, how: str, why: str) -> None:
+        """A signal: first they end what they run, then they are ended, then we go."""
+        if how == "drain" and self.code == ExitCode.OK:
+            self.say_to_person(f"{why}: context {self.context} ends what it runs and leaves; again to end that now")
+            self.say(at.Detach("", now=False))
+        elif self.code == ExitCode.OK:
+            self.code = ExitCode.INTERRUPTED if why == signal.SIGINT.name else ExitCode.STOPPED
+            self.say_to_person(f"{why}: context {self.context} gives back what it runs")
+            self.say(at.Detach("", now=True))
+        else:
+            self.code = ExitCode.INTERRUPTED if why == signal.SIGINT.name else ExitCode.TERMINATED
+            self.over = True
+
+    def _end_all(self) -> None:
+        """Nothing of ours stays."""
+        self.mux.close()
+        agents = list(self.agents.values())
+        until = time.monotonic() + END_SECONDS
+        while agents and time.monotonic() < until:
+            agents = [agent for agent in agents if not agent.ended()]
+            if agents:
+                time.sleep(0.01)
+        for agent in agents:
+            agent.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if hasattr(self, "held"):
+            self.held.close()
+        self.selector.close()
+
+
+def attach(name: str, options: Options, choose: Any) -> ExitCode:
+    """Attach to a run with the engines that `choose` finds. Raises Refused."""
+    attaching = Attaching(name, options)
+    try:
+        engines, warnings = choose(options)
+    except BaseException:
+        attaching._end_all()
+        raise
+    for warning in warnings:
+        attaching.say_to_person(warning)
+    return attaching.go(engines)

@@ -1,0 +1,230 @@
+"""One connection of somebody who attaches, and the agents that are reached through it. All of it is served by the door's thread."""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from taskrun.engines import attach_frames as at
+from taskrun.engines.link import Link
+from taskrun.engines.relay import CONTROL_MOST, Mux
+from taskrun.engines.request import EngineRequest
+from taskrun.engines.tls import Broken, SecureStream
+
+PROVE_SECONDS = 10.0  # for the first words, and the proof
+CONTROL_SECONDS = 600.0  # of silence, of somebody who only looks
+
+
+class Known(NamedTuple):
+    """What a guest is compared with, and told."""
+
+    run_id: str
+    fingerprint: str
+    secrets: dict[at.Role, str]
+    cpus_per_task: float
+    tasks_per_node: int
+    variables: list[str]
+    lost_after: float
+
+
+class Host(Protocol):
+    """What is done about guests in the driver's loop. Called there."""
+
+    def join(self, guest: Guest, wanted: at.Join) -> None: ...
+
+    def gone(self, guest: Guest, why: str) -> None: ...
+
+    def detach(self, guest: Guest, wanted: at.Detach) -> None: ...
+
+    def look(self, guest: Guest) -> None: ...
+
+
+class RelayedAgent:
+    """An agent that a guest has started, behind one channel."""
+
+    def __init__(self, guest: Guest, channel: int) -> None:
+        self.failure = ""
+        self.permanent = False
+        self.lives_on = False
+        self.held = False
+        self.code = 0
+        self.over = threading.Event()
+        self._guest = guest
+        self._channel = channel
+        ours, theirs = socket.socketpair()
+        self.link = Link(os.dup(ours.fileno()), ours.detach())
+        self.far = Link(os.dup(theirs.fileno()), theirs.detach())
+
+    def ended(self) -> bool:
+        return self.over.is_set()
+
+    def kill(self) -> None:
+        self._guest.kill(self._channel)
+
+
+class Guest:
+    """`start`, `tell`, `dismiss` and `kill` are for other threads; the rest runs in the door's."""
+
+    def __init__(
+        self,
+        stream: SecureStream,
+        peer: str,
+        selector: Any,
+        known: Known,
+        post: Callable[[Callable[[], None]], None],
+        to_host: Callable[[Callable[[Host], None]], None],
+        log: Callable[[str, str], None],
+    ) -> None:
+        """`post`: has something called in the door's thread, `to_host` in the driver's loop."""
+        self.peer = peer
+        self.known = known
+        self.context = ""  # that it has joined
+        self.proven = False
+        self.gone = False
+        self.log = log
+        self.role: at.Role = "join"
+        self.deadline = time.monotonic() + PROVE_SECONDS
+        self.agents: dict[int, RelayedAgent] = {}
+        self._channels = itertools.count(1)
+        self._post = post
+        self._to_host = to_host
+        self._nonces = ("", "")
+        self._expected: tuple[type, ...] = (at.Hello,)
+        self._acts: dict[type, Callable[[Any], None]] = {
+            at.Hello: self._on_hello,
+            at.Prove: self._on_prove,
+            at.Join: self._on_join,
+            at.Failed: self._on_failed,
+            at.Ended: self._on_ended,
+            at.Detach: lambda wanted: to_host(lambda host: host.detach(self, wanted)),
+            at.Look: lambda _: to_host(lambda host: host.look(self)),
+            at.Beat: lambda _: None,
+        }
+        self.mux = Mux(stream, selector, self._control, self._broken)
+
+    # for the driver's loop
+
+    def start(self, request: EngineRequest) -> RelayedAgent:
+        """Have an agent started. Raises OSError when the guest has gone."""
+        if self.gone:
+            raise OSError("who attached it has gone")
+        channel = next(self._channels)
+        agent = RelayedAgent(self, channel)
+        self._post(lambda: self._open(channel, agent, request.address))
+        return agent
+
+    def tell(self, message: at.Message) -> None:
+        self._post(lambda: self.mux.send(at.frame_of(message)))
+
+    def dismiss(self, message: at.Message) -> None:
+        """The last words; then it is over."""
+
+        def bye() -> None:
+            self.mux.send(at.frame_of(message))
+            self._let_go()
+            self.mux.close()
+
+        self._post(bye)
+
+    def kill(self, channel: int) -> None:
+        def act() -> None:
+            self.mux.send(at.frame_of(at.Kill(channel)))
+            self.mux.close_channel(channel)
+
+        self._post(act)
+
+    # in the door's thread
+
+    def _open(self, channel: int, agent: RelayedAgent, address: str) -> None:
+        if self.gone or self.mux.broken:
+            agent.failure = "who attached it has gone"
+            agent.far.close()
+            agent.over.set()
+            return
+        self.agents[channel] = agent
+        self.mux.open(channel, agent.far)
+        self.mux.send(at.frame_of(at.Start(channel, address)))
+
+    def _control(self, frame: dict[str, Any]) -> None:
+        try:
+            message = at.message_of(frame, *self._expected)
+        except at.Bad as error:
+            raise Broken(str(error)) from None
+        self._acts[type(message)](message)
+
+    def _on_hello(self, hello: at.Hello) -> None:
+        if hello.protocol != at.PROTOCOL:
+            self.mux.send(at.frame_of(at.Refusal("the run was started by another version of taskrun: attach with that one")))
+            raise Broken(f"its protocol is {hello.protocol}, not {at.PROTOCOL}")
+        self.role = hello.role
+        self._nonces = (secrets.token_hex(32), hello.nonce)
+        self._expected = (at.Prove,)
+        self.mux.send(at.frame_of(at.Greeting(self._nonces[0], self.known.run_id)))
+
+    def _proof(self, side: Any) -> str:
+        known = self.known
+        return at.proof(known.secrets[self.role], side, self.role, known.fingerprint, known.run_id, self._nonces)
+
+    def _on_prove(self, message: at.Prove) -> None:
+        if not hmac.compare_digest(message.proof, self._proof("guest")):
+            self.mux.send(at.frame_of(at.Refusal("the secret is not the one of this run")))
+            raise Broken("it does not know the secret")
+        known = self.known
+        self.proven = True
+        self.mux.control_most = CONTROL_MOST
+        self._expected = (at.Join, at.Beat) if self.role == "join" else (at.Detach, at.Look, at.Beat)
+        self.mux.send(
+            at.frame_of(at.Proven(self._proof("run"), known.cpus_per_task, known.tasks_per_node, known.variables, known.lost_after))
+        )
+
+    def _on_join(self, wanted: at.Join) -> None:
+        self._expected = (at.Failed, at.Ended, at.Detach, at.Beat)
+        self._to_host(lambda host: host.join(self, wanted))
+
+    def _on_failed(self, message: at.Failed) -> None:
+        agent = self.agents.get(message.channel)
+        if agent is not None:
+            agent.failure, agent.permanent = message.why, message.permanent
+            agent.lives_on = message.lives_on
+
+    def _on_ended(self, message: at.Ended) -> None:
+        agent = self.agents.pop(message.channel, None)
+        if agent is not None:
+            agent.over.set()
+            self.mux.close_channel(message.channel)
+
+    def look_after(self, now: float) -> None:
+        """Now and then."""
+        if not self.proven and now > self.deadline:
+            self._broken(Broken(f"it did not prove anything within {PROVE_SECONDS:.0f} s"))
+            self.mux.close()
+        elif self.proven:
+            silence = self.known.lost_after if self.role == "join" else CONTROL_SECONDS
+            self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
+
+    def _broken(self, error: Broken) -> None:
+        if self.gone:
+            return
+        for agent in self.agents.values():
+            agent.failure = f"the connection to {self.peer}, which attached it: {error}"
+            agent.lives_on = error.abrupt
+        self._let_go()
+        if not self.proven:
+            self.log("WARNING", f"attach: a connection from {self.peer} was closed: {error}")
+            return
+        if self.context or str(error) != "it was closed":
+            self.log("INFO" if str(error) == "it was closed" else "WARNING", f"attach: {self.context or self.peer}: {error}")
+        self._to_host(lambda host: host.gone(self, str(error)))
+
+    def _let_go(self) -> None:
+        self.gone = True
+        for agent in self.agents.values():
+            agent.over.set()
+        self.agents.clear()

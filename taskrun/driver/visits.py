@@ -1,0 +1,197 @@
+"""What the driver's loop does about guests: contexts that attach and leave, engines sent away, how the run is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from taskrun.driver.crew import Crew
+from taskrun.driver.picture import Picture
+from taskrun.engines import attach_frames as at
+from taskrun.engines.request import EngineRequest
+from taskrun.errors import RecordsFailed
+from taskrun.scheduling import messages as m
+from taskrun.scheduling.scheduler import Scheduler
+from taskrun.status.events import EventsWriter
+
+if TYPE_CHECKING:
+    from taskrun.driver.guest import Guest, RelayedAgent
+
+NAMES_SHOWN = 12
+
+
+class Visit:
+    """A context that a guest has brought."""
+
+    def __init__(self, guest: Guest, wanted: at.Join) -> None:
+        self.guest = guest
+        self.workdir = wanted.workdir
+        self._env = wanted.env
+        self._offers = {each.address: each for each in wanted.offers}
+
+    @property
+    def gone(self) -> bool:
+        return self.guest.gone
+
+    def start(self, request: EngineRequest) -> RelayedAgent:
+        """Raises OSError."""
+        return self.guest.start(request)
+
+    def shares(self, request: EngineRequest) -> dict[str, Any]:
+        """What its slots share of that node."""
+        return self._offers[request.address].share
+
+    def variables(self, request: EngineRequest) -> dict[str, str]:
+        """What its tasks have in their environment there."""
+        return {**self._env, **self._offers[request.address].env}
+
+
+class Visits:
+    """All of them. Whatever a guest sends, only its own context can come to harm."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        scheduler: Scheduler,
+        picture: Picture,
+        events: EventsWriter,
+        said: Callable[[str], None],
+        given: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """`said`: takes a sentence for the person; `given`: what there is to know about a new context, for the sidecar."""
+        self.crew = crew
+        self.scheduler = scheduler
+        self.picture = picture
+        self.events = events
+        self.said = said
+        self.given = given
+        self._count = 0
+        self._draining: set[str] = set()  # engines and contexts of which that is told
+
+    # guests
+
+    def join(self, guest: Guest, wanted: at.Join) -> None:
+        self._try(guest, lambda: self._join(guest, wanted))
+
+    def detach(self, guest: Guest, wanted: at.Detach) -> None:
+        self._try(guest, lambda: self._detach(guest, wanted))
+
+    def look(self, guest: Guest) -> None:
+        self._try(guest, lambda: guest.tell(at.Seen(self.picture.show())))
+
+    def gone(self, guest: Guest, why: str) -> None:
+        if guest.context and guest.context in self.crew.visits:
+            engines = self.scheduler.contexts[guest.context].engines
+            self._tell("context", "lost" if engines else "left", context=guest.context, why=why)
+            if engines:
+                self.said(f"context {guest.context}: who attached it has gone ({why})")
+            self.crew.context_gone(guest.context, why)
+
+    def _try(self, guest: Guest, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except RecordsFailed:
+            raise
+        except Exception as error:  # noqa: BLE001 - the run is worth more than a guest
+            guest.log("ERROR", f"attach: {guest.peer}: {type(error).__name__}: {error}")
+            guest.dismiss(at.Refusal(f"a mistake of the run's: {type(error).__name__}: {error}"))
+
+    def _join(self, guest: Guest, wanted: at.Join) -> None:
+        crew = self.crew
+        if crew.require_all and not crew.had_one and crew.members:
+            guest.dismiss(at.Refusal("the run still waits for its own hosts (--require-all): attach when it has begun"))
+            return
+        if self.scheduler.stop_why:
+            guest.dismiss(at.Refusal(f"the run is stopping: {self.scheduler.stop_why}"))
+            return
+        context = self._name(wanted.label)
+        guest.context = context
+        guest.tell(at.Joined(context))
+        requests = [EngineRequest(each.host, each.cores, each.slots, each.cores_per_task, "relay", each.address) for each in wanted.offers]
+        hosts = {each.address: each.cores for each in wanted.offers}
+        slots = sum(each.slots for each in requests)
+        self._tell("context", "joined", context=context, hosts=hosts, guest=guest.peer)
+        self.said(f"context {context} is attached from {guest.peer}: {slots} slot{'s'[: slots != 1]} on {len(requests)} "
+                  f"host{'s'[: len(requests) != 1]}")  # fmt: skip
+        self.given({"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer})
+        crew.visits[context] = Visit(guest, wanted)
+        end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None
+        crew.add_context(m.ContextJoined(context, wanted.limit, end=end), requests)
+
+    def _name(self, label: str) -> str:
+        taken = self.scheduler.contexts
+        if not label:
+            while (name := f"SSH{self._count}") in taken:
+                self._count += 1
+            return name
+        name = label
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{label}.{number}"
+        return name
+
+    def _detach(self, guest: Guest, wanted: at.Detach) -> None:
+        contexts, engines = self.scheduler.contexts, self.scheduler.engines
+        name = wanted.name
+        if not name:
+            if guest.context in contexts:
+                self.crew.post(m.Detach(guest.context, wanted.now))
+            return
+        if name not in contexts and name not in engines:
+            guest.tell(at.Refusal(_unknown(name, [each for each in contexts if contexts[each].promising], list(engines))))
+            return
+        self.crew.post(m.Detach(name, wanted.now))
+        self._tell("told", "", how="detach now" if wanted.now else "detach", name=name)
+        self.said(f"{name} is detached {'at once' if wanted.now else 'after what it runs'}, as {guest.peer} asked")
+        running = sum(len(each.live) for each in engines.values() if name in (each.name, each.context.name))
+        after = "what it runs is ended and runs again elsewhere" if wanted.now else f"it ends what it has ({running}), then it leaves"
+        guest.tell(at.Done(f"{name} is detached: {after}"))
+
+    # now and then
+
+    def tick(self) -> None:
+        """Every second: what has begun to leave, and guests whose context has nothing more to do."""
+        for engine in self.scheduler.engines.values():
+            if engine.phase in ("drain", "stop") and engine.name not in self._draining:
+                self._draining.add(engine.name)
+                self._tell("engine", "draining", engine=engine.name)
+        for name, context in self.scheduler.contexts.items():
+            if (context.detached or context.spent) and context.engines and name not in self._draining:
+                self._draining.add(name)
+                self._tell("context", "draining", context=name)
+        for name, visit in list(self.crew.visits.items()):
+            context = self.scheduler.contexts[name]
+            if not visit.gone and not context.promising and not self.crew.has_any(name):
+                ended = "it was detached" if context.detached else "its limit is reached" if context.limited and context.spent else ""
+                self._tell("context", "left", context=name, why=ended)
+                visit.guest.dismiss(at.Over(ended or "no host of it can be used", not ended))
+                self.crew.context_gone(name, ended)
+
+    def engine_changed(self, what: str, engine: str, why: str) -> None:
+        """It has left or is lost."""
+        self._draining.discard(engine)
+        self._tell("engine", what, engine=engine, **({"why": why} if why else {}))
+
+    def close(self, why: str) -> None:
+        """The run is over."""
+        for visit in self.crew.visits.values():
+            if not visit.gone:
+                visit.guest.dismiss(at.Over(why, failed=False))
+
+    def _tell(self, kind: str, what: str, **fields: object) -> None:
+        self.events.event(kind, time.time(), **({"what": what} if what else {}), **fields)
+
+
+def _unknown(name: str, contexts: list[str], engines: list[str]) -> str:
+    """Why a name cannot be detached, and what could."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [*contexts, *engines], 1, 0.5)
+    listed = [f"contexts: {', '.join(contexts[:NAMES_SHOWN]) or 'none'}", f"engines: {', '.join(engines[:NAMES_SHOWN]) or 'none'}"]
+    more = len(engines) - NAMES_SHOWN
+    return (
+        f"`{name}` is no engine or context of this run{f'; did you mean {near[0]}?' if near else ''} "
+        f"({'; '.join(listed)}{f' and {more} more' if more > 0 else ''})"
+    )
