@@ -58,12 +58,12 @@ class Places:
             member = self.members.get(location.where)
             if member is None:
                 raise Refused(f"{location.where}: the engine has gone")
-            connect: Callable[[], Any] = member.agent.open_sftp  # type: ignore[attr-defined]
-            return SftpStore(member.request.host, connect, self.settings.tag, folder=member.cwd, lost=lost)
+            agent: Any = member.agent
+            return SftpStore(member.request.host, agent.open_sftp, self.settings.tag, folder=member.cwd, digest=agent.sha256, lost=lost)
         from taskrun.engines.ssh_connection import SftpHost
 
         host = SftpHost(location.where, self.note)
-        return SftpStore(location.where, host.open_sftp, self.settings.tag, lost=lost)
+        return SftpStore(location.where, host.open_sftp, self.settings.tag, digest=host.sha256, lost=lost)
 
 
 def _lost_errors() -> tuple[type[Exception], ...]:

@@ -17,6 +17,7 @@ _AGENT = Path(__file__).resolve().parent.parent / "agent"
 
 #: Pythons by the names they have on hosts where `python3` is none, or an old one's.
 PYTHONS = ("python3", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python", "/opt/conda/bin/python3")
+_RUN = "import sys,binascii;exec(binascii.a2b_base64(sys.argv[1]))"
 NO_PYTHON = "taskrun: there is no python3 (3.6 or newer) on this host"
 
 
@@ -33,14 +34,21 @@ def archive() -> bytes:
 
 @functools.cache
 def script() -> str:
-    """What /bin/sh does on the host: find a Python, and be it. It may hold no single quote, backslash, newline or `!`."""
+    """What /bin/sh does on the host: find a Python, run it, and say how it ended: a signal would be no exit code for ssh.
+
+    It may hold no single quote, backslash, newline or `!`.
+    """
     data = archive()
     boot = base64.b64encode((_AGENT / "boot.py").read_bytes() + b"\nsys.exit(start(int(sys.argv[2]), sys.argv[3]))\n").decode()
-    code = "import sys,binascii;exec(binascii.a2b_base64(sys.argv[1]))"
-    run = f'exec $p -I -S -E -c "{code}" {boot} {len(data)} {hashlib.sha256(data).hexdigest()}'
+    run = f'$p -I -S -E -c "{_RUN}" {boot} {len(data)} {hashlib.sha256(data).hexdigest()}; exit $?'
     return f'for p in {" ".join(PYTHONS)}; do if command -v $p >/dev/null 2>&1; then {run}; fi; done; echo "{NO_PYTHON}" >&2; exit 127'
 
 
 def remote_command() -> str:
     """The command line for a login shell on the host. The archive is to follow on its standard input."""
     return f"exec /bin/sh -c '{script()}'"
+
+
+def python_command(text: str) -> str:
+    """The command line that makes the host's Python run this text, through whatever login shell."""
+    return f"{PYTHONS[0]} -I -S -E -c '{_RUN}' {base64.b64encode(text.encode()).decode()}"

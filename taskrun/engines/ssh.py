@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from taskrun.engines import bootstrap
 from taskrun.engines.link import Link
-from taskrun.engines.ssh_connection import LOGIN_SECONDS, open_transport, sftp_session
+from taskrun.engines.ssh_connection import LOGIN_SECONDS, open_transport, sftp_session, sha256_there
 from taskrun.engines.ssh_known_hosts import CannotConnect
 from taskrun.errors import Refused
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import paramiko
 
 CHUNK = 1 << 17  # bytes moved at a time
+STATUS_SECONDS = 1.0  # after the end of its output, for the agent's exit code to come
 LAST_WORDS = 400  # bytes of standard error kept to tell why it ended
 
 
@@ -50,6 +51,12 @@ class SshAgent:
         if not self._transports or not self._transports[-1].is_active():
             raise ConnectionError("the connection to the host is gone")
         return sftp_session(self._transports[-1])
+
+    def sha256(self, path: str) -> str | None:
+        """The checksum of a file there, None if the host cannot tell it. Raises OSError when the connection is gone."""
+        if not self._transports or not self._transports[-1].is_active():
+            raise ConnectionError("the connection to the host is gone")
+        return sha256_there(self._transports[-1], path)
 
     def hold(self) -> None:
         """Keep the connection when the agent has left, until `let_go`: files are still to be fetched."""
@@ -86,6 +93,7 @@ class SshAgent:
         except Refused as error:
             self.failure, self.permanent = str(error), True
         except (OSError, EOFError) as error:
+            self.lives_on = True
             self.failure = f"the connection broke: {error}" if str(error) else "the connection broke"
         except Exception as error:  # noqa: BLE001 - what paramiko may raise is not written down anywhere
             self.failure = f"{type(error).__name__}: {error}"
@@ -122,9 +130,10 @@ class SshAgent:
                 break
             theirs.sendall(data)
         words.join(1.0)
-        if channel.exit_status_ready():
-            code = channel.recv_exit_status()
-            self.permanent = code in (1, 126, 127)
+        channel.status_event.wait(STATUS_SECONDS)
+        self.lives_on = channel.exit_status < 0  # else the host itself has said that the agent is no more
+        self.code = max(0, channel.exit_status)
+        self.permanent = self.code in (1, 126, 127)
 
     def _send(self, channel: paramiko.Channel) -> None:
         with contextlib.suppress(Exception):  # its end is seen where it is read

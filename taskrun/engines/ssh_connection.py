@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskrun.engines.bootstrap import python_command
 from taskrun.engines.ssh_known_hosts import CannotConnect, check_host_key, known_hosts, prefer_known_types
 from taskrun.engines.ssh_settings import Settings, settings_of
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 LOGIN_SECONDS = 60.0  # for the banner, and for the login
 JUMPS_MOST = 8
+_HEX_DIGITS = 64
+#: Run by the host's Python. What is not a file, or cannot be read, has no checksum.
+_SHA256 = """\
+import hashlib, sys
+digest = hashlib.sha256()
+with open(sys.stdin.buffer.read(), "rb") as file:
+    for data in iter(lambda: file.read(1 << 20), b""):
+        digest.update(data)
+print(digest.hexdigest())
+"""
 
 
 def open_transport(
@@ -172,6 +183,13 @@ class SftpHost:
 
     def open_sftp(self) -> paramiko.SFTPClient:
         """One more session; connects anew when the connection is gone. Raises OSError, and what `lost_errors` names."""
+        return sftp_session(self._transport())
+
+    def sha256(self, path: str) -> str | None:
+        """The checksum of a file there, None if the host cannot tell it."""
+        return sha256_there(self._transport(), path)
+
+    def _transport(self) -> paramiko.Transport:
         with self._lock:
             if not self._opened or not self._opened[-1].is_active():
                 self._opened = []
@@ -179,7 +197,7 @@ class SftpHost:
                     open_transport(self._address, self._note, self._opened, self._port)
                 except CannotConnect as error:
                     raise (PermissionError if error.permanent else ConnectionError)(str(error)) from error
-            return sftp_session(self._opened[-1])
+            return self._opened[-1]
 
 
 def sftp_session(transport: paramiko.Transport) -> paramiko.SFTPClient:
@@ -190,6 +208,25 @@ def sftp_session(transport: paramiko.Transport) -> paramiko.SFTPClient:
     if client is None:
         raise ConnectionError("the host takes no file transfers (sftp)")
     return client
+
+
+def sha256_there(transport: paramiko.Transport, path: str) -> str | None:
+    """The checksum of a file of the host, worked out there; None where that cannot be done. Its name goes there on standard input."""
+    import paramiko
+
+    try:
+        channel = transport.open_session(timeout=LOGIN_SECONDS)
+        with contextlib.closing(channel):
+            channel.exec_command(python_command(_SHA256))
+            channel.sendall(os.fsencode(path))
+            channel.shutdown_write()
+            said = b""
+            while data := channel.recv(4096):
+                said = (said + data)[-4096:]
+    except (OSError, EOFError, paramiko.SSHException):
+        return None
+    found = said.split()[-1:]  # a login shell may have said something before
+    return found[0].decode("ascii", "replace") if found and len(found[0]) == _HEX_DIGITS else None
 
 
 def lost_errors() -> tuple[type[Exception], ...]:
