@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
-from taskrun.driver import files
+from taskrun.driver import elsewhere, files
 from taskrun.driver.attach import Door
 from taskrun.driver.contexts import Engines, carried_environment, choose_engines, driver_node
 from taskrun.driver.crew import Crew
@@ -116,6 +116,7 @@ class Run:
         self.carried: CarriedFile | None = None  # what a new status file begins with
         self.code = ExitCode.OK
         self.gate: Gate | None = None
+        self.leave_nothing: Callable[[], None] = lambda: None  # of engines, when nothing has run
         self.total_left: int | None = None
         self.waiting = ""
         self.door: Door | None = None
@@ -154,6 +155,7 @@ class Run:
         if every:
             options.set("resume_from", list(map(str, every)), options.origins["resume_from"])
         self.prepare_files()
+        self.elsewhere = elsewhere.left_by(every, time.time())
         while not self.take_locks():
             self.prepare_files()
         indexes = open_records(options, self.say)
@@ -292,9 +294,12 @@ class Run:
             status.close()
             events.close()
             if not self.append:
-                for suffix in (names.STATUS, names.EVENTS, names.SIDECAR, files.TASKS, files.FILES, files.DRIVER_LOG):
+                ours = [names.STATUS, names.EVENTS, names.SIDECAR, files.FILES, files.DRIVER_LOG]
+                if isinstance(self.supply, StreamSupply):
+                    ours.append(files.TASKS)
+                for suffix in ours:
                     names.with_suffix(self.prefix, suffix).unlink(missing_ok=True)
-                self.crew.close(keep_logs=False)
+                self.leave_nothing()
             raise
         except RecordsFailed as error:
             problems = [error]
@@ -351,7 +356,7 @@ class Run:
             task_file=task_file,
             stream_complete=None if task_file else False,
             resumed_from=[str(files.absolute(name)) for name in self.options.resume_from],
-            extra=extra,
+            extra=extra | {elsewhere.KEY: self.elsewhere.to_plain()},
         )
 
     def end_sidecar(self, code: ExitCode, *, quiet: bool = False) -> None:
@@ -362,6 +367,8 @@ class Run:
         self.sidecar.counts = {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped}
         if isinstance(self.supply, StreamSupply):
             self.sidecar.stream_complete = self.supply.complete
+        left = elsewhere.after(self.run_id, self.elsewhere, self.crew.may_live_on())
+        self.sidecar.extra[elsewhere.KEY] = left.to_plain()
         if "carried" in self.sidecar.extra:
             self.sidecar.extra["carried"] = scheduler.exit_code(count_failures=False) == ExitCode.OK
         try:
@@ -382,7 +389,10 @@ class Run:
         if self.append:
             with contextlib.suppress(FileNotFoundError):
                 copy.unlink()
-        return StreamSupply(source.fd, source.shown, copy, source.lists, self.resume, self.console.say, ignore_unknown=ignore)
+        try:
+            return StreamSupply(source.fd, source.shown, copy, source.lists, self.resume, self.console.say, ignore_unknown=ignore)
+        except RecordsFailed as error:  # nothing has run
+            raise Refused(str(error)) from None
 
     def drive(self, engines: Engines, status: StatusWriter, events: EventsWriter) -> ExitCode:
         options = self.options
@@ -445,8 +455,11 @@ class Run:
             options.require_all,
         )
         self.stack.callback(crew.close)
+        self.leave_nothing = lambda: crew.close(keep_logs=False)
         if porter is not None:
             porter.crew = crew
+        crew.silence = policy.silence
+        self.wait_elsewhere(crew)
         loop.use(crew if porter is None else porter)
         self.begin_data()
         crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code)
@@ -589,6 +602,16 @@ class Run:
             keep=self.retirement.driver_node,
             one_fate=engines.steps is not None,
         )
+
+    def wait_elsewhere(self, crew: Crew) -> None:
+        """What earlier runs may have left on other hosts ends before anything is started."""
+        runs, hosts = self.elsewhere
+        if hosts:
+            now = time.time()
+            crew.earlier = runs
+            crew.unsure = {address: time.monotonic() + until - now for address, until in hosts.items()}
+            longest = max(hosts.values()) - now
+            self.say(f"tasks of the earlier run may still run on {', '.join(hosts)}: waiting for their end, at most {longest:.0f} s")
 
     def engine_patience(self, engines: Engines) -> float:
         """Seconds to wait with no engine left: on this machine nobody comes back by himself."""

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from taskrun.errors import Refused
 
+SLOTS_MOST = 65_536  # of one engine: more processes than a node takes
 HOSTS_MOST = 10_000  # of one -s: more is a mistake in a range
 
 #: How its agent is reached: a child of the driver, over SSH, by a job step of SLURM, through who attached its context.
@@ -94,6 +95,8 @@ def divide(hosts: dict[str, int], cpus_per_task: float, tasks_per_node: int) -> 
     requests = []
     for address, cores in hosts.items():
         slots = tasks_per_node if tasks_per_node > 0 else int(cores // each)
+        if slots > SLOTS_MOST:
+            raise Refused(f"{slots} slots on {address}: an engine has at most {SLOTS_MOST}; -t and -c say how many")
         if slots > 0:
             requests.append(EngineRequest(address.rpartition("@")[2], cores, slots, cores // slots, address=address))
     if not requests:

@@ -404,6 +404,7 @@ REFUSALS = {
     "-s another host": (("tasks.txt", "-s", "example:4"), r"example: there is no host of this name .*"),
     "-c too large": (("tasks.txt", "-s", "localhost:2", "-c", "3"), r"-c 3: no host has that many cores; at most -c 2 fits"),
     "-c 0": (("tasks.txt", "-s", "localhost:2", "-c", "0"), r"-c 0: a task needs more than 0 cores; leave -c out for one"),
+    "-t too large": (("tasks.txt", "-s", "localhost:2", "-t", "1000000000"), r"1000000000 slots on \S+: an engine has at most 65536; .*"),
     "-c nan": (("tasks.txt", "-s", "localhost:2", "-c", "nan"), r"-c nan: .*"),
     "-c a word": (("tasks.txt", "-s", "localhost:2", "-c", "x"), r".*-c.*'x'.*"),
     "-t a word": (("tasks.txt", "-s", "localhost:2", "-t", "x"), r".*-t.*'x'.*"),

@@ -175,3 +175,13 @@ def test_unknown_lines_run_as_with_disbatch(taskrun: Taskrun) -> None:
     ]
     again = taskrun("-r", "run_status.txt", "-p", "two")
     assert (again.code, "3 on record" in again.err) == (0, True), "and the resume has the flag of the run"
+
+
+def test_a_file_where_the_copy_of_the_lines_would_go_is_kept(taskrun: Taskrun) -> None:
+    """It is somebody's: the run is refused, and what it has made so far goes, not that."""
+    taskrun.write({"run_tasks.txt": "mine\n"})
+    result = taskrun("-", "-s", "localhost:1", "-p", "run", stdin=b"touch ran\n")
+    assert (result.code, result.out) == (2, "")
+    assert re.fullmatch(r"taskrun: \S+/run_tasks.txt cannot be made: File exists\n", result.err), result.err
+    assert (taskrun.folder / "run_tasks.txt").read_text() == "mine\n"
+    assert [path.name for path in taskrun.folder.iterdir()] == ["run_tasks.txt"]
