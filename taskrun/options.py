@@ -527,9 +527,7 @@ def parse(argv: list[str], environ: Mapping[str, str] | None = None) -> tuple[st
     return namespace.taskfile, options
 
 
-def _parse(
-    made: Parser, argv: list[str], chosen: tuple[Option, ...], environ: Mapping[str, str]
-) -> tuple[argparse.Namespace, Options]:
+def _parse(made: Parser, argv: list[str], chosen: tuple[Option, ...], environ: Mapping[str, str]) -> tuple[argparse.Namespace, Options]:
     options = Options()
     for option in chosen:
         variable = ENV_PREFIX + option.name.upper()

@@ -9,7 +9,7 @@ from taskrun.errors import ExitCode, Refused
 from taskrun.options import command_parser, parse_command
 
 OPTIONS = (
-    "hosts", "cpus_per_task", "tasks_per_node", "task_limit", "label", "fill", "gpu", "env_resource", "ssh", "workdir", "env", 
+    "hosts", "cpus_per_task", "tasks_per_node", "task_limit", "label", "fill", "gpu", "env_resource", "ssh", "workdir", "env",
     "use_address", "quiet",
 )  # fmt: skip
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "attach": "taskrun.cli.attach:attach",
     "check": "taskrun.cli.check:check",
     "detach": "taskrun.cli.detach:detach",
+    "monitor": "taskrun.cli.monitor:monitor",
     "run": "taskrun.cli.run:run",
     "submit": "taskrun.cli.submit:submit",
 }

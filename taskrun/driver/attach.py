@@ -32,7 +32,7 @@ STRANGERS_MOST = 16  # connections at a time that have proved nothing yet
 GUESTS_MOST = 256  # connections in all
 LINES_MOST = 30  # of the log in a minute about connections
 LOOK = 0.5  # seconds between two looks at who is silent
-CLOSE_SECONDS = 3.0
+CLOSE_SECONDS = 10.0
 
 
 class Address(NamedTuple):
@@ -200,8 +200,8 @@ class Door:
             self._closing.set()
         thread = self._thread
         self._mail.post(lambda: None)
-        if thread is not None and (self.path.exists() or thread.name == "serving"):
-            thread.join(CLOSE_SECONDS)
+        if thread is not None:
+            thread.join(CLOSE_SECONDS)  # also one that is still loading its libraries: Python must not end under them
         self._to_loop.close()
         for path in (self.path, self.script):
             with contextlib.suppress(OSError):
@@ -268,7 +268,6 @@ class Door:
             file.write(os.fsencode(text))
 
     def _serve(self) -> None:
-        threading.current_thread().name = "serving"
         assert self._listener is not None
         sock = self._listener[0]
         selector = self._selector

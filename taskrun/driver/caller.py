@@ -60,6 +60,8 @@ def why_not(prefix: Path) -> str | None:
             return f"there is no run {prefix}: name it as in the names of its files, PREFIX{names.STATUS}"
         return None
     status = prefix.with_name(earlier.status)
+    if earlier.ended is None and earlier.options.get("use_address", {}).get("value") == "off":
+        return f"{prefix}: the run lets nobody attach (--use-address off)"
     if earlier.ended is not None:
         return f"{prefix}: the run has ended; taskrun -r {status} carries on what is left of it"
     if is_dead(prefix):
@@ -94,7 +96,11 @@ class Caller:
         stream = self._connect(invitation, use_address)
         self.mux = Mux(stream, self.selector, self._control, self._broke, self._eof, self._end)
         self.mux.control_most = CONTROL_MOST
-        self.proven = self._prove(invitation, role, secret)
+        try:
+            self.proven = self._prove(invitation, role, secret)
+        except Refused:
+            self.close()
+            raise
 
     def _connect(self, invitation: Invitation, use_address: str | None) -> SecureStream:
         addresses = invitation.addresses
@@ -151,7 +157,6 @@ class Caller:
         proven = self.ask(at.Prove(proof("guest")), at.Proven)
         assert isinstance(proven, at.Proven)
         if not hmac.compare_digest(proven.proof, proof("run")):
-            self.close()
             raise Refused("what listens there does not know the secret of the run: it is something else")
         return proven
 
@@ -168,12 +173,10 @@ class Caller:
         while True:
             for answer in self.answers():
                 if isinstance(answer, at.Refusal):
-                    self.close()
                     raise Refused(answer.why)
                 if isinstance(answer, kind):
                     return answer
             if self.broken is not None or time.monotonic() > until:
-                self.close()
                 raise Refused(f"the run does not answer: {self.broken or f'nothing within {CONNECT_SECONDS:.0f} s'}")
             self.wait(until - time.monotonic())
 

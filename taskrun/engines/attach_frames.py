@@ -1,6 +1,7 @@
 """What a run and who attaches to it say to each other, made sure of.
 
-A control frame becomes a message of known types and ranges, or it is Bad. Who attaches has the secret, and may be broken or hostile all the same. Pure functions.
+A control frame becomes a message of known types and ranges, or it is Bad. Who attaches has the secret, and may be broken or hostile all the
+same. Pure functions.
 """
 
 from __future__ import annotations

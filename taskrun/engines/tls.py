@@ -123,28 +123,29 @@ class SecureStream:
             self._in.write(raw)
         else:
             self._in.write_eof()
-        if not self.established:
-            self._shake()
-            if not self.established and not raw:
-                raise Broken("it ended before it was established")
-        data = self._open() if self.established else b""
+        if not self.established and not self._shake() and not raw:
+            raise Broken("it ended before it was established")
+        data = self._open()
         self.flush()
         return data or (b"" if raw else None)
 
-    def _shake(self) -> None:
+    def _shake(self) -> bool:
+        """Whether the connection is established now. Raises Broken."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            return
+            return False
         except ssl.SSLError as error:
             self.flush()
             raise Broken(f"no TLS as agreed ({error.reason or 'closed'})") from None
         self.established = True
+        return True
 
     def _open(self) -> bytes:
+        """What can be read by now, nothing before it is established. Raises Broken."""
         data = bytearray()
         try:
-            while chunk := self._tls.read(READ_MOST):
+            while self.established and (chunk := self._tls.read(READ_MOST)):
                 data += chunk
         except (ssl.SSLWantReadError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             pass  # the end is seen at the socket

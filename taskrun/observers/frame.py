@@ -51,9 +51,10 @@ class Painter:
         del lines[max(1, height - 1) :]
         for line in lines:
             self._cut(line, room)
-        return [(self._rendered(line), line.cell_len) for line in lines]
+        return [(self.rendered(line), line.cell_len) for line in lines]
 
-    def _rendered(self, line: Text) -> str:
+    def rendered(self, line: Text) -> str:
+        """What a terminal is sent to show it."""
         with self._console.capture() as captured:
             self._console.print(line, end="", soft_wrap=True)
         return captured.get()

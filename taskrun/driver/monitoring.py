@@ -1,0 +1,188 @@
+"""`taskrun monitor`: asks a run that lives how it is, again and again; reads the files of one that does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from taskrun.driver.caller import Caller, is_dead, prefix_of, why_not
+from taskrun.engines import attach_frames as at
+from taskrun.errors import Refused
+from taskrun.observers import monitor
+from taskrun.observers.terminal import Terminal
+from taskrun.status import names
+
+LOOK_SECONDS = 1.0  # between two looks
+_KEYS = {b"\x1b[A": "up", b"\x1bOA": "up", b"\x1b[B": "down", b"\x1bOB": "down"}
+
+
+class Asked:
+    """A run that can be asked."""
+
+    note = ""
+
+    def __init__(self, name: str, use_address: str | None) -> None:
+        """Raises Refused."""
+        self.caller = Caller(name, "control", use_address)
+
+    def look(self) -> dict[str, Any]:
+        """Raises Refused when it does not answer any more."""
+        seen = self.caller.ask(at.Look(), at.Seen)
+        assert isinstance(seen, at.Seen)
+        return seen.picture
+
+    def detach(self, name: str, now: bool) -> str:
+        """What the run says to that."""
+        done = self.caller.ask(at.Detach(name, now), at.Done)
+        assert isinstance(done, at.Done)
+        return done.text
+
+    def close(self) -> None:
+        self.caller.close()
+
+
+class Read:
+    """A run of which only the files can be read."""
+
+    def __init__(self, prefix: Path, note: str) -> None:
+        self.prefix = prefix
+        self.note = note
+
+    def look(self) -> dict[str, Any]:
+        """Raises Refused."""
+        return monitor.from_files(self.prefix, alive=not is_dead(self.prefix))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def source(name: str, use_address: str | None) -> Asked | Read:
+    """Where to look. Raises Refused."""
+    prefix = prefix_of(name)
+    over = why_not(prefix)
+    there = names.with_suffix(prefix, names.SIDECAR).exists()
+    if over is not None and there:
+        return Read(prefix, "")
+    try:
+        return Asked(name, use_address)
+    except Refused as error:
+        if there:
+            return Read(prefix, str(error))
+        raise
+
+
+def live(where: Asked, name: str) -> None:
+    """The live view, until the person leaves or the run is over. Raises Refused."""
+    from taskrun.observers.monitor_view import MonitorView
+
+    terminal = Terminal(sys.stdout, os.environ)
+    view = MonitorView(terminal.encoding, color=not os.environ.get("NO_COLOR"))
+    try:
+        view.show(where.look())
+        with _keys(terminal) as read_key:
+            _follow(where, view, terminal, read_key)
+        terminal.erase()
+        terminal.finish()
+        if not view.left:  # the run is over: how it ended stays to be read
+            sys.stdout.write(monitor.text(last_look(name, view.picture)))
+    finally:
+        terminal.close()
+
+
+def last_look(name: str, picture: dict[str, Any]) -> dict[str, Any]:
+    """The files of a run that has ended a moment ago; without them what was seen last."""
+    with contextlib.suppress(Refused):
+        until = time.monotonic() + LOOK_SECONDS
+        prefix = prefix_of(name)
+        while why_not(prefix) is None and time.monotonic() < until:
+            time.sleep(0.05)
+        return monitor.from_files(prefix, alive=False)
+    return picture
+
+
+def _follow(where: Asked, view: Any, terminal: Terminal, read_key: Callable[[float], list[str]]) -> None:
+    look_at = time.monotonic() + LOOK_SECONDS
+    while not view.left:
+        terminal.draw(view.frame(*terminal.size))
+        for key in read_key(max(0.0, look_at - time.monotonic())):
+            wish = view.key(key)
+            if wish is not None:
+                try:
+                    view.said = where.detach(wish.name, wish.now)
+                except Refused as error:
+                    view.said = str(error)
+                look_at = 0.0
+        if time.monotonic() >= look_at:
+            look_at = time.monotonic() + LOOK_SECONDS
+            try:
+                view.show(where.look())
+            except Refused:
+                return
+
+
+@contextlib.contextmanager
+def _keys(terminal: Terminal) -> Iterator[Callable[[float], list[str]]]:
+    """Keys as they are typed, not shown; the terminal is as it was afterwards, however this ends."""
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    resized: list[int] = []
+
+    def changed(number: int, _: object) -> None:
+        resized.append(number)
+        if number == signal.SIGCONT:
+            tty.setcbreak(fd)
+            terminal.forget()
+
+    def end(*_: object) -> None:
+        raise SystemExit(143)
+
+    old = {number: signal.signal(number, changed) for number in (signal.SIGWINCH, signal.SIGCONT)}
+    old |= {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    old_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    selector = selectors.DefaultSelector()
+    selector.register(fd, selectors.EVENT_READ)
+    selector.register(woken, selectors.EVENT_READ)
+
+    def read(seconds: float) -> list[str]:
+        for key, _ in selector.select(seconds):
+            if key.fd == woken:
+                os.read(woken, 512)
+                terminal.resized()
+            else:
+                return typed(os.read(fd, 64))
+        return []
+
+    try:
+        tty.setcbreak(fd)
+        yield read
+    finally:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        signal.set_wakeup_fd(old_wake)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        selector.close()
+        os.close(woken)
+        os.close(wake)
+
+
+def typed(data: bytes) -> list[str]:
+    """Names of keys; `q` when the terminal is gone."""
+    if not data:
+        return ["q"]
+    keys = []
+    while data:
+        name = _KEYS.get(data[:3])
+        keys.append(name or chr(data[0]))
+        data = data[3 if name else 1 :]
+    return keys
