@@ -13,6 +13,7 @@ from taskrun.errors import ExitCode, Handled, RecordsFailed
 COMMANDS = {
     "attach": "taskrun.cli.attach:attach",
     "check": "taskrun.cli.check:check",
+    "completion": "taskrun.cli.completion:completion",
     "detach": "taskrun.cli.detach:detach",
     "monitor": "taskrun.cli.monitor:monitor",
     "run": "taskrun.cli.run:run",
