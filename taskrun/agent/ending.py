@@ -29,11 +29,13 @@ def _read(path: str) -> bytes:
 
 
 def carries(environ: bytes, mark: bytes) -> bool:
-    """Whether an environment block names the mark."""
+    """Whether an environment block names the mark. `<run>.` stands for all marks of a run."""
     for field in environ.split(b"\0"):
         name, _, value = field.partition(b"=")
-        if name in (b"TASKRUN_ATTEMPT", b"TASKRUN_OUTER") and mark in value.split(b" "):
-            return True
+        if name in (b"TASKRUN_ATTEMPT", b"TASKRUN_OUTER"):
+            words = value.split(b" ")
+            if mark in words or (mark.endswith(b".") and any(word.startswith(mark) for word in words)):
+                return True
     return False
 
 

@@ -1,5 +1,10 @@
-"""Attempts whose slot or agent died: their processes are ended before anyone may run the task again."""
+"""Attempts whose slot or agent died: their processes are ended before anyone may run the task again.
 
+On a host that a run reaches from elsewhere each agent and its slots hold a name, as a driver does on its own host: as long as it is
+taken, something of the run lives here, and a resume waits for that.
+"""
+
+import socket
 import time
 
 from . import ending, slot
@@ -25,6 +30,40 @@ class Loss(object):
         elif now >= self.kill_at:
             ending.signal_all(rest, ending.KILL)
         return False
+
+
+class Before(object):
+    """What an earlier run may have left here: its agents and slots end by themselves, each by its own clock; then the rest is ended."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.rest = Loss((), run.encode("ascii") + b".", 0)
+
+    def step(self, now: float) -> bool:
+        """True when nothing of it is left."""
+        return not is_held(self.run) and self.rest.step(now)
+
+
+def hold(run: str, folder: str) -> list:
+    """The descriptor that says that something of `run` lives here, to be handed on to slots; none where the system has no such names."""
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        held.bind("\0taskrun-%s.%s" % (run, folder))
+    except OSError:
+        held.close()
+        return []
+    return [held.detach()]
+
+
+def is_held(run: str) -> bool:
+    """Whether an agent of `run`, or its driver, or a slot of theirs lives here."""
+    name = "@taskrun-%s" % run
+    try:
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+            paths = [line.rsplit(" ", 1)[-1].rstrip("\n") for line in file]
+    except OSError:
+        return False
+    return any(path == name or path.startswith(name + ".") for path in paths)
 
 
 class Losses(object):

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import ending, probe, process, slot, starter, wire, workdir
+from . import ending, losses, probe, process, slot, starter, wire, workdir
 from .loop import Agent
 
 
@@ -117,10 +117,14 @@ def main(shipped: bool = False) -> int:
         return 1
     if config.get("parallel"):
         starter.unpack(config.pop("parallel"), folder)
+    if shipped:
+        held += losses.hold(config["run"], config["folder"])
     config["slot_command"] = [os.path.realpath(sys.executable), "-I", "-S", "-E", os.path.join(folder, "slot.pyc")]
     agent = Agent(link_in, link_out, config, folder, held)
     try:
         agent.serve()
     finally:
         agent.close()
+    if agent.alone and config.get("alone"):
+        os.execv("/bin/sh", ["sh", "-c", config["alone"]])
     return 0

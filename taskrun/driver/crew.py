@@ -65,14 +65,17 @@ class Crew:
         self.members: dict[str, Member] = {}
         self.steps: dict[str, Steps] = {}  # of the contexts that are SLURM allocations
         self.visits: dict[str, Visit] = {}  # contexts that a guest has brought
-        self.visits: dict[str, Visit] = {}  # contexts that a guest has brought
+        self.set_apart: set[tuple[str, str]] = set()  # (context, host) that are not asked again
         self.on_left: Callable[[Member], None] = lambda _: None  # an engine's link is closed
-        self.on_changed: Callable[[str, str, str], None] = lambda *_: None  # an engine: `left` or `lost`, its name, why
         self.on_changed: Callable[[str, str, str], None] = lambda *_: None  # an engine: `left` or `lost`, its name, why
         self.seats: dict[str, tuple[str, EngineRequest]] = {}  # every engine there has been -> context, request
         self.folders: dict[str, list[str]] = {}  # address -> private folders of agents there; one that is killed cannot remove its own
         self.later: list[tuple[float, Member]] = []  # hosts to be tried again, and when
-        self.complete: list[Member] = []  # those that are ready, while others must be, too
+        self.complete: list[Member] = []  # those that are ready, while others must be, too, or hosts of earlier runs are not sure
+        self.earlier: list[str] = []  # runs that this one carries on, of which something may still live on other hosts
+        self.unsure: dict[str, float] = {}  # address -> until when (monotonic) it may
+        self.silent: dict[str, float] = {}  # the same of this run's own: address of an engine that was lost -> when it was heard
+        self.silence = 0.0  # seconds after which what is not heard has ended
         self.missing: list[str] = []  # hosts that could not be had, each with why
         self.ending: list[tuple[float, Agent]] = []  # agents whose links are closed, and when they are killed
         self.notes: deque[tuple[str, str]] = deque()  # from threads
@@ -91,7 +94,7 @@ class Crew:
             frames.Told: self._on_told,
             frames.Useless: self._on_useless,
             frames.Note: self._on_note,
-            frames.Beat: self._on_beat,
+            frames.Cleared: self._on_cleared,
             frames.Beat: self._on_beat,
         }
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -175,12 +178,15 @@ class Crew:
             self.context_gone(member.context, why)
         if member.available:
             self._tidy_log(member)
-            self.on_left(member)
             lives_on = agent.lives_on
             if lives_on:
-                self.note(
-                    "warning", f"{member.request.host}: {said or why}; what it ran runs elsewhere when it has been silent for long enough"
-                )
+                member.lost_for_good = permanent and member.request.reach == "slurm"
+                what = "SLURM has lost this node" if member.lost_for_good else said or why
+                self.note("warning", f"{member.request.host}: {what}; what it ran runs elsewhere when it has been silent for long enough")
+                if member.lost_for_good:
+                    self.set_apart.add((member.context, member.request.host))
+                self.silent[member.request.address] = member.heard
+            self.on_left(member)
             self.post(m.LinkClosed(member.name, f"{why} ({said})" if said else why, member.heard if lives_on else None))
         else:
             if member in self.complete:
@@ -226,20 +232,6 @@ class Crew:
         """There is an engine of it, or one that is being tried."""
         return any(each.context == context for each in [*self.members.values(), *(member for _, member in self.later)])
 
-    def _is_deserted(self, member: Member) -> bool:
-        """Who brought its context has gone."""
-        visit = self.visits.get(member.context)
-        return visit is not None and visit.gone
-
-    def context_gone(self, context: str, why: str) -> None:
-        """No engine of it will come any more. Those that are there lose their links by themselves."""
-        self.post(m.ContextGone(context, why))
-        self.later = [each for each in self.later if each[1].context != context]
-
-    def has_any(self, context: str) -> bool:
-        """There is an engine of it, or one that is being tried."""
-        return any(each.context == context for each in [*self.members.values(), *(member for _, member in self.later)])
-
     def check(self) -> None:
         """Now and then: agents that do not get ready, bytes that wait to be written, hosts that are to be tried again. Raises Refused."""
         now = time.monotonic()
@@ -248,6 +240,9 @@ class Crew:
         for each in [each for each in self.ending if each[1].ended() or (each[0] < now and not each[1].held)]:
             self.ending.remove(each)
             each[1].kill()
+        if self.unsure and max(self.unsure.values()) <= now:
+            self.unsure.clear()
+            self._join_complete()
         for due in [due for due in self.later if due[0] <= now]:
             self.later.remove(due)
             self._start(due[1].context, due[1].request, due[1].rank, due[1])
@@ -297,6 +292,9 @@ class Crew:
                 time.sleep(0.002)
         for agent in agents:
             agent.kill()
+        for member in members:
+            if member.joined and not member.here and (member.agent in agents or member.agent.lives_on):
+                self.silent[member.request.address] = member.heard
         if not keep_logs:
             for name in self.seats:
                 self._log_path(name).unlink(missing_ok=True)
@@ -304,6 +302,14 @@ class Crew:
             local.remove_folder(folder)
         while self.notes:
             self.note(*self.notes.popleft())
+
+    def may_live_on(self) -> dict[str, float]:
+        """When all is closed: address -> epoch seconds until which something of this run, or of the ones it carries on, may live there."""
+        now = time.monotonic()
+        ends = dict(self.unsure)
+        for address, heard in self.silent.items():
+            ends[address] = max(ends.get(address, 0.0), heard + self.silence)
+        return {address: time.time() + end - now for address, end in ends.items() if end > now}
 
     # frames in
 
@@ -342,7 +348,7 @@ class Crew:
         steps = self.steps.get(member.context)
         if steps is not None:
             env |= slurm.task_environment(request, steps)
-            config["share"] = slurm.share_of(request, steps, config["share"])
+            config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": steps.alone}
         folder = f"taskrun-{os.urandom(8).hex()}"
         folders = self.folders.setdefault("" if member.here else request.address, [])
         config |= {"k": "config", "slots": request.slots, "folder": folder, "sweep": folders[:]}
@@ -354,6 +360,9 @@ class Crew:
                 config["parallel"] = packed_parallel()
         if visit is not None:
             config |= {"share": visit.shares(request), "workdir": visit.workdir or config["workdir"]}
+        if self.earlier and not member.here:
+            config["earlier"] = self.earlier
+            member.cleared = False
         folders.append(folder)
         member.facts = message.facts
         member.joined = True
@@ -374,19 +383,23 @@ class Crew:
             member.request = member.request._replace(slots=message.slots)
         if not member.here:  # as NTP does: what the way there and the way back have in common cancels out
             member.offset = ((member.asked - message.came) + (time.time() - message.now)) / 2
-        if not member.gone_keys:
-            self._available(member)
+        self._look_at(member)
 
-    def _available(self, member: Member) -> None:
-        """Its slots can be used. With --require-all that is said when it is true of every engine."""
-        if self.require_all and not self.had_one:
-            self.complete.append(member)
-            if len(self.complete) < self.ranks:
-                return
-            for each in self.complete:
-                self._join(each)
-        else:
-            self._join(member)
+    def _look_at(self, member: Member) -> None:
+        """Once nothing of what was there before is left, its slots can be used. With --require-all, when that is true of every engine."""
+        if not member.ready or member.gone_keys or not member.cleared:
+            return
+        if member.replaces:
+            self.silent.pop(member.request.address, None)
+        self.complete.append(member)
+        self._join_complete()
+
+    def _join_complete(self) -> None:
+        if self.unsure or (self.require_all and not self.had_one and len(self.complete) < self.ranks):
+            return
+        complete, self.complete = self.complete, []
+        for each in complete:
+            self._join(each)
 
     def _join(self, member: Member) -> None:
         self.on_joined(member)
@@ -410,8 +423,8 @@ class Crew:
             gone = set(member.gone_keys)
             member.gone_keys = [key for key in member.gone_keys if key not in keys]
             keys = [key for key in keys if key not in gone]
-            if not member.gone_keys and member.ready:
-                self._available(member)
+            if not member.gone_keys:
+                self._look_at(member)
         if keys:
             self.post(m.SlotsLost(member.name, keys))
 
@@ -428,12 +441,16 @@ class Crew:
         self.note("error", f"{member.request.host}: {message.why}")
         self.post(m.EngineUseless(member.name, message.why))
 
+    def _on_cleared(self, member: Member, _: frames.Cleared) -> None:
+        if member.cleared:
+            raise wire.BadFrame("`cleared` at a wrong time")
+        member.cleared = True
+        self.unsure.pop(member.request.address, None)
+        self._look_at(member)
+        self._join_complete()
+
     def _on_note(self, member: Member, message: frames.Note) -> None:
         self.note(message.level, f"{member.request.host}: {message.text}")
-
-    @staticmethod
-    def _on_beat(member: Member, message: frames.Beat) -> None:
-        member.load = message.load
 
     @staticmethod
     def _on_beat(member: Member, message: frames.Beat) -> None:
@@ -466,14 +483,13 @@ class Crew:
     def leave(self, action: m.Leave) -> None:
         self._send(action.engine, {"k": "leave"})
         self.on_changed("left", action.engine, "")
-        self.on_changed("left", action.engine, "")
 
     def give_up(self, action: m.GiveUp) -> None:
         member = self.members.get(action.engine)
         if member is not None:
             self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
             self.on_changed("lost", action.engine, action.why)
-            self.on_changed("lost", action.engine, action.why)
+            self.silent[member.request.address] = member.heard
             self._drop(member)
             self._tidy_log(member)
             self.on_left(member)
@@ -490,6 +506,9 @@ class Crew:
     def replace(self, action: m.Replace) -> None:
         """A lost engine: a new agent there, which first makes sure that nothing of the old one's tasks is left."""
         context, request = self.seats[action.engine]
+        if (context, request.host) in self.set_apart:
+            self.post(m.EngineMissing(context, request.host, "it is lost for good"))
+            return
         self.note("warning", f"{request.host}: a new agent takes the place of the lost one")
         rank = self.ranks
         self.ranks += 1

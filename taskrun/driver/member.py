@@ -19,7 +19,6 @@ from taskrun.scheduling import messages as m
 
 if TYPE_CHECKING:
     from taskrun.driver.visits import Visit
-    from taskrun.driver.visits import Visit
     from taskrun.engines.slurm import Steps
 
 
@@ -47,9 +46,10 @@ class Member:
         self.offset = 0.0  # seconds to add to its clock's times to have the driver's
         self.heard = self.since
         self.gone_keys: list[m.Key] = []  # lost with an engine that it replaces: nothing of them may be left
+        self.cleared = True  # nothing of earlier runs is left there
         self.replaces = False
+        self.lost_for_good = False  # its node is no longer the context's
         self.tries = 0  # that failed before this one
-        self.load: float | None = None  # of its node, as it said last
         self.load: float | None = None  # of its node, as it said last
 
     @property
@@ -67,7 +67,6 @@ class Reaching(NamedTuple):
     log_fd: int
     note: Callable[[str], None]  # from any thread
     steps: Steps | None  # of a SLURM allocation
-    visit: Visit | None = None  # of a context that a guest has brought
     visit: Visit | None = None  # of a context that a guest has brought
 
 

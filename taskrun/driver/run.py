@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
-LOCK_TOUCH = 10.0  # seconds
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
 OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
 
@@ -462,7 +461,7 @@ class Run:
         self.wait_elsewhere(crew)
         loop.use(crew if porter is None else porter)
         self.begin_data()
-        crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code)
+        crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
         self.door = door = self.open_door(events)
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.touch_locks, self.retirement.step]
         self.touched = time.monotonic()
@@ -630,7 +629,7 @@ class Run:
 
     def touch_locks(self) -> None:
         now = time.monotonic()
-        if now - self.touched >= LOCK_TOUCH:
+        if now - self.touched >= self.options.lost_after * elsewhere.TOUCH_SHARE:
             self.touched = now
             for each in self.locks:
                 if not each.touch():

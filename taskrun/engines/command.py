@@ -23,6 +23,9 @@ _TRANSIENT = re.compile(
 )
 
 
+_LOST = 255  # exit code of OpenSSH's where it is not the remote command's
+
+
 class CommandAgent:
     """An agent that a program reaches."""
 
@@ -53,7 +56,10 @@ class CommandAgent:
 
     @property
     def lives_on(self) -> bool:
-        return False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self.process.wait(1.0)
+            return code == _LOST or code < 0  # else the host itself has said that the agent is no more
+        return True
 
     @property
     def code(self) -> int:

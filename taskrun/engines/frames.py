@@ -92,10 +92,8 @@ class Beat(NamedTuple):
     load: float
 
 
-class Beat(NamedTuple):
-    """It lives. `load`: of its node, over a minute."""
-
-    load: float
+class Cleared(NamedTuple):
+    """Nothing is left there of the earlier runs that were asked about."""
 
 
 class Other(NamedTuple):
@@ -104,7 +102,7 @@ class Other(NamedTuple):
     kind: str
 
 
-Message: TypeAlias = Hello | Looked | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Other
+Message: TypeAlias = Hello | Looked | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Cleared | Other
 
 
 def message_of(frame: dict[str, Any]) -> Message:
@@ -156,13 +154,6 @@ def _useless(frame: dict[str, Any]) -> Useless:
 
 def _note(frame: dict[str, Any]) -> Note:
     return Note(_text(frame, "level"), _text(frame, "text"))
-
-
-def _beat(frame: dict[str, Any]) -> Beat:
-    load = frame.get("load", 0.0)
-    if not (type(load) in (float, int) and 0 <= load < _SECONDS):
-        raise BadFrame("`beat` has no load that it can have")
-    return Beat(float(load))
 
 
 def _beat(frame: dict[str, Any]) -> Beat:
@@ -231,7 +222,7 @@ _MAKE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "told": _told,
     "useless": _useless,
     "note": _note,
-    "beat": _beat,
+    "cleared": lambda _: Cleared(),
     "beat": _beat,
 }
 
