@@ -38,6 +38,7 @@ class Agent(object):
         self.gathered = 0.0
         self.leaving = False
         self.orphaned = 0.0
+        self.alone = False  # the driver fell silent
         self.useless = False
         self.poll = select.poll()
         self.urgent = select.poll()  # what is looked at while results are gathered
@@ -260,6 +261,7 @@ class Agent(object):
     def beat(self, now: float) -> None:
         self.beat_at = now + self.beat_every
         if slot.clock() - self.heard > self.lost_after:
+            self.alone = not self.orphaned
             self.orphan("nothing was heard from the driver for %.0f s" % self.lost_after)
         self.slots.beat()
         try:

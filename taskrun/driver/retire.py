@@ -33,12 +33,13 @@ class Retirement:
         self._due = 0.0
         self._running: threading.Thread | None = None
 
-    def ended(self, node: str, code: int) -> None:
-        """The node's engine is gone, its srun ended with `code`."""
+    def ended(self, node: str, code: int, *, lost: bool = False) -> None:
+        """The node's engine is gone, its srun ended with `code`. `lost`: the node is, too, and cannot be given back."""
         if node in self.active:
             self.active.remove(node)
-            self._ended.append((node, code))
-            self._due = self.now() + COLLECT_SECONDS
+            if not lost:
+                self._ended.append((node, code))
+                self._due = self.now() + COLLECT_SECONDS
 
     def came_back(self, node: str) -> None:
         """Another engine is there in the place of one that was lost."""

@@ -57,6 +57,7 @@ class Steps(NamedTuple):
     for_tasks: Mapping[str, str]  # variables of the job that tasks see, although srun must not
     share: Mapping[str, Any]  # see agent/share.py
     end: float | None  # of the allocation, epoch seconds
+    alone: str  # what an agent does about it, in /bin/sh, when the driver has fallen silent
 
 
 def engines(environ: Mapping[str, str], wanted: Wanted) -> tuple[list[EngineRequest], Steps, list[str]]:
@@ -88,7 +89,17 @@ def engines(environ: Mapping[str, str], wanted: Wanted) -> tuple[list[EngineRequ
     env = {**{name: value for name, value in environ.items() if name not in SHAPING}, **own}
     for_tasks = {name: environ[name] for name in sorted(SHAPING - _NOT_OF_TASKS) if name in environ}
     bind = binding is None and controller.binds_tasks()
-    return found, Steps(job_id, env, bind, gpus, for_tasks, share, job.end), warnings
+    alone = rescue(job_id) if job.batch and job.requeues else ""
+    return found, Steps(job_id, env, bind, gpus, for_tasks, share, job.end, alone), warnings
+
+
+def rescue(job: str) -> str:
+    """With --no-kill a job goes on without the node of its script, and nobody is there to use it: a script that has it started again."""
+    return (
+        f"host=$(squeue -h -j {job} -O BatchHost:1024) && nodes=$(squeue -h -j {job} -o %N) && "
+        'host=$(printf %s "$host" | tr -d " ") && [ -n "$host" ] && [ -n "$nodes" ] && names=$(scontrol show hostnames "$nodes") && '
+        f'! printf "%s\n" $names | grep -qxF -e "$host" && exec scontrol requeue {job}'
+    )
 
 
 def srun_options(environ: Mapping[str, str]) -> dict[str, str]:
@@ -141,8 +152,10 @@ class SlurmAgent(CommandAgent):
 
     @property
     def permanent(self) -> bool:
-        return _NEVER.search(said_since(self.log, self.log_start)) is not None
+        said = said_since(self.log, self.log_start)
+        return _NEVER.search(said) is not None or _NODE_LOST.search(said) is not None
 
     @property
     def lives_on(self) -> bool:
-        return _NODE_LOST.search(said_since(self.log, self.log_start)) is not None
+        # of an srun that was killed SLURM ends the step, but not while the controller is away
+        return self.code < 0 or _NODE_LOST.search(said_since(self.log, self.log_start)) is not None
