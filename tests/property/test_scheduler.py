@@ -156,6 +156,7 @@ class World:
         self.given_up: list[Agent] = []
         self.limits: dict[str, int] = {}
         self.gone_contexts: set[str] = set()
+        self.counted: set[str] = set()  # contexts that told how many engines they would offer
         self.to_join: list[tuple[str, str, Agent | None]] = []
         self.ranks = 0
         self.supplied = 0
@@ -288,7 +289,10 @@ class World:
     def context(self, limit: int, engines: int) -> None:
         name = f"c{len(self.limits)}"
         self.limits[name] = limit
-        self.handle(m.ContextJoined(name, limit))
+        expected = self.random.choice((0, engines))
+        if expected:
+            self.counted.add(name)
+        self.handle(m.ContextJoined(name, limit, expected))
         self.to_join += [(name, f"{name}n{number}", None) for number in range(engines)]
 
     def join(self, index: int) -> None:
@@ -302,6 +306,15 @@ class World:
         self.ranks += 1
         self.agents[agent.name] = agent
         self.handle(m.EngineJoined(agent.name, context, agent.rank, agent.slots, node))
+
+    def miss(self, index: int, *, again: bool) -> None:
+        """An engine that was expected cannot be had. `again`: it is tried again."""
+        if not self.to_join:
+            return
+        one = self.to_join.pop(index % len(self.to_join))
+        if again or one[2] is not None:
+            self.to_join.append(one)
+        self.handle(m.EngineMissing(one[0], one[1], "its host is away"))
 
     def context_gone(self, context: str) -> None:
         self.to_join = [each for each in self.to_join if each[0] != context]
@@ -395,6 +408,10 @@ class World:
         assert action.context not in self.gone_contexts
         before = next((each for each in self.everybody if each.name == action.engine), None)
         self.to_join.append((action.context, action.engine.rpartition("_")[0], before))
+
+    def _SetAside(self, action: m.SetAside) -> None:  # noqa: N802
+        assert action.context not in self.gone_contexts
+        assert action.failures >= 3
 
     def _Attempted(self, action: m.Attempted) -> None:  # noqa: N802
         assert action.result.cause in ("engine-lost", "preempted", "cancelled", "throttled")
@@ -495,6 +512,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(index=small)
     def join(self, index: int) -> None:
         self.world.join(index)
+
+    @rule(index=small, again=st.booleans())
+    def miss(self, index: int, again: bool) -> None:
+        self.world.miss(index, again=again)
 
     @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 1.0, 5.0, 5.0, 12.0, 40.0)))
     def elapse(self, seconds: float) -> None:
@@ -632,7 +653,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             world.join(0)
             if not world.agents and not world.to_join:
                 for context in world.limits:
-                    if context not in world.gone_contexts:
+                    if context not in world.gone_contexts and context not in world.counted:
                         world.context_gone(context)
             world.elapse(CHUNK)
         raise AssertionError(f"it does not end: {world.waits}")
