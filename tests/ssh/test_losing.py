@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from faults.chain import Chain
-from harness import Running, Taskrun, until
+from harness import Running, Taskrun, cannot, until
+from ssh.place import configure
 from ssh.sharing import Sharing
 from ssh_hosts import SshHosts
 
@@ -176,3 +178,49 @@ def test_told_to_stop_while_a_host_is_cut_off(taskrun: Taskrun, hosts: SshHosts,
     running = taskrun.start("-r", "run1_status.txt", "-p", "run2", "-s", "host2:4")
     chain.to_the_end(running, hosts, 2)
     assert "tasks of the earlier run may still run on host1" in chain.results[1].err
+
+
+def test_no_engine_is_left(taskrun: Taskrun, hosts: SshHosts) -> None:
+    """It is waited for, said, and given up in the end; the resume does the rest."""
+    text = "#TASKRUN REPEAT 8 touch $TASKRUN_TASKID; sleep 1\n"
+    configure(taskrun, hosts, "Host *\n    ConnectTimeout 2\n")
+    flags = ("-s", "host1:2", "--workdir", "/srv/run", "--lost-after", "2", "--grace", "0", "--wait-for-engines", "1")
+    running = taskrun.start("tasks.txt", *flags, "-p", "run", files={"tasks.txt": text})
+    until(lambda: [path for path in taskrun.folder.glob("run_status.txt") if b"host1" in path.read_bytes()], 20, "the first record")
+    hosts.kill_host(1)
+    result = running.finish()
+    assert result.code == 3
+    assert "host1: the engine is lost: nothing was heard for" in result.err
+    assert [each["why"] for each in result.events("wait")][-1] == "waiting for an engine"
+    assert "stopped: no engine is left" in result.err
+    hosts.revive_host(1)
+    again = taskrun("-r", "run_status.txt", "-p", "two")
+    assert again.code == 0, again.err
+    assert sorted(each["TaskID"] for each in again.records("two")) == list(range(8))
+    assert len(list(hosts.path(1, "/srv/run").iterdir())) == 8
+
+
+def test_a_host_that_keeps_failing_is_set_aside(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
+    """Whatever starts on host1 kills its agent."""
+    agent = r"""$(ps -eo pid,args | awk '/ -I -S -E -c/ && !/sh -c|slot.pyc|awk/ {print $1}')"""
+    taskrun.write({"task.sh": f'[ "$(hostname)" = host2 ] || kill -9 {agent}\nsleep 0.3\n'})
+    result = taskrun("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 70 bash task.sh\n"}, timeout=50)
+    assert result.code == 0
+    assert "host1: 3 engines were lost there in a row, and it is set aside" in result.err
+    assert {each["ReturnCode"] for each in result.records()} == {0}
+    assert {each["Node"] for each in result.records()} == {"host2"}
+
+
+def test_a_clock_that_is_wrong(taskrun: Taskrun) -> None:
+    """Records have the driver's time, however late it is over there; nothing is ended too early or too late."""
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None) or cannot("libfaketime is not installed")
+    far = f'#!/bin/sh\nLD_PRELOAD={library} FAKETIME=+300s FAKETIME_DONT_FAKE_MONOTONIC=1 exec /bin/sh -c "$2"\n'
+    taskrun.write({"far": far, "tasks.txt": "#TASKRUN REPEAT 4 date +%s; sleep 0.5\n"})
+    (taskrun.folder / "far").chmod(0o755)
+    before = time.time()
+    result = taskrun("tasks.txt", "-s", "far:2", "--ssh", "./far", "-p", "run", "--lost-after", "4")
+    assert result.code == 0, result.err
+    for each in result.records():
+        assert before - 1 < each["Start"] < each["Finish"] < time.time() + 1
+        assert abs(each["Finish"] - each["Start"] - each["Elapsed"]) < 1
+        assert int(each["OutputSnippet"].strip("'\\n")) > before + 298, "its clock is wrong indeed"
