@@ -17,6 +17,9 @@ from taskrun.engines.command import CommandAgent, said_since
 from taskrun.engines.request import EngineRequest
 from taskrun.errors import Refused
 
+RESCUE_TRIES, RESCUE_PAUSE = 90, 10  # and seconds between them
+GUARDS = 3  # agents that look after the job when the driver is silent: a thousand would keep the controller busy
+
 OPTIONS_FILE = "DISBATCH_SLURM_SRUN_OPTIONS_FILE"
 
 #: What srun would take from a job's environment to shape the step: it would be for all tasks of the job, not for one agent on one node
@@ -57,7 +60,8 @@ class Steps(NamedTuple):
     for_tasks: Mapping[str, str]  # variables of the job that tasks see, although srun must not
     share: Mapping[str, Any]  # see agent/share.py
     end: float | None  # of the allocation, epoch seconds
-    alone: str  # what an agent does about it, in /bin/sh, when the driver has fallen silent
+    alone: str  # what an agent does, in /bin/sh, when the driver has fallen silent,
+    guards: tuple[str, ...]  # on these nodes
 
 
 def engines(environ: Mapping[str, str], wanted: Wanted) -> tuple[list[EngineRequest], Steps, list[str]]:
@@ -90,16 +94,25 @@ def engines(environ: Mapping[str, str], wanted: Wanted) -> tuple[list[EngineRequ
     for_tasks = {name: environ[name] for name in sorted(SHAPING - _NOT_OF_TASKS) if name in environ}
     bind = binding is None and controller.binds_tasks()
     alone = rescue(job_id) if job.batch and job.requeues else ""
-    return found, Steps(job_id, env, bind, gpus, for_tasks, share, job.end, alone), warnings
+    guards = tuple(each.host for each in found if each.host != environ.get("SLURMD_NODENAME"))[:GUARDS]
+    return found, Steps(job_id, env, bind, gpus, for_tasks, share, job.end, alone, guards), warnings
 
 
 def rescue(job: str) -> str:
-    """With --no-kill a job goes on without the node of its script, and nobody is there to use it: a script that has it started again."""
-    return (
-        f"host=$(squeue -h -j {job} -O BatchHost:1024) && nodes=$(squeue -h -j {job} -o %N) && "
-        'host=$(printf %s "$host" | tr -d " ") && [ -n "$host" ] && [ -n "$nodes" ] && names=$(scontrol show hostnames "$nodes") && '
-        f'! printf "%s\n" $names | grep -qxF -e "$host" && exec scontrol requeue {job}'
+    """With --no-kill a job goes on without the node of its script, and nobody is there to use it: a script that has it started again.
+
+    SLURM may call the node lost minutes later than the agent does the driver.
+    """
+    lost = (
+        f'host=$(squeue -h -j {job} -O BatchHost:256 | tr -d " ") && nodes=$(squeue -h -j {job} -o %N) && [ -n "$host" ] && [ -n "$nodes" ] '
+        '&& names=$(scontrol show hostnames "$nodes") && ! echo "$names" | grep -qxF -e "$host"'
     )
+    return f"n=0; while [ $n -lt {RESCUE_TRIES} ]; do {lost} && exec scontrol requeue {job}; sleep {RESCUE_PAUSE}; n=$((n + 1)); done"
+
+
+def alone(request: EngineRequest, steps: Steps) -> str:
+    """What the agent on this node does when the driver has fallen silent, '' for nothing."""
+    return steps.alone if request.host in steps.guards else ""
 
 
 def srun_options(environ: Mapping[str, str]) -> dict[str, str]:
