@@ -14,6 +14,7 @@ from taskrun.language.items import Foreach
 from taskrun.language.source import Scan, scan, scan_file
 
 _FOREACH_SHOWN = 20
+_STAGES_SHOWN = 20
 
 _EPILOG = """\
 examples:
@@ -39,15 +40,22 @@ def check(argv: list[str]) -> int:
         action="store_true",
         help="unknown directives are warnings and ignored, as disBatch does; a run has the same flag",
     )
+    parser.add_argument("--rclone-config", default="", metavar="FILE", help="rclone's configuration, for remote:path")
+    parser.add_argument("--passphrase-file", default="", metavar="FILE", help="file with the passphrase of the gpg key")
     options = parser.parse_args(argv)
-    codes = [_check_one(name, options.ignore_unknown) for name in options.files]
+    codes = [_check_one(name, options) for name in options.files]
     return max(codes)
 
 
-def _check_one(name: str, ignore_unknown: bool) -> int:
+def _check_one(name: str, options: argparse.Namespace) -> int:
     lists = FileLists()
+    ignore_unknown = options.ignore_unknown
     try:
         result = scan(_stdin(), name, ignore_unknown=ignore_unknown) if name == "-" else scan_file(name, ignore_unknown=ignore_unknown)
+        if result.stages and not result.errors:
+            from taskrun.driver.inspection import inspect
+
+            result = inspect(result, options.rclone_config, options.passphrase_file)
         if not result.errors:
             result = take_all(result, lists)
     except Handled as error:
@@ -65,6 +73,10 @@ def _check_one(name: str, ignore_unknown: bool) -> int:
         print(f"  line {item.line}: {_shown(item.glob)}: {_files(item, lists)}")
     if len(result.foreach) > _FOREACH_SHOWN:
         print(f"  … and {len(result.foreach) - _FOREACH_SHOWN:,} more FOREACH")
+    for stage in result.stages[:_STAGES_SHOWN]:
+        print(f"  line {stage.line}: {_shown(stage.text)}")
+    if len(result.stages) > _STAGES_SHOWN:
+        print(f"  … and {len(result.stages) - _STAGES_SHOWN:,} more lines about data")
     lists.close()
     return ExitCode.OK
 

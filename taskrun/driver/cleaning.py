@@ -1,87 +1,142 @@
-"""--clean: what is safe elsewhere goes from the working directory. What may go is planned in staging/cleaning.py; here it is done."""
+"""--clean: what is safe elsewhere goes from the working directories. What may go is planned in staging/cleaning.py; here it is done."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from taskrun.driver.staging import Stager
+from taskrun.driver.places import Places
 from taskrun.errors import Refused
-from taskrun.staging import locations
 from taskrun.staging.cleaning import Mode, Plan, Present, plan
-from taskrun.staging.store import ALGORITHMS, StoreError
+from taskrun.staging.locations import Location, escape
+from taskrun.staging.store import ALGORITHMS, Entry, FolderStore, StoreError
 from taskrun.staging.transfers import Delivery
 
 
-def clean(mode: Mode, stager: Stager, folder: Path, prefix: Path, started: float, note: Callable[[str, str], None]) -> None:
+class Removing(NamedTuple):
+    """What --clean does to one place."""
+
+    place: str  # '' for the driver's folder
+    store: FolderStore
+    plan: Plan
+
+
+def clean(mode: Mode, removals: list[Removing], note: Callable[[str, str], None]) -> None:
     """At the end of a run."""
-    removal = plan_of(mode, stager, folder, prefix, started)
-    for each in removal.kept:
-        note("warning", f"{each.path} is kept: {each.why}")
     removed = 0
-    for file in removal.remove:
-        try:
-            (folder / file.path).unlink()
-            removed += 1
-        except OSError as error:
-            note("warning", f"{file.path} could not be removed: {os.strerror(error.errno or 0)}")
+    for removing in removals:
+        for each in removing.plan.kept:
+            note("warning", f"{shown(removing.place, each.path)} is kept: {each.why}")
+        for file in removing.plan.remove:
+            try:
+                removing.store.remove(file.path)
+                removed += 1
+            except StoreError as error:
+                note("warning", f"{shown(removing.place, file.path)} could not be removed: {error}")
     note("info", f"--clean {mode}: {removed} files removed")
 
 
-def plan_of(mode: Mode, stager: Stager, folder: Path, prefix: Path, started: float) -> Plan:
-    """What would be removed now."""
-    here = locations.parse("./")
-    store = stager.places.stores.of(here)
+def plans(
+    mode: Mode,
+    places: Places,
+    prefix: Path,
+    started: float,
+    inputs: list[Delivery],
+    outputs: list[Delivery],
+    note: Callable[[str, str], None],
+) -> list[Removing]:
+    """What would be removed now, place by place. `inputs`, `outputs`: of this run and those it carries on."""
+    found = []
+    for place in ("", *places.folders):
+        where = places.on(place, "./")
+        try:
+            store = places.stores.of(where)
+            assert isinstance(store, FolderStore)
+            found.append(Removing(place, store, _plan(mode, places, store, where, prefix, started, inputs, outputs)))
+        except (StoreError, Refused) as error:
+            note("warning", f"--clean: {place or 'the working directory'} cannot be looked at: {error}")
+    return found
 
-    def present() -> Iterator[Present]:
-        for path in _files(folder):
-            entry = store.stat(path)
-            if entry is not None:
-                yield Present(path, entry.version)
+
+def _plan(
+    mode: Mode,
+    places: Places,
+    store: FolderStore,
+    where: Location,
+    prefix: Path,
+    started: float,
+    inputs: list[Delivery],
+    outputs: list[Delivery],
+) -> Plan:
+    folder = places.folders.get(where.where)
+    root = folder.path if folder is not None else str(places.settings.folder)
+    entries = {name: entry for entry in store.find(where.pattern) for name in [_below(root, entry.name)] if not _foreign(name, where)}
+    arrived = _by_path(places, root, where, ((each.dest, each) for each in inputs))
+    shipped = _by_path(places, root, where, ((each.source, each) for each in outputs))
+    began = started - (folder.offset if folder is not None else 0.0)
 
     def made(path: str) -> bool:
+        changed = store.changed(path)
+        return changed is not None and changed >= began
+
+    own = frozenset(path for path in entries if folder is None and _is_own(Path(root, path), prefix))
+    present = [Present(path, entry.version) for path, entry in entries.items()]
+    return plan(mode, present, arrived, shipped, made=made, own=own, safe=lambda delivery: is_safe(places, delivery))
+
+
+def _by_path(places: Places, root: str, where: Location, found: Iterator[tuple[str, Delivery]]) -> dict[str, Delivery]:
+    """Deliveries by the path, relative to the folder, of their end that lies in it."""
+    paths = {}
+    for text, delivery in found:
         try:
-            found = (folder / path).lstat()
-        except OSError:
-            return False
-        return found.st_mtime >= started and found.st_ctime >= started
-
-    own = frozenset(
-        path
-        for path in _files(folder)
-        if (folder / path).name.startswith(f"{prefix.name}_") or (folder / path).name.startswith(f"{prefix.name}.")
-    )
-    inputs = {relative: each for each in stager.inputs if (relative := _below(folder, each.dest))}
-    outputs = {relative: each for each in stager.outputs if (relative := _below(folder, each.source))}
-    return plan(mode, list(present()), inputs, outputs, made=made, own=own, safe=lambda delivery: is_safe(stager, delivery))
+            location = places.recorded(text)
+        except Refused:
+            continue
+        if (location.kind, location.where) == (where.kind, where.where) and (path := _below(root, location.path)):
+            paths[path] = delivery
+    return paths
 
 
-def is_safe(stager: Stager, delivery: Delivery) -> bool:
+def _below(root: str, name: str) -> str:
+    """A name relative to a folder; '' for one that is not in it."""
+    if name.startswith("/"):
+        if not name.startswith(f"{root.rstrip('/')}/"):
+            return ""
+        name = name[len(root.rstrip("/")) + 1 :]
+    name = "/".join(part for part in name.split("/") if part not in ("", "."))
+    return name if name and escape(name) is None else ""
+
+
+def _foreign(path: str, where: Location) -> bool:
+    """Hidden files of a host's folder, which may be somebody's home: ours are not among them."""
+    return not path or (where.kind == "engine" and path.startswith("."))
+
+
+def _is_own(path: Path, prefix: Path) -> bool:
+    """Status, sidecar, events, manifest, lock, logs: of this run."""
+    return path.parent == prefix.parent and path.name.startswith((f"{prefix.name}_", f"{prefix.name}."))
+
+
+def is_safe(places: Places, delivery: Delivery) -> bool:
     """It is at its destination, as it was delivered."""
     try:
-        place = locations.parse(delivery.dest)
-        store = stager.places.stores.of(place)
+        place = places.recorded(delivery.dest)
+        store = places.stores.of(place)
         entry = store.stat(place.path)
         if entry is None or entry.size != delivery.size:
             return False
-        if entry.certain and entry.version == delivery.dest_version:
-            return True
-        return any(store.digest(entry, algorithm) == delivery.sha256 for algorithm in ALGORITHMS[:1])
+        return (entry.certain and entry.version == delivery.dest_version) or _same(store.digest, entry, delivery)
     except (StoreError, Refused):
         return False
 
 
-def _files(folder: Path) -> Iterator[str]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            yield os.path.relpath(Path(parent) / name, folder)
+def _same(digest: Callable[[Entry, str], str | None], entry: Entry, delivery: Delivery) -> bool:
+    """By a checksum that the store knows: sha256, or the one that it told when the file had arrived."""
+    algorithm, _, value = delivery.dest_version.rpartition(":")
+    known = {"sha256": delivery.sha256} | ({algorithm: value} if algorithm in ALGORITHMS else {})
+    return any(digest(entry, name) == value for name, value in known.items())
 
 
-def _below(folder: Path, place: str) -> str:
-    """A local path relative to the folder; '' for what is not in it."""
-    found = locations.parse(place)
-    if found.kind != "local":
-        return ""
-    path = os.path.normpath(folder / found.path)
-    return os.path.relpath(path, folder) if path.startswith(f"{folder}/") else ""
+def shown(place: str, path: str) -> str:
+    return f"{place}:{path}" if place else path

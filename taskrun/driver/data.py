@@ -1,65 +1,48 @@
-"""The data of one run: what its lines ask for is checked before the first task, begun with it, and brought to its end with the run."""
+"""The data of one run: begun with it, waited for at its end, and accounted for in the manifest."""
 
 from __future__ import annotations
 
+import functools
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from taskrun.driver.loop import Signals
+from taskrun.driver.carrier import Carrier
+from taskrun.driver.deliveries import Earlier
+from taskrun.driver.inspection import preflight
 from taskrun.driver.outputs import Outputs
 from taskrun.driver.places import new_places
 from taskrun.driver.staging import Stager
+from taskrun.encryption.gpg import Gpg
 from taskrun.errors import ExitCode
 from taskrun.model import Planned, Staging, Supplied
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.staging import manifest
-from taskrun.staging.transfers import Delivery, delivery_from_json
 from taskrun.status import names
 
 if TYPE_CHECKING:
     import selectors
 
+    from taskrun.driver.member import Member
     from taskrun.driver.porter import Porter
     from taskrun.language.source import Scan
 
 FAILURES_SHOWN = 5
+LOOK_AT_SPACE = 5.0  # seconds between two looks at the free space
+LITTLE = 1 << 28  # bytes: less than that free is said
 
 
 def stagings_of(scan: Scan) -> list[Staging]:
     """Every STAGE line of a scanned file with the encryption of its place, in order."""
     expander = Expander()
-    found: list[Staging] = []
+    found: dict[int, Staging] = {}
     for item in scan.stages:
-        found += [value for value in expander.expand(item) if isinstance(value, Staging)]
-        found += [each for each in expander.staging if each not in found]
-    return sorted(found, key=lambda each: each.line)
-
-
-def earlier_deliveries(statuses: Iterable[Path]) -> list[Delivery]:
-    """What earlier runs have moved and verified, from their events files: the later one of a destination counts."""
-    import json
-
-    found: list[Delivery] = []
-    for status in statuses:
-        path = names.with_suffix(names.prefix_of(status), names.EVENTS)
-        try:
-            with path.open("rb") as file:
-                for line in file:
-                    if b'"kind":"transfer"' in line and b'"cause":"ok"' in line:
-                        try:
-                            value: dict[str, Any] = json.loads(line)
-                        except ValueError:
-                            continue
-                        fields = {name: value[name] for name in Delivery._fields if name in value}
-                        delivery = delivery_from_json(fields)
-                        if delivery is not None:
-                            found.append(delivery)
-        except OSError:
-            continue
-    return found
+        found.update((each.line, each) for each in expander.expand(item) if isinstance(each, Staging))
+        found.update((each.line, each) for each in expander.staging[-1:])
+    return [found[line] for line in sorted(found)]
 
 
 class Data:
@@ -72,69 +55,161 @@ class Data:
         tag: str,
         selector: selectors.BaseSelector,
         note: Callable[[str, str], None],
-        post_transfer: Callable[..., None],
+        record: Callable[..., None],
         variables: dict[str, str],
-        known: list[Delivery],
+        earlier: Earlier,
         porter: Porter,
     ) -> None:
-        """Raises Refused."""
+        """`record`: an event, its kind and fields. Raises Refused."""
+        self.options = options
+        self.cwd = cwd
+        self.note = note
+        self.record = record
+        self.porter = porter
         places = new_places(cwd, tag, options.transfers, options.rclone_config or "", lambda text: note("warning", text))
-        self.stager = Stager(
-            places,
+        for folder in earlier.folders:
+            places.remember(folder)
+        self._earlier = {folder.address for folder in earlier.folders}
+        self.carrier = Carrier(
+            places.stores,
             selector,
             note,
-            post_transfer,
-            variables,
+            functools.partial(record, "transfer"),
+            tag,
             transfers=options.transfers,
             workfactor=options.workfactor,
-            passphrase_file=Path(options.passphrase_file) if options.passphrase_file else None,
-            known=known,
+            known=[*earlier.inputs, *earlier.outputs],
         )
-        self.outputs = Outputs(self.stager, options.settle)
-        self.porter = porter
-        self.note = note
-        self._begun: set[int] = set()
+        self.gpg = functools.cache(lambda: Gpg(passphrase_file=Path(options.passphrase_file) if options.passphrase_file else None))
+        self.stager = Stager(places, self.carrier, self.gpg, note, variables, list(earlier.inputs), list(earlier.outputs))
+        self.outputs = Outputs(self.stager, options.settle, self._swept)
+        self.delivering = False  # the run is over but for this
+        self._checked: set[int] = set()
+        self._little = False
+        self._look_at_space = 0.0
 
     def begin(self, stagings: list[Staging]) -> None:
-        """Check all, then begin. Raises Refused before anything was moved."""
-        self.stager.check(stagings)
+        """All lines of a regular file, which were inspected. Raises Refused before anything was moved."""
+        for staging in stagings:
+            self.stager.rule(staging)
+        self._checked = {staging.line for staging in stagings}
         self.stager.begin(stagings)
-        self._begun = {staging.line for staging in stagings}
 
     def admit(self, items: list[Supplied]) -> list[Planned]:
         """What of the plan may be handed on. Raises Refused for a line of a stream that cannot be."""
         for item in items:
-            if isinstance(item, Staging) and item.line not in self._begun:
-                self._begun.add(item.line)
-                self.stager.check([item])
+            for staging in (item,) if isinstance(item, Staging) else getattr(item, "staging", ()):
+                if staging.line not in self._checked:
+                    preflight(staging, self.stager.places, self.gpg)
+                    self.stager.rule(staging)
+                    self._checked.add(staging.line)
         return self.stager.admit(items)
 
-    def waiting(self) -> str:
-        """What the view says while tasks wait for data, '' when they do not."""
-        tally = self.stager.tally
-        if not self.stager.waits:
+    def tick(self) -> None:
+        """Once a second, and whenever the loop was woken."""
+        self.outputs.tick()
+        now = time.monotonic()
+        if now >= self._look_at_space:
+            self._look_at_space = now + LOOK_AT_SPACE
+            self._watch_space()
+
+    def _watch_space(self) -> None:
+        for folder in {self.cwd, self.carrier.spool}:
+            found = os.statvfs(folder)
+            free = found.f_bavail * found.f_frsize
+            if found.f_blocks and free < min(LITTLE, found.f_blocks * found.f_frsize // 10):
+                if not self._little:
+                    self.note("warning", f"{folder}: only {size_text(free)} are free; what does not fit there fails")
+                self._little = True
+                return
+        self._little = False
+
+    # engines
+
+    def admit_engine(self, member: Member) -> None:
+        """One that does not share the driver's folder. Raises Refused."""
+        places = self.stager.places
+        places.admit(member)
+        self.outputs.begin(places.name(member))
+        self.record("place", what="used", **places.folders[places.name(member)]._asdict())
+
+    def _swept(self, place: str) -> None:
+        """All outputs of it are delivered: a resume need not look there again."""
+        if place:
+            self.record("place", what="swept", address=place)
+            if self.options.clean == "keep":
+                self.porter.let_go(place)
+
+    # what the view says
+
+    def view(self) -> str:
+        """What is being moved: bytes, rate, time left; '' when nothing is."""
+        tally = self.carrier.tally
+        if not self.carrier.busy or not tally.files:
             return ""
         rate, left = tally.rate(), tally.left()
-        text = f"fetching data: {_bytes(tally.done_bytes)} of {_bytes(tally.bytes)}"
-        return text + (f", {_bytes(int(rate))}/s" if rate else "") + (f", about {left:.0f} s to go" if left else "")
+        text = f"{size_text(tally.done_bytes)} of {size_text(tally.bytes)}"
+        return text + (f", {size_text(int(rate))}/s" if rate else "") + (f", about {left:.0f} s to go" if left else "")
 
-    def finish(self, code: ExitCode, signals: Signals, *, hard: bool) -> ExitCode:
-        """The end of the run, while engines can still be reached: what is left is delivered, and waited for unless it was told to end."""
-        if not hard:
-            self.outputs.last()
-            for member in self.porter.leavers:
-                self.outputs.last(member.name)
-            self.stager.wait(lambda: not signals.events())
-        for member in self.porter.leavers:
-            member.agent.let_go()  # type: ignore[attr-defined]  # places.admit has looked
-        failed = list(self.outputs.failed.items())
-        for source, why in failed[:FAILURES_SHOWN]:
-            self.note("error", f"{source} was not delivered: {why}")
+    def waiting(self) -> str:
+        """Why nothing starts, if it is for data."""
+        if self.delivering:
+            return f"delivering what is left: {self.view() or 'looking for it'}"
+        return f"fetching data: {self.view() or 'looking for it'}" if self.stager.waits else ""
+
+    def summary(self) -> str:
+        """What was moved, for a person; '' when nothing was."""
+        parts = []
+        carrier = self.carrier
+        for word, moved, spared in (
+            ("fetched", carrier.moved["in"], carrier.spared["in"]),
+            ("delivered", carrier.moved["out"], carrier.spared["out"]),
+        ):
+            if moved or spared:
+                parts.append(f"{moved} file{'s'[: moved != 1]} {word}" + (f" ({spared} were there already)" if spared else ""))
+        return f"data: {', '.join(parts)}, {size_text(self.carrier.tally.done_bytes)}" if parts else ""
+
+    # the end
+
+    def finish(self, code: ExitCode, linger: Callable[[Callable[[], bool]], bool], *, hard: bool) -> ExitCode:
+        """What is left is delivered. `linger` keeps the run alive until it is told that all is done (True) or by a person to end (False).
+
+        `hard`: the run was told to end at once.
+        """
+        self.carrier.cancel_all("in")
+        self.delivering = True
+        outputs = self.outputs
+        if self.stager.out_stagings and not hard:
+            for place in outputs.live | self._earlier | set(self.stager.places.folders):
+                outputs.end(place)
+
+        def done() -> bool:
+            outputs.tick()
+            return not outputs.busy and not self.carrier.busy
+
+        whole = linger(done) if not hard else done()
+        failed = list(outputs.failed.items())
+        for (place, name), why in failed[:FAILURES_SHOWN]:
+            self.note("error", f"{name}{f' on {place}' if place and '://' not in name else ''} was not delivered: {why}")
         if len(failed) > FAILURES_SHOWN:
             self.note("error", f"and {len(failed) - FAILURES_SHOWN} more were not delivered")
-        left = self.stager.busy
-        self.stager.close()
-        return ExitCode.STOPPED if (failed or left) and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
+        if whole and not failed and code == ExitCode.OK:
+            for staging in outputs.barren:
+                self.note("warning", f"line {staging.line}: no file matches {staging.source}; nothing was delivered")
+        return ExitCode.STOPPED if (failed or not whole) and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
+
+    def clean(self, prefix: Path, started: float) -> None:
+        """What --clean says. `started`: epoch seconds; what is older the run has not made."""
+        if self.options.clean != "keep":
+            from taskrun.driver import cleaning
+
+            stager = self.stager
+            found = cleaning.plans(self.options.clean, stager.places, prefix, started, stager.inputs, stager.outputs, self.note)
+            cleaning.clean(self.options.clean, found, self.note)
+
+    def close(self) -> None:
+        self.carrier.close()
+        self.porter.let_all_go()
 
     def write_manifest(self, prefix: Path, *, run_id: str, host: str, started: float, exit_code: int, counts: dict[str, int]) -> None:
         """Raises RecordsFailed."""
@@ -153,7 +228,8 @@ class Data:
         manifest.write(names.with_suffix(prefix, manifest.SUFFIX), account)
 
 
-def _bytes(count: int) -> str:
+def size_text(count: int) -> str:
+    """`12 B`, `3.4 GB`."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

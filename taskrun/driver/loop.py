@@ -163,6 +163,26 @@ class Loop:
                 self.post(m.Tick())
             self.watcher.tick(scheduler)
 
+    def linger(self, signals: Signals, done: Callable[[], bool], every_second: list[Callable[[], None]]) -> bool:
+        """When no task is left: signals, view and records as before, until `done`. False when it was told to end at once."""
+        tick_at = 0.0
+        while not done():
+            self.recorder.events.flush()
+            if self.failures:
+                raise self.failures[0]
+            call_ready(self.selector, max(0.0, tick_at - time.monotonic()))
+            for told in signals.events():
+                self.told.append(told)
+                self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
+                if told.how != "drain":
+                    return False
+            if time.monotonic() >= tick_at:
+                tick_at = time.monotonic() + TICK
+                for each in every_second:
+                    each()
+            self.watcher.tick(self.scheduler)
+        return True
+
     def _handle(self, event: m.Event) -> None:
         acts = self._acts
         for action in self.scheduler.handle(event, time.monotonic()):
@@ -174,7 +194,15 @@ class Loop:
         return not self._supplied and self.supply.always_ready and self.scheduler.wanted > 0
 
     def _admitted(self, items: list[Supplied]) -> list[Planned]:
-        return cast("list[Planned]", items) if self.gate is None else self.gate.admit(items)
+        if self.gate is None:
+            return cast("list[Planned]", items)
+        try:
+            return self.gate.admit(items)
+        except Refused as error:
+            if not isinstance(self.supply, StreamSupply):
+                raise
+            self.supply.give_up(str(error), len(items))
+            return []
 
     def _kept(self) -> bool:
         return self.gate is not None and self.gate.keeps

@@ -1,94 +1,161 @@
 """What the run has made for its STAGE-OUT RUN lines: looked for again and again while tasks run, delivered as it is complete.
 
-Looking blocks (a network file system, a host far away): it is done in a thread, one look at a time.
+Looking blocks (a network file system, a host far away): it is done in a thread, one look at a time. A place is looked at for the last
+time when nobody writes there any more: its engine has left, or the run is over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from taskrun.driver.staging import Stager
+from taskrun.errors import Handled
 from taskrun.model import Staging
-from taskrun.staging.locations import Location
 from taskrun.staging.mover import Staged
 from taskrun.staging.settling import Settling
 from taskrun.staging.store import Entry, StoreError
 
 
-class Outputs:
-    """`settle`: seconds without a change after which a file is complete."""
+class _Look(NamedTuple):
+    """What one place was found to have for one line. `why`: it could not be looked at for the last time."""
 
-    def __init__(self, stager: Stager, settle: float) -> None:
+    staging: Staging
+    place: str
+    entries: list[Entry]
+    why: str = ""
+
+
+class Outputs:
+    """`settle`: seconds without a change after which a file is complete. `swept`: told the place whose outputs are all delivered."""
+
+    def __init__(self, stager: Stager, settle: float, swept: Callable[[str], None]) -> None:
         self.stager = stager
         self.settle = settle
-        self.failed: dict[str, str] = {}  # what could not be delivered, and why
-        self._settling: dict[tuple[int, str], Settling] = {}  # by line and engine, '' for the driver's folder
-        self._found: deque[tuple[Staging, str, list[Entry]]] = deque()
+        self.failed: dict[tuple[str, str], str] = {}  # (place, what could not be delivered) → why
+        self.live: set[str] = {""}  # places where tasks may write
+        self._swept = swept
+        self._ending: set[str] = set()  # to be looked at for the last time
+        self._looked: set[str] = set()  # that was done
+        self._moving: Counter[str] = Counter()  # place → its files under way
+        self._settling: dict[tuple[int, str], Settling] = {}  # by line and place
+        self._matched: set[int] = set()  # lines
+        self._again: dict[tuple[int, str], set[str]] = {}  # names that could not be delivered, for the last look
+        self._found: deque[_Look | str] = deque()  # a place: that was all of it
         self._looker: threading.Thread | None = None
         self._look_at = 0.0
 
+    def end(self, place: str) -> None:
+        """Nobody writes there any more: what is left there is delivered soon."""
+        self.live.discard(place)
+        if place not in self._ending:
+            self._ending.add(place)
+            self.stager.carrier.wake()
+
+    def begin(self, place: str) -> None:
+        """An engine works there (again)."""
+        self.live.add(place)
+        self._ending.discard(place)
+        self._looked.discard(place)
+
+    def lose(self, place: str) -> None:
+        """Its engine is lost: it is looked at again when one works there, or at the end."""
+        self.live.discard(place)
+
+    @property
+    def busy(self) -> bool:
+        """Of a place that was ended not everything is delivered."""
+        return bool(self._found or self._moving.total()) or bool(self._ending - self._looked)
+
+    @property
+    def barren(self) -> list[Staging]:
+        """Lines for which nothing was ever found."""
+        return [each for each in self.stager.out_stagings if each.line not in self._matched]
+
     def tick(self) -> None:
-        """Once a second, from the driver's loop."""
+        """Once a second, and whenever the loop was woken."""
         self._hand_on()
+        if self._looker is not None and self._looker.is_alive():
+            return
+        todo = sorted(self._ending - self._looked)
+        last = bool(todo)
         now = time.monotonic()
-        if self.stager.out_stagings and now >= self._look_at and (self._looker is None or not self._looker.is_alive()):
+        if not last and self.stager.out_stagings and now >= self._look_at:
             self._look_at = now + max(1.0, self.settle / 2)
-            todo = [(each, engine) for each in self.stager.out_stagings for engine in ("", *self.stager.places.members)]
-            self._looker = threading.Thread(target=self._look, args=(todo,), name="outputs", daemon=True)
+            todo = sorted(self.live)
+        if todo:
+            stagings = list(self.stager.out_stagings)
+            self._looker = threading.Thread(target=self._look, args=(stagings, todo, last), name="outputs", daemon=True)
             self._looker.start()
 
-    def last(self, engine: str = "", patience: float = 600.0) -> None:
-        """Nobody writes there any more: everything that is left is delivered. Blocks while looking."""
-        if self._looker is not None:
-            self._looker.join(patience)
-        self._hand_on()
-        for staging in self.stager.out_stagings:
-            try:
-                rest = self._settled(staging, engine).rest(self._entries(staging, engine))
-            except StoreError as error:
-                self.failed[f"{staging.source} on {engine or 'this machine'}"] = str(error)
-                continue
-            self._found.append((staging, engine, rest))
-        self._hand_on()
+    # in the thread
 
-    def _settled(self, staging: Staging, engine: str) -> Settling:
-        return self._settling.setdefault((staging.line, engine), Settling(self.settle))
+    def _look(self, stagings: list[Staging], places: list[str], last: bool) -> None:
+        for place in places:
+            for staging in stagings:
+                look = self._look_for(staging, place, last)
+                if look.entries or look.why:
+                    self._found.append(look)
+            if last:
+                self._found.append(place)
+        if self._found:
+            self.stager.carrier.wake()
 
-    def _entries(self, staging: Staging, engine: str) -> list[Entry]:
-        place = self.stager.places.on(engine, staging.source)
-        return list(self.stager.places.stores.of(place).find(place.pattern))
+    def _look_for(self, staging: Staging, place: str, last: bool) -> _Look:
+        settling = self._settling.setdefault((staging.line, place), Settling(self.settle))
+        try:
+            where = self.stager.places.on(place, staging.source)
+            entries = list(self.stager.places.stores.of(where).find(where.pattern))
+        except Exception as error:  # noqa: BLE001 - a host that is away for a moment; the last look tells
+            told = isinstance(error, StoreError | Handled)
+            return _Look(staging, place, [], (str(error) if told else f"{type(error).__name__}: {error}") if last else "")
+        if last:
+            for name in self._again.pop((staging.line, place), ()):
+                settling.failed(name)
+            return _Look(staging, place, settling.rest(entries))
+        writing = frozenset() if place else _being_written({entry.name for entry in entries}, self.stager.places.settings.folder)
+        return _Look(staging, place, settling.look(entries, time.monotonic(), writing))
 
-    def _look(self, todo: list[tuple[Staging, str]]) -> None:
-        for staging, engine in todo:
-            try:
-                entries = self._entries(staging, engine)
-            except Exception:  # noqa: BLE001, S112 - a host that is away for a moment; the last look tells
-                continue
-            writing = frozenset() if engine else _being_written({entry.name for entry in entries}, self.stager.places.settings.folder)
-            ready = self._settled(staging, engine).look(entries, time.monotonic(), writing)
-            if ready:
-                self._found.append((staging, engine, ready))
+    # in the loop
 
     def _hand_on(self) -> None:
         while self._found:
-            staging, engine, entries = self._found.popleft()
-            for entry in entries:
-                source = self.stager.places.on(engine, staging.source).at(entry.name)
-                self._deliver(staging, engine, source)
+            found = self._found.popleft()
+            if isinstance(found, str):
+                self._looked.add(found)
+                self._close(found)
+                continue
+            if found.why:
+                self.failed[found.place, found.staging.source] = found.why
+            if found.entries:
+                self._matched.add(found.staging.line)
+            for entry in found.entries:
+                self._deliver(found.staging, found.place, entry)
 
-    def _deliver(self, staging: Staging, engine: str, source: Location) -> None:
+    def _deliver(self, staging: Staging, place: str, entry: Entry) -> None:
+        source = self.stager.places.on(place, staging.source).at(entry.name)
+
         def done(end: Staged) -> None:
             if end.failures or not end.deliveries:
-                self._settled(staging, engine).failed(source.path)
-                self.failed[str(source)] = end.failures[0].why if end.failures else "it has gone"
+                self._again.setdefault((staging.line, place), set()).add(entry.name)
+                self.failed[place, str(source)] = end.failures[0].why if end.failures else "it has gone"
             else:
-                self.failed.pop(str(source), None)
+                self.failed.pop((place, str(source)), None)
+            self._moving[place] -= 1
+            self._close(place)
 
+        self._moving[place] += 1
         self.stager.deliver(source, staging, done)
+
+    def _close(self, place: str) -> None:
+        if place in self._looked and not self._moving[place] and not any(where == place for where, _ in self.failed):
+            self._swept(place)
 
 
 def _being_written(names: set[str], folder: Path) -> frozenset[str]:
@@ -101,13 +168,14 @@ def _being_written(names: set[str], folder: Path) -> frozenset[str]:
         if not process.name.isdigit():
             continue
         try:
-            with os.scandir(f"{process.path}/fd") as descriptors:
-                for descriptor in descriptors:
-                    name = wanted.get(str(Path(descriptor.path).readlink()))
-                    if name is not None and _writes(process.path, descriptor.name):
-                        found.add(name)
+            descriptors = os.listdir(f"{process.path}/fd")
         except OSError:
             continue  # it has ended, or is somebody else's
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                name = wanted.get(str(Path(f"{process.path}/fd/{descriptor}").readlink()))
+                if name is not None and _writes(process.path, descriptor):
+                    found.add(name)
     return frozenset(found)
 
 

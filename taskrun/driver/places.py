@@ -1,10 +1,14 @@
-"""Where data of a run can lie: the stores that locations name, this machine's folders, and hosts behind the engines' own connections."""
+"""Where data of a run can lie: the stores that locations name, this machine's folders, and hosts behind the engines' own connections.
+
+A folder of an engine that does not share the driver's is called by the engine's address, '' is the driver's own. It may be looked at when
+its engine has gone: then by a connection of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskrun.driver.member import Member
 from taskrun.errors import Refused
@@ -14,6 +18,16 @@ from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Store
 from taskrun.staging.stores import Settings, Stores
 
+_ENGINE = "engine://"
+
+
+class Folder(NamedTuple):
+    """A working directory of tasks on a host that does not share the driver's."""
+
+    address: str
+    path: str
+    offset: float  # seconds to add to its clock's times to have the driver's
+
 
 class Places:
     """Every store of a run."""
@@ -21,23 +35,36 @@ class Places:
     def __init__(self, settings: Settings, note: Callable[[str], None]) -> None:
         self.settings = settings
         self.note = note
-        self.members: dict[str, Member] = {}  # engines that do not share the driver's folder
+        self.folders: dict[str, Folder] = {}  # of engines, also of those that have gone, and of earlier runs
         self.stores = Stores(settings, self._host)
+        self._members: dict[str, Member] = {}
 
     def of(self, text: str) -> Location:
-        """A location as written; a path is below the driver's folder. Raises Refused."""
+        """A location as written; a path is below the driver's folder, which '' is. Raises Refused."""
         return locations.parse(text or "./")
 
-    def on(self, engine: str, text: str) -> Location:
-        """The same where a path is below the working directory of an engine ('' for the driver's)."""
+    def on(self, place: str, text: str) -> Location:
+        """The same where a path is below the folder of a place."""
         found = self.of(text)
-        if found.kind == "local" and engine:
-            return Location("engine", engine, found.path)
+        if found.kind == "local" and place:
+            return Location("engine", place, found.path)
         return found
 
     def at(self, like: Location, text: str) -> Location:
         """A glob as written, in the store that `like` is in."""
         return self.on(like.where if like.kind == "engine" else "", text)
+
+    def recorded(self, text: str) -> Location:
+        """A location as a delivery has recorded it. Raises Refused."""
+        if not text.startswith(_ENGINE):
+            return locations.parse(text)
+        where, _, path = text.removeprefix(_ENGINE).partition("/")
+        return Location("engine", where, path.removeprefix("~/") if path.startswith("~/") else f"/{path}")
+
+    @staticmethod
+    def name(member: Member) -> str:
+        """The place that an engine works in."""
+        return "" if member.shared else member.request.address
 
     def admit(self, member: Member) -> None:
         """An engine whose folder is not the driver's. Raises Refused when nothing can be moved there."""
@@ -45,31 +72,35 @@ class Places:
             raise Refused(
                 "data is moved to hosts that do not share this folder through the built-in SSH alone: leave out --ssh, or share the folder"
             )
-        self.members[member.name] = member
+        name = self.name(member)
+        self.stores.forget(Location("engine", name, ""))  # of an engine that was there before
+        self._members[name] = member
+        self.folders[name] = Folder(name, member.cwd, member.offset)
 
-    def dismiss(self, engine: str) -> None:
-        if self.members.pop(engine, None) is not None:
-            self.stores.forget(Location("engine", engine, ""))
+    def remember(self, folder: Folder) -> None:
+        """A place of an earlier run that may still have outputs."""
+        self.folders.setdefault(folder.address, folder)
+
+    def dismiss(self, member: Member) -> None:
+        """Its connection is of no use any more."""
+        name = self.name(member)
+        if self._members.get(name) is member:
+            del self._members[name]
+            self.stores.forget(Location("engine", name, ""))
 
     def _host(self, location: Location) -> Store:
         """Called from the mover's threads."""
-        lost: tuple[type[Exception], ...] = _lost_errors()
+        from taskrun.engines.ssh_connection import SftpHost, lost_errors
+
+        tag, lost = self.settings.tag, lost_errors()
         if location.kind == "engine":
-            member = self.members.get(location.where)
-            if member is None:
-                raise Refused(f"{location.where}: the engine has gone")
-            agent: Any = member.agent
-            return SftpStore(member.request.host, agent.open_sftp, self.settings.tag, folder=member.cwd, digest=agent.sha256, lost=lost)
-        from taskrun.engines.ssh_connection import SftpHost
-
-        host = SftpHost(location.where, self.note)
-        return SftpStore(location.where, host.open_sftp, self.settings.tag, digest=host.sha256, lost=lost)
-
-
-def _lost_errors() -> tuple[type[Exception], ...]:
-    from taskrun.engines.ssh_connection import lost_errors
-
-    return lost_errors()
+            folder = self.folders[location.where]
+            member = self._members.get(location.where)
+            through: Any = member.agent if member is not None else SftpHost(folder.address, self.note)
+            host = folder.address.rpartition("@")[2]
+            return SftpStore(host, through.open_sftp, tag, folder=folder.path, digest=through.sha256, lost=lost)
+        through = SftpHost(location.where, self.note)
+        return SftpStore(location.where, through.open_sftp, tag, digest=through.sha256, lost=lost)
 
 
 def new_places(folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None]) -> Places:

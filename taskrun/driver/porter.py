@@ -17,6 +17,7 @@ from taskrun.model import Result, Task
 from taskrun.scheduling import messages as m
 
 if TYPE_CHECKING:
+    from taskrun.driver.data import Data
     from taskrun.driver.staging import Stager
 
 
@@ -24,10 +25,12 @@ class Porter:
     def __init__(self, post: Callable[[m.Event], None]) -> None:
         self.crew: Crew  # set by who makes it
         self.stager: Stager | None = None  # once there is something to stage
-        self.leavers: list[Member] = []  # engines that have left with outputs of the run still to be looked for
+        self.data: Data | None = None  # the same
+        self.leavers: list[Member] = []  # engines that have left, their connections kept: outputs of the run are still to be looked for
         self.cpu_seconds = 0.0
         self.peak_memory = 0  # bytes
         self._post = post
+        self._apart: dict[str, Member] = {}  # engines that do not share the driver's folder
         self._preparing: set[str] = set()
         self._fetching: dict[tuple[str, m.Key], Task] = {}
         self._running: dict[tuple[str, m.Key], Task] = {}  # those with outputs
@@ -59,11 +62,13 @@ class Porter:
         member = self.crew.members[event.engine]
         stager = self.stager
         if not member.shared:
+            assert self.data is not None
             try:
-                stager.places.admit(member)
+                self.data.admit_engine(member)
             except Refused as error:
                 self.crew.refuse(member, str(error))
                 return
+            self._apart[event.engine] = member
         self._preparing.add(event.engine)
 
         def ready(problem: str) -> None:
@@ -116,8 +121,16 @@ class Porter:
             self.stager.cancel(*each)
             self._fetching.pop(each, None)
             self._shipping.pop(each, None)
-        if not any(member.name == engine for member in self.leavers):
-            self.stager.places.dismiss(engine)
+        member = self._apart.pop(engine, None)
+        if member is None:
+            return
+        assert self.data is not None
+        place = self.stager.places.name(member)
+        if member in self.leavers:
+            self.data.outputs.end(place)
+        else:
+            self.data.outputs.lose(place)
+            self.stager.places.dismiss(member)
 
     # what the scheduler wants
 
@@ -190,10 +203,22 @@ class Porter:
 
     def leave(self, action: m.Leave) -> None:
         member = self.crew.members.get(action.engine)
-        if self.stager is not None and member is not None and self.stager.out_stagings and member.name in self.stager.places.members:
+        if self.stager is not None and member is not None and self.stager.out_stagings and not member.shared:
             member.agent.hold()  # type: ignore[attr-defined]  # places.admit has looked
             self.leavers.append(member)
         self.crew.leave(action)
+
+    def let_go(self, place: str) -> None:
+        """All that was made there is delivered."""
+        assert self.stager is not None
+        for member in [each for each in self.leavers if self.stager.places.name(each) == place]:
+            self.leavers.remove(member)
+            self.stager.places.dismiss(member)
+            member.agent.let_go()  # type: ignore[attr-defined]  # places.admit has looked
+
+    def let_all_go(self) -> None:
+        while self.leavers:
+            self.leavers.pop().agent.let_go()  # type: ignore[attr-defined]  # places.admit has looked
 
     def give_up(self, action: m.GiveUp) -> None:
         if self.stager is not None:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
+DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and of those it carries on, are called
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
 OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
 
@@ -335,6 +336,7 @@ class Run:
         if source.path is not None and source.scan is not None:
             task_file = sidecar.TaskFile(str(source.path), source.scan.sha256, source.scan.size)
         extra: dict[str, object] = {"name": source.name}
+        extra[DATA_TAG] = self.data_tag()
         job = owner.slurm_job()
         if job.id:
             extra["slurm"] = list(job)
@@ -357,6 +359,14 @@ class Run:
             resumed_from=[str(files.absolute(name)) for name in self.options.resume_from],
             extra=extra | {elsewhere.KEY: self.elsewhere.to_plain()},
         )
+
+    def data_tag(self) -> str:
+        for name in self.options.resume_from:
+            with contextlib.suppress(Refused):
+                tag = sidecar.load(sidecar.find(files.absolute(name))).extra.get(DATA_TAG)
+                if isinstance(tag, str) and tag.isalnum():
+                    return tag
+        return hashlib.sha256(self.run_id.encode()).hexdigest()[:8]
 
     def end_sidecar(self, code: ExitCode, *, quiet: bool = False) -> None:
         scheduler = self.scheduler
@@ -474,12 +484,10 @@ class Run:
         loop.run(self.signals)
         code = scheduler.exit_code(count_failures=options.exit_code)
         if self.gate is not None and self.gate.data is not None:
-            code = self.gate.data.finish(code, self.signals, hard=any(told.how != "drain" for told in loop.told))
+            code = self.finish_data(self.gate.data, loop, code)
         crew.close()
         self.close_door()
         self.console.leave()
-        if self.gate is not None and self.gate.data is not None:
-            self.account_for(self.gate.data, code)
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
                      skipped=scheduler.counts.skipped)  # fmt: skip
         return code
@@ -492,28 +500,32 @@ class Run:
         porter = Porter(loop.post)
 
         def make() -> Data:
-            from taskrun.driver.data import Data, earlier_deliveries
+            from taskrun.driver.data import Data
+            from taskrun.driver.deliveries import earlier
 
+            before = earlier(map(files.absolute, self.options.resume_from))
+            if not self.append:
+                before.repeat(lambda kind, **fields: events.event(kind, time.time(), **fields))
             data = Data(
                 self.options,
                 Path(self.cwd),
-                hashlib.sha256(f"{self.cwd}/{self.source.name}".encode("utf-8", "surrogateescape")).hexdigest()[:8],
+                str(self.sidecar.extra[DATA_TAG]),
                 self.selector,
                 self.note,
-                lambda **fields: events.event("transfer", time.time(), **fields),
+                lambda kind, **fields: events.event(kind, time.time(), **fields),
                 {
                     f"{word}_{name}": value
                     for word in ("TASKRUN", "DISBATCH")
                     for name, value in (("JOBID", self.prefix.name), ("NAMETASKS", self.source.name))
                 },
-                earlier_deliveries(map(files.absolute, self.options.resume_from)),
+                before,
                 porter,
             )
-            self.stack.callback(data.stager.close)
-            porter.stager = data.stager
+            self.stack.callback(data.close)
+            porter.stager, porter.data = data.stager, data
             data.stager.idle = self.total_left == 0
             data.stager.stop = lambda why: loop.post(m.Told("drain", why))
-            loop.every_second.append(data.outputs.tick)
+            loop.every_second.append(data.tick)
             return data
 
         self.gate = loop.gate = Gate(make)
@@ -527,10 +539,13 @@ class Run:
 
             self.gate.open().begin(stagings_of(scan))
 
-    def account_for(self, data: Data, code: ExitCode) -> None:
-        """The manifest; then what --clean may remove. Raises RecordsFailed: then nothing is removed."""
-        from taskrun.driver import cleaning
+    def finish_data(self, data: Data, loop: Loop, code: ExitCode) -> ExitCode:
+        """What is left is delivered, while engines can be reached. The manifest; then what --clean may remove.
 
+        Raises RecordsFailed: then nothing is removed.
+        """
+        hard = any(told.how != "drain" for told in loop.told)
+        code = data.finish(code, lambda done: loop.linger(self.signals, done, [self.touch_locks]), hard=hard)
         counts = self.scheduler.counts
         data.write_manifest(
             self.prefix,
@@ -540,8 +555,12 @@ class Run:
             exit_code=int(code),
             counts={"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
         )
-        if self.options.clean != "keep" and code in (ExitCode.OK, ExitCode.TASKS_FAILED):
-            cleaning.clean(self.options.clean, data.stager, Path(self.cwd), self.prefix, self.started, self.note)
+        if code in (ExitCode.OK, ExitCode.TASKS_FAILED):
+            data.clean(self.prefix, self.started)
+        if summary := data.summary():
+            self.say(summary)
+        data.close()
+        return code
 
     # contexts that attach
 
@@ -665,9 +684,13 @@ class Run:
             left=None if self.total_left is None else max(0, self.total_left - counts.done),
             slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
             stopping=bool(scheduler.stop_why),
-            waiting=f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting or self.waiting_for_data(),
+            waiting=self.waiting_for_data() or (f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting),
+            data=self.data_view(),
             failures=tuple(recorder.last_failures),
         )
+
+    def data_view(self) -> str:
+        return self.gate.data.view() if self.gate is not None and self.gate.data is not None else ""
 
     def waiting_for_data(self) -> str:
         return self.gate.data.waiting() if self.gate is not None and self.gate.data is not None else ""

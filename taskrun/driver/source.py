@@ -46,6 +46,10 @@ def open_source(taskfile: str, options: Options) -> Source:
         except OSError as error:
             raise Refused(f"{taskfile}: cannot be read: {os.strerror(error.errno or 0)}") from None
     scan = scan_file(taskfile, ignore_unknown=options.ignore_unknown)
+    if scan.stages and not scan.errors:
+        from taskrun.driver.inspection import inspect
+
+        scan = inspect(scan, options.rclone_config or "", options.passphrase_file or "")
     if not scan.errors:
         scan = take_all(scan, lists)
         if options.match == "command" and options.resume_from:

@@ -221,6 +221,14 @@ class StreamSupply:
             self.ended = self.drained
         return items
 
+    def give_up(self, why: str, unused: int) -> None:
+        """What was read last cannot be run: those items and all that would follow."""
+        self.given -= unused
+        self._plan = iter(())
+        self.hungry = False
+        self.ended = True
+        self._break(f"{self._name}: {why}")
+
     def _expand(self, items: list[Item]) -> list[Iterator[Supplied]]:
         """A row of tasks for each item; the files of FOREACH are taken now."""
         rows: list[Iterator[Supplied]] = []

@@ -92,6 +92,7 @@ class Stage(NamedTuple):
     scope: Literal["RUN", "ENGINE", "TASK"]
     source: bytes  # empty: tasks below have none of this kind any more
     dest: bytes
+    text: bytes = b""  # the whole line
 
 
 class Encrypt(NamedTuple):
@@ -100,6 +101,7 @@ class Encrypt(NamedTuple):
     line: int
     recipients: tuple[str, ...]
     sign: str  # the key that signs, '' for none
+    text: bytes = b""  # the whole line
 
 
 Item: TypeAlias = Lines | Prefix | Suffix | Barrier | Repeat | Foreach | PerEngine | Stage | Encrypt

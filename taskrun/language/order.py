@@ -74,9 +74,9 @@ def _placed(item: Item, line: int, raw: bytes) -> Item:
     if isinstance(item, Foreach):
         return Foreach(line, item.glob, item.command, raw)
     if isinstance(item, Stage):
-        return Stage(line, item.way, item.scope, item.source, item.dest)
+        return Stage(line, item.way, item.scope, item.source, item.dest, raw)
     if isinstance(item, Encrypt):
-        return Encrypt(line, item.recipients, item.sign)
+        return Encrypt(line, item.recipients, item.sign, raw)
     if isinstance(item, Barrier):
         return Barrier(line, item.check, item.key, raw)
     return item

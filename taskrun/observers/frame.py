@@ -21,7 +21,7 @@ FAILURES = 3
 QUOTED = 200  # characters of a command that are looked at
 
 #: Where there is no room for all numbers, these go, one after another.
-DISPENSABLE = ("skipped", "elapsed", "slots", "rate", "running", "left", "waiting", "failed")
+DISPENSABLE = ("skipped", "elapsed", "slots", "data", "rate", "running", "left", "waiting", "failed")
 STYLES = {"failed": "red", "waiting": "yellow"}
 
 
@@ -89,6 +89,8 @@ class Painter:
             parts["elapsed"] = clock(times.elapsed)
         if progress.waiting:
             parts["waiting"] = progress.waiting
+        elif progress.data:
+            parts["data"] = f"data {progress.data}"
         for name in DISPENSABLE:
             if len(self._between.join(parts.values())) <= room:
                 break

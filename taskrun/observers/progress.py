@@ -21,6 +21,7 @@ class Progress(NamedTuple):
     slots: int = 0
     stopping: bool = False  # nothing starts any more
     waiting: str = ""  # why nothing starts, '' when something does
+    data: str = ""  # what is moved for tasks: bytes, rate, time left
     ended: tuple[float, ...] = ()  # seconds that some of the tasks took that ended last
     failures: tuple[Failure, ...] = ()  # the last few
 
@@ -54,6 +55,8 @@ def plain_line(progress: Progress, times: Times) -> str:
         parts.append(f"about {clock(times.left)} to go")
     if progress.waiting:
         parts.append(progress.waiting)
+    elif progress.data:
+        parts.append(f"data {progress.data}")
     return "taskrun: " + " · ".join(parts)
 
 

@@ -120,6 +120,19 @@ class LocalStore(FolderStore):
             return None
         return found.f_bavail * found.f_frsize if found.f_blocks else None  # a file system of the kernel's own says nothing
 
+    def changed(self, name: str) -> float | None:
+        try:
+            found = (self._folder / name).lstat()
+        except OSError:
+            return None
+        return min(found.st_mtime, found.st_ctime)  # a copy may have its original's time, an old file may get new rights
+
+    def remove(self, name: str) -> None:
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _wrong(self._folder / name, error) from error
+
     def close(self) -> None:
         pass
 

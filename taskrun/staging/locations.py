@@ -50,11 +50,11 @@ class Location:
 
     def __str__(self) -> str:
         if self.kind == "local":
-            return self.path
+            return f"./{self.path}" if ":" in self.path.partition("/")[0] else self.path
         if self.kind == "rclone":
             return f"{self.where}:{self.path}"
         path = self.path if self.kind == "s3" else self.path[1:] if self.path.startswith("/") else f"~/{self.path}"
-        return f"{self.kind}://{self.where}/{path}"
+        return f"{self.kind}://{self.where}/{path.replace('%', '%25') if self.kind == 'sftp' else path}"
 
     @cached_property
     def pattern(self) -> Pattern:
@@ -197,8 +197,8 @@ def _without_secret(text: str) -> str:
 
 def _literal(part: str) -> str | None:
     """What a part of a pattern stands for if it stands for one name: `a[*]b` is `a*b`."""
-    plain = re.sub(r"\[([*?\[])\]", "", part)
-    return None if re.search(r"[*?]|\[.+\]", plain, re.DOTALL) else re.sub(r"\[([*?\[])\]", r"\1", part)
+    plain = re.sub(r"\[([*?\[$])\]", "", part)
+    return None if re.search(r"[*?]|\[.+\]", plain, re.DOTALL) else re.sub(r"\[([*?\[$])\]", r"\1", part)
 
 
 def _regex(parts: list[str]) -> str:

@@ -83,6 +83,7 @@ class SftpStore(FolderStore):
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         with self._session(entry.name) as sftp, sftp.open(self.path(entry.name), "rb") as file:
             self._unchanged(entry, file)
+            self._quiet(file)
             at = offset
             while at < entry.size:
                 window = min(entry.size - at, _REQUEST * _WINDOW)
@@ -94,6 +95,16 @@ class SftpStore(FolderStore):
                 yield data
             self._unchanged(entry, file)
 
+    def _quiet(self, file: Any) -> None:
+        """paramiko asks ahead in a thread of its own, which would shout on standard error that the connection is gone; we know."""
+        ask = file._prefetch_thread
+
+        def asking(*arguments: Any) -> None:
+            with contextlib.suppress(OSError, *self.lost):  # type: ignore[arg-type]  # all are exceptions
+                ask(*arguments)
+
+        file._prefetch_thread = asking
+
     def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
         del size
         return _SftpWriter(self, target, executable)
@@ -101,6 +112,17 @@ class SftpStore(FolderStore):
     def free(self, target: Target) -> int | None:
         del target
         return None  # paramiko has no word for it; the far end says when it is full
+
+    def changed(self, name: str) -> float | None:
+        with self._session(name) as sftp:
+            try:
+                return float(sftp.lstat(self.path(name)).st_mtime or 0)
+            except FileNotFoundError:
+                return None
+
+    def remove(self, name: str) -> None:
+        with self._session(name) as sftp, contextlib.suppress(FileNotFoundError):
+            sftp.remove(self.path(name))
 
     def close(self) -> None:
         with self._lock:

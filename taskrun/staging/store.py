@@ -115,6 +115,17 @@ class FolderStore(abc.ABC):
     def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
         """Begins a file. `size`: its bytes, None if nobody knows yet."""
 
+    @abc.abstractmethod
+    def find(self, pattern: Pattern) -> Iterator[Entry]: ...
+
+    @abc.abstractmethod
+    def changed(self, name: str) -> float | None:
+        """When a file was made or changed, epoch seconds of the store's clock; None if it is not there."""
+
+    @abc.abstractmethod
+    def remove(self, name: str) -> None:
+        """Removes a file, a link and not what it points to. Raises StoreError."""
+
     def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
         digest = hashlib.sha256()
         with path.open("rb") as file:

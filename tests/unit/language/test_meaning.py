@@ -206,9 +206,9 @@ def test_a_wrong_line_is_told_at_its_place(line: bytes, column: int, length: int
         (b"#ENCRYPT OFF", Encrypt(1, (), "")),
     ],
 )
-def test_data(line: bytes, item: Item) -> None:
+def test_data(line: bytes, item: Stage | Encrypt) -> None:
     items, reader = one(line)
-    assert items == [item]
+    assert items == [item._replace(text=line)]
     assert not reader.diagnostics
 
 

@@ -1,0 +1,156 @@
+"""The mover as the driver's loop sees it: requests go in, their ends come out in the loop's own thread, and all bytes are counted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from taskrun.staging.locations import Location
+from taskrun.staging.mover import Advanced, Begun, Delayed, Delivered, Event, Failure, Found, Mover, Staged
+from taskrun.staging.stores import Stores
+from taskrun.staging.transfers import Delivery, Request, Rule, Tally
+
+Way = Literal["in", "out"]
+Done = Callable[[Staged], None]
+
+
+class _Wish(NamedTuple):
+    """A request under way. `task`: its id, None for one of the run."""
+
+    way: Way
+    task: int | None
+    done: Done
+
+
+class Carrier:
+    """`post_transfer` records an event: fields of a `transfer`. `note` says a sentence (level, text)."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        selector: selectors.BaseSelector,
+        note: Callable[[str, str], None],
+        post_transfer: Callable[..., None],
+        tag: str,
+        *,
+        transfers: int,
+        workfactor: float,
+        known: Iterable[Delivery] = (),
+    ) -> None:
+        """`tag`: of this run and those it carries on; `known`: what they have brought."""
+        self.tally = Tally()
+        self.moved: dict[Way, int] = {"in": 0, "out": 0}  # files
+        self.spared: dict[Way, int] = {"in": 0, "out": 0}  # files that were there already
+        self._note = note
+        self._post_transfer = post_transfer
+        self._workfactor = workfactor
+        self._selector = selector
+        self._inbox: deque[Event] = deque()
+        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        selector.register(self._wake, selectors.EVENT_READ, self._pump)
+        for left in Path(tempfile.gettempdir()).glob(f"taskrun-spool-{tag}-*"):  # of an earlier start that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        self.spool = Path(tempfile.mkdtemp(prefix=f"taskrun-spool-{tag}-"))
+        self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known)
+        self._count = 0
+        self._wishes: dict[int, _Wish] = {}
+        self._left: dict[int, int] = {}  # transfer → its bytes that have not gone
+
+    def request(self, source: Location, dest: Location, rule: Rule, way: Way, done: Done, task: int | None = None) -> int:
+        """`done` is called in the loop when all that matches `source` has been moved, or could not be. Returns its number."""
+        self._count += 1
+        number = self._count
+        self._wishes[number] = _Wish(way, task, done)
+        self._mover.stage(Request(number, source, dest, rule, self._workfactor if way == "in" else 1.0))
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Its `done` is never called."""
+        wish = self._wishes.get(number)
+        if wish is not None:
+            self._wishes[number] = wish._replace(done=lambda _: None)
+            self._mover.cancel(number)
+
+    def cancel_all(self, way: Way) -> None:
+        for number in [number for number, wish in self._wishes.items() if wish.way == way]:
+            self.cancel(number)
+
+    @property
+    def busy(self) -> int:
+        """Requests under way."""
+        return len(self._wishes)
+
+    def wake(self) -> None:
+        """The loop looks around; from any thread."""
+        with contextlib.suppress(OSError):  # full: it is awake; closed: nobody need wake
+            os.write(self._waker, b"x")
+
+    def close(self) -> None:
+        """Nothing is moved any more; what is unfinished leaves no trace under its name."""
+        if self._waker < 0:
+            return
+        self._mover.close()
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(self._wake)
+        os.close(self._wake)
+        os.close(self._waker)
+        self._waker = -1
+        shutil.rmtree(self.spool, ignore_errors=True)
+
+    def _post(self, event: Event) -> None:
+        """From the mover's threads."""
+        self._inbox.append(event)
+        self.wake()
+
+    def _pump(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+        while self._inbox:
+            self._take(self._inbox.popleft())
+
+    def _take(self, event: Event) -> None:
+        number = event.request
+        assert isinstance(number, int)
+        if isinstance(event, Staged):
+            self._wishes.pop(number).done(event)
+        elif isinstance(event, Delivered):
+            self._delivered(self._wishes[number], event)
+        elif isinstance(event, Failure):
+            self._failed(self._wishes[number], event)
+        elif isinstance(event, Delayed):
+            self._note("info", f"{event.why}; tried again in {event.seconds:.0f} s")
+        elif isinstance(event, Found):
+            self.tally.found(event.files, event.size)
+        elif isinstance(event, Begun):
+            self._left[event.number] = event.size
+        elif isinstance(event, Advanced):
+            self._left[event.number] -= event.more
+            self.tally.advanced(event.more, time.monotonic())
+
+    def _delivered(self, wish: _Wish, event: Delivered) -> None:
+        delivery = event.delivery
+        self._settle(event.number)
+        self.tally.done_files += 1
+        (self.moved if delivery.how == "moved" else self.spared)[wish.way] += 1
+        self._post_transfer(id=wish.task, way=wish.way, cause="ok", **delivery.to_json())
+
+    def _failed(self, wish: _Wish, event: Failure) -> None:
+        self._settle(event.number)
+        if event.cause != "cancelled":
+            self._post_transfer(
+                id=wish.task, way=wish.way, cause=event.cause, source=event.source, dest=event.dest, why=event.why, tries=event.tries
+            )
+
+    def _settle(self, number: int) -> None:
+        """What has not gone by now need not go: it was there already, or cannot be had."""
+        left = self._left.pop(number, 0)
+        if left:
+            self.tally.found(0, -left)
