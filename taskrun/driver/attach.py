@@ -1,6 +1,7 @@
 """The door of a run: the one thing that listens, for contexts that attach and for who wants to look. In a thread of its own.
 
-It opens a second after the run has begun, so that short runs pay nothing for it, and is there as long as PREFIX_attach.json is.
+It opens a second after the run has begun, so that short runs pay nothing for it, at once where --use-address says where. It is open as long
+as PREFIX_attach.json is there.
 """
 
 from __future__ import annotations
@@ -180,7 +181,7 @@ class Door:
 
     def tick(self) -> None:
         """Every second: open, when it is time to."""
-        if self._thread is None and self.address is not None and time.monotonic() - self.began >= OPENS_AFTER:
+        if self._thread is None and self.address is not None and (self.address.given or time.monotonic() - self.began >= OPENS_AFTER):
             self._start(self._open_and_serve)
 
     def open_now(self) -> None:

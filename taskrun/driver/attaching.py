@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from taskrun.driver.caller import Caller
 from taskrun.driver.contexts import Engines, carried_environment
@@ -26,6 +25,7 @@ from taskrun.status import held
 
 END_SECONDS = 6.0  # for an agent to end what it runs when its link is closed
 HOSTS_SHOWN = 8
+ORDERS = (at.Start, at.Kill, at.Over, at.Refusal)  # what a run says to a context
 LOOK = 0.2  # seconds between two looks at agents that end
 
 
@@ -41,7 +41,7 @@ class Attaching(Caller):
         for inherited in ("cpus_per_task", "tasks_per_node"):
             if inherited not in options.origins:
                 options.set(inherited, getattr(self.proven, inherited), "inherited")
-        self.folder = Path(tempfile.mkdtemp(prefix="taskrun-attach-"))
+        self.logs: dict[int, IO[bytes]] = {}  # without a name: nothing stays, however this ends
         self.code = ExitCode.OK
         self.over = False
 
@@ -56,7 +56,7 @@ class Attaching(Caller):
         signals = None
         try:
             self.held = held.hold_beside(self.run_id)
-            joined = self.ask(self._join(), at.Joined)
+            joined = self.ask(self._join(), at.Joined, *ORDERS)
             assert isinstance(joined, at.Joined)
             self.context = joined.context
             signals = Signals(self.selector)
@@ -93,7 +93,6 @@ class Attaching(Caller):
     # the loop
 
     def _serve(self, signals: Signals) -> None:
-        self.expect(at.Start, at.Kill, at.Over, at.Refusal)
         silence = self.proven.silence
         while not self.over:
             for message in self.answers():
@@ -118,23 +117,18 @@ class Attaching(Caller):
                     self.agents[channel].kill()
                     self.mux.close_channel(channel)
                     self.ending.setdefault(channel, 0.0)
-            case at.Over(why, failed):
+            case at.Over(why, code):
                 self.over = True
-                if failed:
-                    self.code = ExitCode.REFUSED
+                if self.code == ExitCode.OK:
+                    self.code = ExitCode(code) if code in set(ExitCode) else ExitCode.STOPPED
                 self.say_to_person(f"context {self.context} is over: {why}")
             case at.Refusal(why):
                 raise Refused(why)
 
     def _start(self, channel: int, address: str) -> None:
-        log = self._log(channel)
         try:
-            request = self.requests[address]
-            log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                agent = self._reach(request, log, log_fd)
-            finally:
-                os.close(log_fd)
+            self.logs[channel] = tempfile.TemporaryFile("a+b")
+            agent = self._reach(self.requests[address], self._log(channel), self.logs[channel].fileno())
         except (OSError, KeyError) as error:
             self.say(
                 at.Failed(channel, f"its agent cannot be started: {error}"[:4000], isinstance(error, FileNotFoundError | KeyError), False)
@@ -152,7 +146,8 @@ class Attaching(Caller):
         return REACHES[request.reach](request, Reaching(self.held.fileno(), self.options.ssh or "", log, log_fd, note, self.engines.steps))
 
     def _log(self, channel: int) -> Path:
-        return self.folder / str(channel)
+        """What an agent says on standard error, as a file that can be opened."""
+        return Path(f"/proc/self/fd/{self.logs[channel].fileno()}")
 
     def _eof(self, channel: int) -> None:
         """An agent has ended its link: why, before the run sees that."""
@@ -172,7 +167,7 @@ class Attaching(Caller):
                 agent.kill()
             if agent.ended():
                 del self.ending[channel], self.agents[channel]
-                self._log(channel).unlink(missing_ok=True)
+                self.logs.pop(channel).close()
                 self.say(at.Ended(channel))
 
     def _told(self, how: str, why: str) -> None:
@@ -199,7 +194,6 @@ class Attaching(Caller):
                 time.sleep(0.01)
         for agent in agents:
             agent.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
         if hasattr(self, "held"):
             self.held.close()
         self.selector.close()

@@ -8,6 +8,7 @@ import select
 import selectors
 import socket
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Caller:
         self.run_id = invitation.run_id
         self.selector = selectors.DefaultSelector()
         self.broken: Broken | None = None
-        self._answers: list[at.Message] = []
+        self._answers: deque[at.Message] = deque()
         self._expected: tuple[type, ...] = ()
         self._prefix = prefix_of(name)
         stream = self._connect(invitation, use_address)
@@ -165,13 +166,14 @@ class Caller:
     def say(self, message: at.Message) -> None:
         self.mux.send(at.frame_of(message))
 
-    def ask(self, message: at.Message, kind: type) -> at.Message:
-        """The answer, of this kind. Raises Refused, with the run's words if it refuses."""
-        self.expect(kind, at.Refusal, at.Beat)
+    def ask(self, message: at.Message, kind: type, *others: type) -> at.Message:
+        """The answer, of this kind; `others` may come at once after it. Raises Refused, with the run's words if it refuses."""
+        self.expect(kind, at.Refusal, at.Beat, *others)
         self.say(message)
         until = time.monotonic() + CONNECT_SECONDS
         while True:
-            for answer in self.answers():
+            while self._answers:
+                answer = self._answers.popleft()
                 if isinstance(answer, at.Refusal):
                     raise Refused(answer.why)
                 if isinstance(answer, kind):
@@ -191,7 +193,8 @@ class Caller:
 
     def answers(self) -> list[at.Message]:
         """What has come."""
-        answers, self._answers = self._answers, []
+        answers = list(self._answers)
+        self._answers.clear()
         return answers
 
     def close(self) -> None:

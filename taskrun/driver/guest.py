@@ -103,7 +103,7 @@ class Guest:
             at.Join: self._on_join,
             at.Failed: self._on_failed,
             at.Ended: self._on_ended,
-            at.Detach: lambda wanted: to_host(lambda host: host.detach(self, wanted)),
+            at.Detach: self._on_detach,
             at.Look: lambda _: to_host(lambda host: host.look(self)),
             at.Beat: lambda _: None,
         }
@@ -199,6 +199,11 @@ class Guest:
         if agent is not None:
             agent.over.set()
             self.mux.close_channel(message.channel)
+
+    def _on_detach(self, wanted: at.Detach) -> None:
+        if self.role == "join" and wanted.name:  # its own engines are all that it may send away
+            raise Broken("it wants to detach what is not its own")
+        self._to_host(lambda host: host.detach(self, wanted))
 
     def look_after(self, now: float) -> None:
         """Now and then."""

@@ -10,8 +10,9 @@ from taskrun.driver.crew import Crew
 from taskrun.driver.picture import Picture
 from taskrun.engines import attach_frames as at
 from taskrun.engines.request import EngineRequest
-from taskrun.errors import RecordsFailed
+from taskrun.errors import ExitCode, RecordsFailed
 from taskrun.scheduling import messages as m
+from taskrun.scheduling.engine import Context
 from taskrun.scheduling.scheduler import Scheduler
 from taskrun.status.events import EventsWriter
 
@@ -27,6 +28,7 @@ class Visit:
     def __init__(self, guest: Guest, wanted: at.Join) -> None:
         self.guest = guest
         self.workdir = wanted.workdir
+        self.last = ""  # what became of an engine of it: `left` or `lost`
         self._env = wanted.env
         self._offers = {each.address: each for each in wanted.offers}
 
@@ -164,24 +166,42 @@ class Visits:
         for name, visit in list(self.crew.visits.items()):
             context = self.scheduler.contexts[name]
             if not visit.gone and not context.promising and not self.crew.has_any(name):
-                ended = "it was detached" if context.detached else "its limit is reached" if context.limited and context.spent else ""
-                self._tell("context", "left", context=name, why=ended)
-                visit.guest.dismiss(at.Over(ended or "no host of it can be used", not ended))
-                self.crew.context_gone(name, ended)
+                over = _why_over(context, visit)
+                self._tell("context", "left", context=name, why=over.why)
+                visit.guest.dismiss(over)
+                self.crew.context_gone(name, over.why)
 
     def engine_changed(self, what: str, engine: str, why: str) -> None:
         """It has left or is lost."""
         self._draining.discard(engine)
+        visit = self.crew.visits.get(self.crew.seats[engine][0])
+        if visit is not None:
+            visit.last = what
         self._tell("engine", what, engine=engine, **({"why": why} if why else {}))
 
     def close(self, why: str) -> None:
         """The run is over."""
-        for visit in self.crew.visits.values():
+        for name, visit in self.crew.visits.items():
             if not visit.gone:
-                visit.guest.dismiss(at.Over(why, failed=False))
+                context = self.scheduler.contexts.get(name)
+                over = at.Over(why, ExitCode.OK) if context is None or not context.detached else _why_over(context, visit)
+                self._tell("context", "left", context=name, why=over.why)
+                visit.guest.dismiss(over)
 
     def _tell(self, kind: str, what: str, **fields: object) -> None:
         self.events.event(kind, time.time(), **({"what": what} if what else {}), **fields)
+
+
+def _why_over(context: Context, visit: Visit) -> at.Over:
+    if context.detached:
+        return at.Over("it was detached", ExitCode.OK)
+    if context.limited and context.spent:
+        return at.Over("its limit is reached", ExitCode.OK)
+    if context.ends:
+        return at.Over("its allocation ends", ExitCode.OK)
+    if visit.last == "left":
+        return at.Over("its engines have left", ExitCode.OK)
+    return at.Over("its engines are lost", ExitCode.STOPPED) if visit.last else at.Over("no host of it can be used", ExitCode.REFUSED)
 
 
 def _unknown(name: str, contexts: list[str], engines: list[str]) -> str:

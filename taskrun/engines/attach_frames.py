@@ -145,10 +145,10 @@ class Refusal(NamedTuple):
 
 
 class Over(NamedTuple):
-    """The context has nothing more to do. `failed`: it never had."""
+    """The context has nothing more to do. `code`: what who attached it exits with."""
 
     why: str
-    failed: bool
+    code: int
 
 
 class Beat(NamedTuple):
@@ -278,7 +278,7 @@ _MAKE: dict[type, Callable[[dict[str, Any]], Message]] = {
     Seen: _seen,
     Done: lambda frame: Done(sentence(_text(frame, "text", 4096))),
     Refusal: lambda frame: Refusal(sentence(_text(frame, "why", 4096))),
-    Over: lambda frame: Over(sentence(_text(frame, "why", 4096)), _flag(frame, "failed")),
+    Over: lambda frame: Over(sentence(_text(frame, "why", 4096)), _whole(frame, "code", 256)),
     Beat: lambda _: Beat(),
 }
 

@@ -135,6 +135,8 @@ class SecureStream:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLEOFError:
+            raise Broken("it ended before it was established") from None
         except ssl.SSLError as error:
             self.flush()
             raise Broken(f"no TLS as agreed ({error.reason or 'closed'})") from None
