@@ -1,5 +1,5 @@
 # Completion of taskrun for fish; made by `taskrun completion fish`.
-complete -c taskrun -n __fish_is_first_arg -a 'attach check completion detach monitor run submit'
+complete -c taskrun -n __fish_is_first_arg -a 'attach check completion detach hosts monitor run submit'
 complete -c taskrun -s e -l exit-code -d 'exit with 1 if any task failed'
 complete -c taskrun -s f -l fail-fast -d 'stop at the first failure: start nothing new, end what runs; exit 1'
 complete -c taskrun -l grace -x -d 'time from TERM to KILL when tasks are ended (default 5s)'

@@ -99,3 +99,20 @@ class Result(NamedTuple):
     err_bytes: int
     err: bytes
     left_behind: bool  # processes of the task live on after its bash ended
+
+
+class HostSeen(NamedTuple):
+    """What a look at one host has shown; what is not known is '' or 0 or None."""
+
+    address: str
+    slots: int
+    why: str  # it cannot be used; '' if it can
+    notes: tuple[str, ...]
+    python: str
+    parallel: str  # version of GNU Parallel there
+    perl: bool
+    cores: int
+    memory: int  # bytes
+    ahead: float | None  # seconds that its clock is ahead of the driver's
+    latency: float | None  # seconds there and back
+    shared: bool | None  # it sees the driver's working directory

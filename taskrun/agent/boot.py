@@ -11,9 +11,16 @@ if TYPE_CHECKING:
     import types
 
 
+STALL = 10.0  # seconds without a byte of the agent
+
+
 def read(size: int) -> bytes:
+    import select
+
     data = b""
     while len(data) < size:
+        if not select.select([0], [], [], STALL)[0]:
+            sys.exit("taskrun: only %d of the agent's %d bytes came: does a login script here read standard input?" % (len(data), size))
         chunk = os.read(0, size - len(data))
         if not chunk:
             sys.exit("taskrun: the connection ended before the agent had come")

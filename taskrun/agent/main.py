@@ -68,11 +68,28 @@ def greet(link_in: int, link_out: int, shipped: bool) -> dict:
         if message["k"] == "config":
             message["came"] = time.time()
             break
-        if message["k"] == "look":
-            write(link_out, wire.frame({"k": "looked", "now": time.time(), "shared": workdir.is_shared(message["cwd"], message["token"])}))
+        if message["k"] == "ping":
+            write(link_out, wire.frame({"k": "pong", "now": time.time()}))
+        elif message["k"] == "look":
+            write(link_out, wire.frame(look(message, shipped)))
     os.set_blocking(link_out, False)
     os.set_blocking(link_in, False)
     return message
+
+
+def look(message: dict, shipped: bool) -> dict:
+    """Whether tasks could run here, in the driver's working directory or in `workdir`. Nothing stays."""
+    shared = not shipped or bool(message["token"] and workdir.is_shared(message["cwd"], message["token"]))
+    why = ""
+    try:
+        if not shared:
+            workdir.check(message["cwd"], message["workdir"])
+        slot.remove_folder(make_folder(message["folder"]))
+    except workdir.Unusable as error:
+        why = error.why
+    except OSError as error:
+        why = "no folder for temporary files: %s" % error
+    return {"k": "looked", "now": time.time(), "shared": shared, "why": why}
 
 
 def write(fd: int, data: bytes) -> None:

@@ -95,7 +95,12 @@ def fork_spawn(arguments: list, env: dict, null: int, out: int, err: int, keep: 
                 posix.dup2(null, 0)
                 posix.dup2(out, 1)
                 posix.dup2(err, 2)
-                if keep >= 0:
+                if keep == KEEP_FD:  # to itself it would stay as it is: closed by exec
+                    posix.set_inheritable(keep, True)
+                elif keep >= 0:
+                    if status_write == KEEP_FD:
+                        status_write = posix.dup(status_write)
+                        posix.set_inheritable(status_write, False)
                     posix.dup2(keep, KEEP_FD)
                 posix.execve(BASH, arguments, env)
             except OSError as error:

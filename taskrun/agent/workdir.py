@@ -1,5 +1,6 @@
 """Where tasks run on a host: in the driver's working directory where the host shares it, else where `--workdir` says."""
 
+import errno
 import os
 import time
 
@@ -43,6 +44,29 @@ def is_shared(cwd: str, token: "Dict[str, Any]") -> bool:
     return False
 
 
+def place(cwd: str, wanted: str) -> str:
+    """Where `--workdir` is. A relative one is in the home. Raises Unusable when there is none."""
+    if not wanted:
+        raise Unusable("this host does not share the working directory %s: give one there with --workdir DIR" % cwd)
+    return os.path.abspath(os.path.join(os.path.expanduser("~"), os.path.expanduser(wanted)))
+
+
+def check(cwd: str, wanted: str) -> None:
+    """Whether `settle` would find or make it. Raises Unusable."""
+    path = place(cwd, wanted)
+    needed = os.X_OK
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+        needed = os.W_OK | os.X_OK
+    try:
+        if not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, "")
+        if not os.access(path, needed):
+            raise PermissionError(errno.EACCES, "")
+    except OSError as error:
+        raise Unusable("--workdir %s: %s" % (wanted, os.strerror(error.errno or 0))) from None
+
+
 def settle(config: "Dict[str, Any]") -> None:
     """Choose the working directory: sets `cwd` and `shared` of the config. Raises Unusable."""
     cwd = config["cwd"]
@@ -50,9 +74,7 @@ def settle(config: "Dict[str, Any]") -> None:
     if config["shared"]:
         return
     wanted = config["workdir"]
-    if not wanted:
-        raise Unusable("this host does not share the working directory %s: give one there with --workdir DIR" % cwd)
-    path = os.path.abspath(os.path.expanduser(wanted))
+    path = place(cwd, wanted)
     try:
         os.makedirs(path, exist_ok=True)
         os.chdir(path)

@@ -16,6 +16,7 @@ COMMANDS = {
     "completion": "taskrun.cli.completion:completion",
     "detach": "taskrun.cli.detach:detach",
     "monitor": "taskrun.cli.monitor:monitor",
+    "hosts": "taskrun.cli.hosts:hosts",
     "run": "taskrun.cli.run:run",
     "submit": "taskrun.cli.submit:submit",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskrun.agent import probe
 from taskrun.engines import allocation
+from taskrun.engines.command import check_ssh
 from taskrun.engines.request import EngineRequest, divide, parse_hosts
 from taskrun.errors import Refused
 from taskrun.options import Options
@@ -66,6 +67,8 @@ def choose_engines(options: Options, *, was_slurm: bool = False) -> tuple[Engine
         each._replace(reach="local" if is_here(each.address, here) else "ssh")
         for each in divide(merged, options.cpus_per_task, options.tasks_per_node)
     ]
+    if options.ssh and any(each.reach == "ssh" for each in requests):
+        check_ssh(options.ssh)
     label = options.label or ("SSH0" if lists else "local0")
     kind = "local" if all(each.reach == "local" for each in requests) else "ssh"
     return Engines(label, requests, {"kind": kind, "label": label, "hosts": merged, "limit": max(0, options.task_limit)}), warnings

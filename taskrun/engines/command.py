@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,17 +92,30 @@ def said_since(log: Path, start: int) -> str:
         return ""
 
 
-def ssh_command(command: str, address: str) -> list[str]:
-    """The argument list of `--ssh COMMAND` for one host: as rsync's -e, the words of COMMAND, the host, one command line.
-
-    OpenSSH is told to ask nothing: it would ask the terminal of whoever started the run. Raises Refused.
-    """
+def _words(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
         raise Refused(f"--ssh {command}: {error}; quote it as for a shell") from None
     if not words:
         raise Refused("--ssh names no program; write --ssh ssh for the one on PATH")
+    return words
+
+
+def check_ssh(command: str) -> None:
+    """Raises Refused when `--ssh COMMAND` cannot be run at all."""
+    name = _words(command)[0]
+    if shutil.which(name) is None:
+        there = Path(name).exists() if "/" in name else False
+        raise Refused(f"--ssh {command}: {f'{name} cannot be executed' if there else f'there is no program {name}'}")
+
+
+def ssh_command(command: str, address: str) -> list[str]:
+    """The argument list of `--ssh COMMAND` for one host: as rsync's -e, the words of COMMAND, the host, one command line.
+
+    OpenSSH is told to ask nothing: it would ask the terminal of whoever started the run. Raises Refused.
+    """
+    words = _words(command)
     if os.path.basename(words[0]) == "ssh":  # noqa: PTH119 - a word of a command line
         words += ["-o", "BatchMode=yes", "-T"]
     return [*words, address, bootstrap.remote_command()]

@@ -41,6 +41,13 @@ class Looked(NamedTuple):
 
     now: float  # its clock, epoch seconds
     shared: bool  # it sees the driver's working directory
+    why: str = ""  # tasks cannot run there
+
+
+class Pong(NamedTuple):
+    """The answer to a `ping`."""
+
+    now: float  # its clock, epoch seconds
 
 
 class Ready(NamedTuple):
@@ -102,7 +109,7 @@ class Other(NamedTuple):
     kind: str
 
 
-Message: TypeAlias = Hello | Looked | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Cleared | Other
+Message: TypeAlias = Hello | Looked | Pong | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Cleared | Other
 
 
 def message_of(frame: dict[str, Any]) -> Message:
@@ -138,7 +145,11 @@ def _ready(frame: dict[str, Any]) -> Ready:
 
 
 def _looked(frame: dict[str, Any]) -> Looked:
-    return Looked(_time(frame, "now"), _flag(frame, "shared"))
+    return Looked(_time(frame, "now"), _flag(frame, "shared"), _text(frame, "why", ""))
+
+
+def _pong(frame: dict[str, Any]) -> Pong:
+    return Pong(_time(frame, "now"))
 
 
 def _told(frame: dict[str, Any]) -> Told:
@@ -215,6 +226,7 @@ def _recalled(frame: dict[str, Any]) -> Recalled:
 _MAKE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "hello": _hello,
     "looked": _looked,
+    "pong": _pong,
     "ready": _ready,
     "done": _done,
     "lost": _lost,

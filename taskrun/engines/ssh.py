@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import paramiko
 
 CHUNK = 1 << 17  # bytes moved at a time
+_SIGNALS = 128  # exit codes from here on are signals: not what a host says of itself
 STATUS_SECONDS = 1.0  # after the end of its output, for the agent's exit code to come
 LAST_WORDS = 400  # bytes of standard error kept to tell why it ended
 
@@ -113,7 +114,6 @@ class SshAgent:
         try:
             channel = transport.open_session(timeout=LOGIN_SECONDS)
             channel.exec_command(bootstrap.remote_command())
-            channel.sendall(bootstrap.archive())
         except Exception as error:
             raise CannotConnect(f"it takes no commands over ssh ({str(error) or type(error).__name__})", permanent=False) from error
         return channel
@@ -133,10 +133,11 @@ class SshAgent:
         channel.status_event.wait(STATUS_SECONDS)
         self.lives_on = channel.exit_status < 0  # else the host itself has said that the agent is no more
         self.code = max(0, channel.exit_status)
-        self.permanent = self.code in (1, 126, 127)
+        self.permanent = 0 <= channel.exit_status < _SIGNALS
 
     def _send(self, channel: paramiko.Channel) -> None:
         with contextlib.suppress(Exception):  # its end is seen where it is read
+            channel.sendall(bootstrap.archive())
             while data := self._theirs.recv(CHUNK):
                 channel.sendall(data)
             channel.shutdown_write()

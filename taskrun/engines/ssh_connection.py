@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import socket
@@ -18,6 +19,7 @@ from taskrun.engines.ssh_settings import Settings, settings_of
 if TYPE_CHECKING:
     import paramiko
 
+_SILENCE = logging.NullHandler()
 LOGIN_SECONDS = 60.0  # for the banner, and for the login
 JUMPS_MOST = 8
 _HEX_DIGITS = 64
@@ -49,7 +51,8 @@ def open_transport(
     host = address.rpartition("@")[2]
     if settings.unhonoured:
         note(f"{host}: settings of ssh that are not honoured: {', '.join(settings.unhonoured)} (--ssh ssh honours them all)")
-    transport = None
+    logging.getLogger("paramiko").propagate = False  # what matters of it is said by us
+    logging.getLogger("paramiko").addHandler(_SILENCE)
     try:
         sock = _socket(settings, note, opened)
         transport = paramiko.Transport(sock)

@@ -7,6 +7,7 @@ def test_something(place):
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,11 +26,11 @@ class Place:
         self.reach = reach
         self.hosts = hosts
         if hosts is None:
-            self.host = "localhost"
+            self.host, self.node = "localhost", os.uname().nodename
             self.flags: tuple[str, ...] = ()
             self.folder = taskrun.folder
         else:
-            self.host = "host1"
+            self.host = self.node = "host1"
             self.flags = ("--workdir", WORKDIR, *(("--ssh", "ssh") if reach == "ssh" else ()))
             self.folder = hosts.path(1, WORKDIR)
             self.folder.mkdir(parents=True)

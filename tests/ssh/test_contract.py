@@ -1,4 +1,7 @@
-"""What holds for an engine however it is reached: on this machine, over SSH by paramiko, over SSH by the user's own program."""
+"""What holds for an engine however it is reached: on this machine, over SSH by paramiko, over SSH by the user's own program.
+
+And in a step of a SLURM job: tests/slurm/test_contract.py runs these tests, too.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,8 @@ def test_results(place: Place) -> None:
     assert result.code == 0
     records = {each["TaskID"]: each for each in result.records()}
     assert [records[k]["ReturnCode"] for k in range(6)] == [0, 3, -9, 255, 127, 0]
-    node = os.uname().nodename if place.reach == "local" else "host1"
     for each in records.values():
-        assert each["Node"] == node
+        assert each["Node"] == place.node
         assert each["PID"] > 1
         assert before - 1 < each["Start"] <= each["Finish"] < time.time() + 1
     assert 0.2 <= records[5]["Elapsed"] < 30
