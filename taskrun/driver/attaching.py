@@ -88,7 +88,14 @@ class Attaching(Caller):
             offers.append(at.Offer(each.address or each.host, each.host, each.cores, each.slots, each.cores_per_task, shared, env))
         ends_in = max(0.0, steps.end - time.time()) if steps is not None and steps.end is not None else -1.0
         env = carried_environment(options.env, os.environ)
-        return at.Join(options.label or "", max(0, options.task_limit), ends_in, offers, options.workdir or "", env)
+        return at.Join(
+            options.label or (self.engines.label if steps is not None else ""),
+            max(0, options.task_limit),
+            ends_in,
+            offers,
+            options.workdir or "",
+            env,
+        )
 
     # the loop
 

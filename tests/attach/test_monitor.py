@@ -1,0 +1,242 @@
+"""`taskrun monitor`: as text, as JSON, from the files of a run that is over, and live on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from attach.meeting import Meeting, gated
+from harness import Taskrun
+
+from taskrun.observers import monitor
+from taskrun.observers.monitor_view import MonitorView, Wish
+
+Meet = Callable[..., Meeting]
+SHIM = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def test_as_text(meet: Meet, taskrun: Taskrun) -> None:
+    meeting = meet(gated(5), "-s", "localhost:1")
+    guest = meeting.attach("-s", "localhost:2", "-C", "9", "-l", "friend")
+    meeting.wait_for(1, 2)
+    shown = taskrun("monitor", "run")
+    assert shown.code == 0
+    lines = shown.out.split("\n")
+    assert re.fullmatch(r"run: running · \d+ s", lines[0])
+    assert lines[1] == "0 done · 3 running · 0 failed · 5 left"
+    assert lines[3].split("  ")[0] == "CONTEXT"
+    assert [line.split()[0] for line in lines[4:6]] == ["SSH0", "friend"]
+    assert lines[7].split() == ["ENGINE", "CONTEXT", "HOST", "STATE", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "HEARD"]
+    assert [line.split()[1] for line in lines[8:10]] == ["SSH0", "friend"]
+    assert [line.split()[3:8] for line in lines[8:10]] == [["running", "1", "1", "0", "0"], ["running", "2", "2", "0", "0"]]
+    for name in ("run_status.txt", str(meeting.path("run.json"))):
+        assert taskrun("monitor", name, "--once").out.startswith("run: running")
+    meeting.go()
+    assert [meeting.running.finish().code, guest.finish().code] == [0, 0]
+
+
+def test_of_a_run_that_is_over(meet: Meet, taskrun: Taskrun) -> None:
+    meeting = meet("exit 1\n" + gated(3), "-s", "localhost:1")
+    guest = meeting.attach("-s", "localhost:1")
+    meeting.wait_for(1, 1)
+    meeting.go()
+    assert [meeting.running.finish().code, guest.finish().code] == [0, 0]
+    shown = json.loads(taskrun("monitor", "run", "--json").out)
+    assert shown["state"] == "ended with exit code 0"
+    assert (shown["done"], shown["failed"]) == (4, 1)
+    assert [context["state"] for context in shown["contexts"]] == ["ended", "left"]
+    assert [engine["state"] for engine in shown["engines"]] == ["left", "left"]
+    assert sum(engine["finished"] for engine in shown["engines"]) == 4
+    assert sum(engine["failed"] for engine in shown["engines"]) == 1
+    assert taskrun("monitor", "run").out.startswith("run: ended with exit code 0 · ")
+    assert taskrun("monitor", "walk").code == 2
+
+
+def test_of_files_that_are_damaged(taskrun: Taskrun) -> None:
+    taskrun("tasks.txt", "-p", "run", "-s", "localhost:1", files={"tasks.txt": "true\n"})
+    events = taskrun.folder / "run_events.jsonl"
+    whole = events.read_bytes()
+    events.write_bytes(b"[" * 100_000 + b"\n[]\n1\n{\n" + b'{"kind":"_begin","t":1}\n{"kind":"engine","t":"x"}\n' + whole + whole[:40])
+    assert taskrun("monitor", "run").out.split("\n")[1] == "1 done · 0 running · 0 failed"
+    events.unlink()
+    assert taskrun("monitor", "run").code == 0
+
+
+class Screen:
+    """A monitor on a terminal of its own."""
+
+    def __init__(self, taskrun: Taskrun, *arguments: str, rows: int = 24) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 110, 0, 0))
+        self.slave = slave  # kept, for how it was left to be looked at
+        self.before = termios.tcgetattr(slave)
+        self.text = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SHIM, *taskrun.command, "monitor", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=taskrun.folder,
+            env={**taskrun.env, "TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+
+    def look(self, seconds: float) -> None:
+        if select.select([self.master], [], [], seconds)[0]:
+            self.text += os.read(self.master, 1 << 16).decode()
+
+    def shows(self, pattern: str, seconds: float = 20.0) -> None:
+        """It does so after what was asked for before."""
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.plain()):
+            assert time.monotonic() < end, f"waited for {pattern}, in vain:\n{self.plain()[-3000:]}"
+            self.look(0.1)
+        self.text = ""
+
+    def plain(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.text).replace("\r", "")
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def finish(self) -> int:
+        end = time.monotonic() + 20
+        while self.process.poll() is None:
+            assert time.monotonic() < end, self.plain()[-3000:]
+            self.look(0.1)
+        self.look(0.2)
+        assert termios.tcgetattr(self.slave) == self.before
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+        self.process.wait(10)
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def watch(taskrun: Taskrun) -> Iterator[Callable[..., Screen]]:
+    screens: list[Screen] = []
+
+    def start(*arguments: str, rows: int = 24) -> Screen:
+        screens.append(Screen(taskrun, *arguments, rows=rows))
+        return screens[-1]
+
+    yield start
+    for screen in screens:
+        screen.close()
+
+
+def test_live_with_its_keys(meet: Meet, watch: Callable[..., Screen]) -> None:
+    meeting = meet(gated(6), "-s", "localhost:1")
+    guest = meeting.attach("-s", "localhost:1", "-l", "friend")
+    meeting.wait_for(1, 1)
+    screen = watch("run")
+    screen.shows(r"(?s)run: running · .*2 running.*ENGINE.*friend.*↑↓ choose")
+    screen.type(b"h")
+    screen.shows(r"E +stop the engine")
+    screen.type(b"?")
+    screen.shows(r"ENGINE +CONTEXT")
+    screen.type(b"\x1b[B\x1b[B\x1b[A\x1bOBC")
+    screen.shows(r"stop context friend with all its engines\?")
+    screen.type(b"n")
+    screen.shows(r"left as it is")
+    screen.type(b"E")
+    screen.shows(r"stop engine \S+_1\? y")
+    screen.type(b"y")
+    screen.shows(r"_1 is detached: it ends what it has")
+    screen.shows(r"draining")
+    meeting.go()
+    assert guest.finish().code == 0
+    assert meeting.running.finish().code == 0
+    assert screen.finish() == 0  # it ends with the run, and leaves how that ended
+    assert "run: ended with exit code 0" in screen.plain()
+
+
+def test_live_stops_an_engine_at_once(meet: Meet, watch: Callable[..., Screen]) -> None:
+    meeting = meet(gated(6), "-s", "localhost:1")
+    guest = meeting.attach("-s", "localhost:1", "-l", "friend")
+    meeting.wait_for(1, 1)
+    screen = watch("run", rows=10)  # no room for contexts
+    screen.shows(r"friend")
+    screen.type(b"dd!")
+    screen.shows(r"end what \S+_1 runs, at once\? y")
+    screen.type(b"y")
+    assert guest.finish().code == 0
+    screen.type(b"q")
+    assert screen.finish() == 0
+    meeting.go()
+    assert meeting.running.finish().code == 0
+    assert len(meeting.ran()) == 7
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_terminal_is_left_as_it_was(meet: Meet, watch: Callable[..., Screen], number: int, code: int) -> None:
+    meeting = meet(gated(1), "-s", "localhost:1")
+    screen = watch("run")
+    screen.shows("ENGINE")
+    screen.process.send_signal(number)
+    assert screen.finish() == code
+    meeting.go()
+    assert meeting.running.finish().code == 0
+
+
+def picture(count: int) -> dict[str, object]:
+    engine = {"context": "c", "host": "h", "state": "running", "slots": 1, "running": 1, "held": 1, "finished": 0, "failed": 0,
+              "load": None, "quiet": None}  # fmt: skip
+    return {"prefix": "run", "started": 0.0, "now": 1.0, "contexts": [],
+            "engines": [{**engine, "name": f"e{number}", "rank": number} for number in range(count)]}  # fmt: skip
+
+
+def test_the_chosen_engine_is_always_in_sight() -> None:
+    view = MonitorView("utf-8", color=False)
+    view.show(picture(100))
+    for place in range(100):
+        frame = "\n".join(text for text, _ in view.frame(80, 12))
+        assert f"e{place} " in frame
+        assert frame.count("\n") < 11
+        view.key("down")
+    view.show(picture(50))  # its engine has gone
+    assert view.chosen == "e49"
+    view.show(picture(0))
+    assert view.key("E") is None
+    assert view.said == "there is no engine"
+
+
+def test_nothing_is_stopped_by_one_key() -> None:
+    view = MonitorView("utf-8", color=False)
+    view.show(picture(2))
+    for keys, wish in (
+        ("Ey", Wish("e0", now=False)),
+        ("E!", Wish("e0", now=True)),
+        ("Cy", Wish("c", now=False)),
+        ("!y", Wish("e0", now=True)),
+        ("!!", None),
+        ("En", None),
+        ("Eq", None),
+    ):
+        assert view.key(keys[0]) is None
+        assert view.key(keys[1]) == wish
+    assert not view.left
+
+
+def test_names_that_a_terminal_would_obey() -> None:
+    shown = picture(1)
+    shown["engines"] = [{**shown["engines"][0], "host": "\x1b[2J"}]  # type: ignore[index]
+    assert "\x1b" not in monitor.text(shown)
