@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from taskrun import __version__
 from taskrun.driver import elsewhere, files
 from taskrun.driver.attach import Door
+from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, carried_environment, choose_engines, driver_node
 from taskrun.driver.crew import Crew
 from taskrun.driver.gate import Gate
@@ -43,7 +44,7 @@ from taskrun.options import Options
 from taskrun.planning.resume import Resume
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.scheduler import TASK_LIMIT, Policy, Scheduler
-from taskrun.status import held, lock, names, owner, rescue, sidecar
+from taskrun.status import names, owner, rescue, sidecar
 from taskrun.status.carried import CarriedFile
 from taskrun.status.events import EventsWriter
 from taskrun.status.reader import StatusIndex
@@ -57,22 +58,6 @@ BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after whic
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
 DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and of those it carries on, are called
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
-OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
-
-
-def with_ancestors(status: Path, seen: set[Path]) -> list[Path]:
-    """The status file, and before it those it was resumed from when it was ended before it had taken over all their records."""
-    seen.add(status)
-    try:
-        earlier = sidecar.load(sidecar.find(status))
-    except Refused:
-        return [status]
-    paths = []
-    if earlier.extra.get("carried") is False:
-        for path in map(Path, earlier.resumed_from):
-            if path not in seen and path.exists():
-                paths += with_ancestors(path, seen)
-    return [*paths, status]
 
 
 def open_records(options: Options, say: Callable[[str], None]) -> list[StatusIndex]:
@@ -150,14 +135,16 @@ class Run:
             self.say(warning)
         if self.requeued is not None:
             self.say(f"SLURM has started this job again: it goes on with {self.shown(self.requeued)}")
-        seen: set[Path] = set()
-        every = [path for name in options.resume_from for path in with_ancestors(files.absolute(name), seen)]
+        every = with_all_ancestors(options.resume_from)
         if every:
             options.set("resume_from", list(map(str, every)), options.origins["resume_from"])
-        self.prepare_files()
+        self.claim = claim = Claim(
+            options, self.run_id, self.started, Path(self.cwd), self.source.name, self.requeued is not None, self.say
+        )
         self.elsewhere = elsewhere.left_by(every, time.time())
-        while not self.take_locks():
-            self.prepare_files()
+        self.stack.callback(claim.release)
+        claim.take()
+        self.prefix, self.status_path, self.append = claim.prefix, claim.status_path, claim.append
         indexes = open_records(options, self.say)
         for index in indexes:
             self.stack.enter_context(index)
@@ -189,30 +176,7 @@ class Run:
             self.total_left = scan.tasks
         return self.with_files(engines)
 
-    # files and locks
-
-    def prepare_files(self) -> None:
-        options = self.options
-        job = files.job_id(os.environ, self.started)
-        self.prefix, whole = files.choose_prefix(options.prefix, self.source.name, job, Path(self.cwd))
-        self.append = False
-        self.name_made = not whole and not options.append
-        status = names.with_suffix(self.prefix, names.STATUS)
-        resumed = [files.absolute(name) for name in options.resume_from]
-        if options.append:
-            if not resumed:
-                raise Refused("--append continues the file of -r; name it with -r STATUS")
-            if not whole:
-                self.prefix = names.prefix_of(resumed[-1])
-                status = resumed[-1]
-            self.append = True
-        elif whole and (status.exists() or status.is_symlink()):
-            if not any(path.exists() and path.samefile(status) for path in resumed):
-                raise Refused(f"{status} exists: -r {status} carries on from it, with --append in the same file; or give another -p")
-            self.append = True
-        if self.append and options.match == "command" and self.requeued is None:
-            raise Refused(f"--match command gives tasks new ids, and {status} has the old ones: leave out --append and -p for a new file")
-        self.status_path = status
+    # files
 
     def find_own(self, taskfile: str, stream_name: str | None) -> Path | None:
         """In a SLURM job that was started again: its status file, and the options that go on with it."""
@@ -224,45 +188,6 @@ class Run:
         options.set("prefix", str(names.prefix_of(status)), "requeue")
         options.set("resume_from", [*options.resume_from, str(status)], "requeue")
         return status
-
-    def take_locks(self) -> bool:
-        """False: another run was faster with the name that was made for this one."""
-        options = self.options
-        prefixes = [self.prefix] + [names.prefix_of(files.absolute(name)) for name in options.resume_from]
-        self.locks: list[lock.Lock] = []
-        seen = set()
-        for prefix in prefixes:
-            if prefix in seen:
-                continue
-            seen.add(prefix)
-            acquire = lock.acquire if prefix == self.prefix else lock.acquire_or_check
-            if not prefix.parent.is_dir():
-                continue
-            try:
-                taken = acquire(prefix, self.run_id, take_over=options.take_over, lost_after=options.lost_after)
-            except Refused:
-                if prefix == self.prefix and self.name_made and names.with_suffix(prefix, names.LOCK).exists():
-                    return False
-                raise
-            if taken is not None:
-                self.locks.append(taken)
-                self.stack.callback(taken.release)
-            if prefix == self.prefix and self.name_made and self.status_path.exists():
-                return False
-        for name in options.resume_from:
-            self.wait_for_old(files.absolute(name))
-        self.held = held.hold(self.run_id)
-        self.stack.callback(self.held.close)
-        return True
-
-    def wait_for_old(self, status: Path) -> None:
-        """A run that was killed a moment ago may still be ending its tasks on this host."""
-        try:
-            old = sidecar.load(sidecar.find(status))
-        except Refused:
-            return  # disBatch's, or of a run that left none
-        if not held.wait_until_free(old.run_id, OLD_RUN_SECONDS, lambda: self.say("waiting for the last tasks of the earlier run to end")):
-            raise Refused(f"{status}: processes of the run that wrote it still live on this host: end them, then try again")
 
     def with_files(self, engines: Engines) -> ExitCode:
         options = self.options
@@ -459,7 +384,7 @@ class Run:
             joined,
             config,
             self.prefix,
-            self.held.fileno(),
+            self.claim.held.fileno(),
             options.ssh or "",
             options.require_all,
         )
@@ -473,8 +398,7 @@ class Run:
         self.begin_data()
         crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
         self.door = door = self.open_door(events)
-        loop.every_second += [crew.check, self.visits.tick, door.tick, self.touch_locks, self.retirement.step]
-        self.touched = time.monotonic()
+        loop.every_second += [crew.check, self.visits.tick, door.tick, self.claim.touch, self.retirement.step]
         if options.startup_only:
             door.open_now()
             self.say_how_to_attach()
@@ -545,7 +469,7 @@ class Run:
         Raises RecordsFailed: then nothing is removed.
         """
         hard = any(told.how != "drain" for told in loop.told)
-        code = data.finish(code, lambda done: loop.linger(self.signals, done, [self.touch_locks]), hard=hard)
+        code = data.finish(code, lambda done: loop.linger(self.signals, done, [self.claim.touch]), hard=hard)
         counts = self.scheduler.counts
         data.write_manifest(
             self.prefix,
@@ -645,14 +569,6 @@ class Run:
         elsewhere = lock_path.parent != Path(self.cwd)
         token = {"path": str(lock_path), "text": self.run_id, "inode": os.stat(self.cwd).st_ino if elsewhere else 0}  # noqa: PTH116
         return {"token": token, "workdir": self.options.workdir or "", "env": carried_environment(self.options.env, os.environ)}
-
-    def touch_locks(self) -> None:
-        now = time.monotonic()
-        if now - self.touched >= self.options.lost_after * elsewhere.TOUCH_SHARE:
-            self.touched = now
-            for each in self.locks:
-                if not each.touch():
-                    raise RecordsFailed(f"{each.path}: another run has taken this prefix over; this one stops")
 
     def note(self, level: str, text: str) -> None:
         """Something an engine says: to the log, and to the person when it matters."""

@@ -417,7 +417,6 @@ REFUSALS = {
     ),
     "missing folder": (("tasks.txt", "-s", "localhost:2", "-p", "no/"), r"-p no/: the folder \S*/no/? does not exist; make it first"),
     "log in a missing folder": (("tasks.txt", "-s", "localhost:2", "-p", "run", "--logfile", "no/log"), r".*no/log.*"),
-    "-S": (("tasks.txt", "-S"), r".*\(-S\) is not there yet: name hosts with -s"),
     "--kvsserver": (("tasks.txt", "--kvsserver", "x:1"), r"there is no key-value server in taskrun.*"),
     "-w": (("tasks.txt", "-w"), r".*-w.*not there yet"),
     "--taskcommand": (("--taskcommand", "x"), r".*--taskcommand.*"),

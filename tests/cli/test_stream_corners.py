@@ -52,6 +52,7 @@ def stopped(taskrun: Taskrun, number: int = signal.SIGTERM) -> None:
     running.process.stdin.write(b"echo 1 >> ran\necho 2 >> ran\nrm -rf keep/temporary"[:-10])
     running.process.stdin.flush()
     until(lambda: (taskrun.folder / "ran").exists() and (taskrun.folder / "ran").read_text() == "1\n2\n", what="both tasks")
+    until(lambda: (taskrun.folder / "run_status.txt").read_text().count("\n") == 2, what="their records")
     running.send(number)
     result = running.finish()
     if number == signal.SIGTERM:

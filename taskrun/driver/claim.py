@@ -1,0 +1,143 @@
+"""What a run claims before it writes anything: its prefix, the locks of that and of the runs it carries on, the held name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from taskrun.driver import files
+from taskrun.errors import RecordsFailed, Refused
+from taskrun.options import Options
+from taskrun.status import held, lock, names, sidecar
+
+LOCK_TOUCH = 10.0  # seconds
+OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
+
+
+def with_all_ancestors(statuses: list[str]) -> list[Path]:
+    """The status files that are resumed, each after those that it was itself resumed from as far as their records are needed."""
+    seen: set[Path] = set()
+    return [path for name in statuses for path in _with_ancestors(files.absolute(name), seen)]
+
+
+def _with_ancestors(status: Path, seen: set[Path]) -> list[Path]:
+    """The status file, and before it those it was resumed from when it was ended before it had taken over all their records."""
+    seen.add(status)
+    try:
+        earlier = sidecar.load(sidecar.find(status))
+    except Refused:
+        return [status]
+    paths = []
+    if earlier.extra.get("carried") is False:
+        for path in map(Path, earlier.resumed_from):
+            if path not in seen and path.exists():
+                paths += _with_ancestors(path, seen)
+    return [*paths, status]
+
+
+class Claim:
+    """`take` makes it, `release` gives it back. `name`: of the task file; `requeued`: SLURM has started this job again."""
+
+    def __init__(
+        self, options: Options, run_id: str, started: float, cwd: Path, name: str, requeued: bool, say: Callable[[str], None]
+    ) -> None:
+        self.options = options
+        self.run_id = run_id
+        self.started = started
+        self.cwd = cwd
+        self.name = name
+        self.requeued = requeued
+        self.say = say
+        self.prefix: Path
+        self.status_path: Path
+        self.append = False  # the status file is there, and is continued
+        self.name_made = False  # nobody has given the prefix
+        self.locks: list[lock.Lock] = []
+        self.held: socket.socket  # as long as anybody has it open, something of the run lives on this host
+        self._stack = contextlib.ExitStack()
+        self._touched = time.monotonic()
+
+    def take(self) -> None:
+        """Raises Refused when the prefix, or a run that is carried on, is somebody else's."""
+        self._choose()
+        while not self._lock():
+            self._choose()
+
+    def release(self) -> None:
+        self._stack.close()
+        self.locks = []
+
+    def touch(self) -> None:
+        """A sign of life. Raises RecordsFailed when another run has taken the prefix over."""
+        now = time.monotonic()
+        if now - self._touched >= LOCK_TOUCH:
+            self._touched = now
+            for each in self.locks:
+                if not each.touch():
+                    raise RecordsFailed(f"{each.path}: another run has taken this prefix over; this one stops")
+
+    def _choose(self) -> None:
+        options = self.options
+        job = files.job_id(os.environ, self.started)
+        self.prefix, whole = files.choose_prefix(options.prefix, self.name, job, self.cwd)
+        self.append = False
+        self.name_made = not whole and not options.append
+        status = names.with_suffix(self.prefix, names.STATUS)
+        resumed = [files.absolute(name) for name in options.resume_from]
+        if options.append:
+            if not resumed:
+                raise Refused("--append continues the file of -r; name it with -r STATUS")
+            if not whole:
+                self.prefix = names.prefix_of(resumed[-1])
+                status = resumed[-1]
+            self.append = True
+        elif whole and (status.exists() or status.is_symlink()):
+            if not any(path.exists() and path.samefile(status) for path in resumed):
+                raise Refused(f"{status} exists: -r {status} carries on from it, with --append in the same file; or give another -p")
+            self.append = True
+        if self.append and options.match == "command" and not self.requeued:
+            raise Refused(f"--match command gives tasks new ids, and {status} has the old ones: leave out --append and -p for a new file")
+        self.status_path = status
+
+    def _lock(self) -> bool:
+        """False: another run was faster with the name that was made for this one."""
+        options = self.options
+        prefixes = [self.prefix] + [names.prefix_of(files.absolute(name)) for name in options.resume_from]
+        self.release()
+        seen = set()
+        for prefix in prefixes:
+            if prefix in seen:
+                continue
+            seen.add(prefix)
+            acquire = lock.acquire if prefix == self.prefix else lock.acquire_or_check
+            if not prefix.parent.is_dir():
+                continue
+            try:
+                taken = acquire(prefix, self.run_id, take_over=options.take_over, lost_after=options.lost_after)
+            except Refused:
+                if prefix == self.prefix and self.name_made and names.with_suffix(prefix, names.LOCK).exists():
+                    return False
+                raise
+            if taken is not None:
+                self.locks.append(taken)
+                self._stack.callback(taken.release)
+            if prefix == self.prefix and self.name_made and self.status_path.exists():
+                return False
+        for name in options.resume_from:
+            self._wait_for_old(files.absolute(name))
+        self.held = held.hold(self.run_id)
+        self._stack.callback(self.held.close)
+        return True
+
+    def _wait_for_old(self, status: Path) -> None:
+        """A run that was killed a moment ago may still be ending its tasks on this host."""
+        try:
+            old = sidecar.load(sidecar.find(status))
+        except Refused:
+            return  # disBatch's, or of a run that left none
+        if not held.wait_until_free(old.run_id, OLD_RUN_SECONDS, lambda: self.say("waiting for the last tasks of the earlier run to end")):
+            raise Refused(f"{status}: processes of the run that wrote it still live on this host: end them, then try again")
