@@ -485,10 +485,10 @@ class Crew:
         self.on_changed("left", action.engine, "")
 
     def give_up(self, action: m.GiveUp) -> None:
+        self.on_changed("lost", action.engine, action.why)
         member = self.members.get(action.engine)
         if member is not None:
             self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
-            self.on_changed("lost", action.engine, action.why)
             self.silent[member.request.address] = member.heard
             self._drop(member)
             self._tidy_log(member)

@@ -227,7 +227,7 @@ class Mux:
         """Now and then: say that we live; see whether the other side does. Seconds."""
         now = time.monotonic()
         if now - self.heard > silence:
-            self._break(Broken(f"nothing was heard for {silence:.0f} s"))
+            self._break(Broken(f"nothing was heard for {silence:.0f} s", abrupt=True))
         elif now - self.said > every:
             self.send({"k": "beat"})
 

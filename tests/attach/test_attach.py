@@ -163,6 +163,7 @@ def test_kill_9_of_attach(meet: Meet, taskrun: Taskrun) -> None:
     result = meeting.running.finish()
     assert (result.code, ids(meeting)) == (0, [0, 1, 2])
     assert [event["what"] for event in result.events("context") if event["context"] == "SSH1"] == ["joined", "lost"]
+    assert [event["what"] for event in result.events("engine") if event["engine"].endswith("_1")] == ["joined", "lost"]
     assert sorted(Counter(row[1] for row in meeting.ran()).values()) == [1, 1, 2]  # what it ran has run again
 
 
