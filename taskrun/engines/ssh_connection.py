@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
+import re
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -81,9 +82,7 @@ def _socket_words(error: Exception, settings: Settings) -> str:
 
 
 def _socket(settings: Settings, note: Callable[[str], None], opened: list[paramiko.Transport]) -> Any:
-    """A TCP connection, or what stands for one: a channel through a jump host, a program's pipes."""
-    import paramiko
-
+    """A TCP connection, or what stands for one: a channel through a jump host, a program."""
     if settings.proxy_jump:
         if len(opened) >= JUMPS_MOST:
             raise CannotConnect(f"ProxyJump {settings.proxy_jump}: more than {JUMPS_MOST} hosts in a row", permanent=True)
@@ -95,9 +94,42 @@ def _socket(settings: Settings, note: Callable[[str], None], opened: list[parami
             raise CannotConnect(f"its jump host {address}: {error}", permanent=error.permanent) from error
         return through.open_channel("direct-tcpip", (settings.hostname, settings.port), ("127.0.0.1", 0), timeout=settings.connect_seconds)
     if settings.proxy_command:
-        # the user's own words, which ssh gives to a shell, too
-        return paramiko.ProxyCommand(shlex.join(["/bin/sh", "-c", f"exec {settings.proxy_command}"]))
+        return _Proxied.start(_expanded(settings))
     return socket.create_connection((settings.hostname, settings.port), settings.connect_seconds)
+
+
+class _Proxied(socket.socket):
+    """A connection that a ProxyCommand makes; it ends with it."""
+
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(cls, command: str) -> _Proxied:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # the user's own words, which ssh gives to a shell, too
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {command}"],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        proxied = cls(fileno=ours.detach())
+        proxied.process = process
+        return proxied
+
+    def close(self) -> None:
+        super().close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def _expanded(settings: Settings) -> str:
+    """A ProxyCommand with its tokens replaced."""
+    tokens = {"%h": settings.hostname, "%p": str(settings.port), "%r": settings.user, "%n": settings.name, "%%": "%"}
+    return re.sub("%[hprn%]", lambda found: tokens[found[0]], settings.proxy_command)
 
 
 def _jump_host(text: str) -> tuple[str, int]:
@@ -147,7 +179,7 @@ def _keys(settings: Settings, problems: list[str]) -> Any:
         yield from (key for key in held if key.asbytes() not in named)
     in_agent = {key.asbytes() for key in held}
     for path in settings.identities:
-        if _public_blob(path) in in_agent:
+        if _public_blob(path) in in_agent or not Path(path).exists():
             continue
         try:
             key = paramiko.PKey.from_path(path)

@@ -38,10 +38,11 @@ _HARMLESS = frozenset(
 class Settings(NamedTuple):
     """The effective settings of one host."""
 
+    name: str  # as it was given
     hostname: str
     port: int
     user: str
-    identities: tuple[str, ...]  # files of keys, those that exist
+    identities: tuple[str, ...]  # files of keys, those that exist or whose public half does: an ssh-agent may have the other
     identities_only: bool
     known_hosts: tuple[str, ...]
     strict: str  # yes, ask, accept-new, no
@@ -63,7 +64,7 @@ def settings_of(address: str, environ: dict[str, str]) -> Settings:
     base = ["-G", *(["-l", user] if user else []), "--", host]
     effective = _ask(program, base)
     plain = _ask(program, ["-F", os.devnull, *base])
-    return from_keywords(effective, plain)
+    return from_keywords(effective, plain, host)
 
 
 def _ask(program: str, arguments: list[str]) -> dict[str, list[str]]:
@@ -84,8 +85,8 @@ def parse_keywords(text: str) -> dict[str, list[str]]:
     return found
 
 
-def from_keywords(effective: dict[str, list[str]], plain: dict[str, list[str]]) -> Settings:
-    """`plain`: the same without any configuration, so that what differs is what somebody has set."""
+def from_keywords(effective: dict[str, list[str]], plain: dict[str, list[str]], name: str) -> Settings:
+    """`name`: the host as it was given. `plain`: the same without any configuration, so that what differs is what somebody has set."""
 
     def last(keyword: str, default: str = "") -> str:
         return effective.get(keyword, [default])[-1]
@@ -105,10 +106,13 @@ def from_keywords(effective: dict[str, list[str]], plain: dict[str, list[str]]) 
     proxy = last("proxycommand", "none")
     jump = last("proxyjump", "none")
     return Settings(
+        name=name,
         hostname=last("hostname"),
         port=int(last("port", "22")),
         user=last("user"),
-        identities=tuple(path for path in map(_home, effective.get("identityfile", [])) if Path(path).exists()),
+        identities=tuple(
+            path for path in map(_home, effective.get("identityfile", [])) if Path(path).exists() or Path(f"{path}.pub").exists()
+        ),
         identities_only=last("identitiesonly") == "yes",
         known_hosts=tuple(_home(path) for path in words("userknownhostsfile") + words("globalknownhostsfile") if path != "none"),
         strict={"true": "yes", "false": "no", "off": "no"}.get(last("stricthostkeychecking", "ask"), last("stricthostkeychecking", "ask")),
@@ -151,4 +155,4 @@ def _without_ssh(user: str, host: str) -> Settings:
     found.setdefault("user", [user or os.environ.get("USER") or os.environ.get("LOGNAME") or ""])
     if user:
         found["user"] = [user]
-    return from_keywords(found, {})
+    return from_keywords(found, {}, host)
