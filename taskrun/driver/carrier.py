@@ -62,6 +62,7 @@ class Carrier:
         self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known)
         self._count = 0
         self._wishes: dict[int, _Wish] = {}
+        self._cancelled: set[int] = set()
         self._left: dict[int, int] = {}  # transfer → its bytes that have not gone
 
     def request(self, source: Location, dest: Location, rule: Rule, way: Way, done: Done, task: int | None = None) -> int:
@@ -77,6 +78,7 @@ class Carrier:
         wish = self._wishes.get(number)
         if wish is not None:
             self._wishes[number] = wish._replace(done=lambda _: None)
+            self._cancelled.add(number)
             self._mover.cancel(number)
 
     def cancel_all(self, way: Way) -> None:
@@ -87,6 +89,11 @@ class Carrier:
     def busy(self) -> int:
         """Requests under way."""
         return len(self._wishes)
+
+    @property
+    def tidies(self) -> bool:
+        """What was cancelled is still removing what it had begun."""
+        return bool(self._cancelled)
 
     def wake(self) -> None:
         """The loop looks around; from any thread."""
@@ -120,6 +127,7 @@ class Carrier:
         number = event.request
         assert isinstance(number, int)
         if isinstance(event, Staged):
+            self._cancelled.discard(number)
             self._wishes.pop(number).done(event)
         elif isinstance(event, Delivered):
             self._delivered(self._wishes[number], event)

@@ -85,6 +85,7 @@ class Data:
         self.outputs = Outputs(self.stager, options.settle, self._swept)
         self.delivering = False  # the run is over but for this
         self._checked: set[int] = set()
+        self._done_with: set[str] = set()  # places whose connections can be let go
         self._little = False
         self._look_at_space = 0.0
 
@@ -108,6 +109,8 @@ class Data:
     def tick(self) -> None:
         """Once a second, and whenever the loop was woken."""
         self.outputs.tick()
+        while self._done_with and not self.carrier.tidies and self.options.clean == "keep":
+            self.porter.let_go(self._done_with.pop())
         now = time.monotonic()
         if now >= self._look_at_space:
             self._look_at_space = now + LOOK_AT_SPACE
@@ -137,8 +140,7 @@ class Data:
         """All outputs of it are delivered: a resume need not look there again."""
         if place:
             self.record("place", what="swept", address=place)
-            if self.options.clean == "keep":
-                self.porter.let_go(place)
+            self._done_with.add(place)
 
     # what the view says
 
@@ -184,7 +186,7 @@ class Data:
                 outputs.end(place)
 
         def done() -> bool:
-            outputs.tick()
+            self.tick()
             return not outputs.busy and not self.carrier.busy
 
         whole = linger(done) if not hard else done()

@@ -22,6 +22,7 @@ from taskrun.planning.expand import Expander
 _DEST = "DEST of STAGE-IN is a folder or file of the working directory, or another path: data is staged in for tasks to read"
 _SOURCE = "STAGE-OUT takes files of the working directory, or of another path: tasks write there"
 _KNOWN = frozenset(f"{prefix}_{name}" for name in NAMES for prefix in ("TASKRUN", "DISBATCH")) | {"TASKRUN_FILE"}
+_secret = re.compile(rb"(://[^/@:\s]*:)([^/@\s]*)@").sub
 _variable = re.compile(r"\$(?:\{(\w+)\}|(\w+))").finditer
 
 
@@ -96,7 +97,11 @@ def _wrong_ends(item: Stage, staging: Staging, places: Places) -> Iterator[Diagn
         if text == staging.dest and text != staging.source:
             column, word = item.text.find(item.dest, source + len(item.source)), item.dest
         message, _, hint = problem.partition("; ")
-        yield Diagnostic.at("error", item.line, column + 1, len(word), message, hint or None, item.text)
+        yield Diagnostic.at("error", item.line, column + 1, len(word), message, hint or None, _secret(_starred, item.text))
+
+
+def _starred(found: re.Match[bytes]) -> bytes:
+    return found[1] + b"*" * len(found[2]) + b"@"
 
 
 def _wrong_keys(item: Encrypt, ways: set[str], gpg: Callable[[], Gpg]) -> Iterator[Diagnostic]:

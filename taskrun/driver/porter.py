@@ -31,6 +31,7 @@ class Porter:
         self.peak_memory = 0  # bytes
         self._post = post
         self._apart: dict[str, Member] = {}  # engines that do not share the driver's folder
+        self._had_one = False  # an engine had all it needs
         self._preparing: set[str] = set()
         self._fetching: dict[tuple[str, m.Key], Task] = {}
         self._running: dict[tuple[str, m.Key], Task] = {}  # those with outputs
@@ -66,7 +67,7 @@ class Porter:
             try:
                 self.data.admit_engine(member)
             except Refused as error:
-                self.crew.refuse(member, str(error))
+                self._refuse(member, str(error))
                 return
             self._apart[event.engine] = member
         self._preparing.add(event.engine)
@@ -76,11 +77,18 @@ class Porter:
                 return
             self._preparing.discard(event.engine)
             if problem:
-                self.crew.refuse(member, f"what every engine is to have could not be fetched: {problem}")
+                self._refuse(member, f"what every engine is to have could not be fetched: {problem}")
             else:
+                self._had_one = True
                 self._post(event)
 
         stager.prepare(member, ready)
+
+    def _refuse(self, member: Member, why: str) -> None:
+        """Raises Refused when it was the only one there is: nothing has run."""
+        self.crew.refuse(member, why)
+        if not self._had_one and not self.crew.members and not self.crew.later:
+            raise Refused(f"{member.request.host}: {why}")
 
     def _results(self, event: m.Results) -> None:
         passed = []
@@ -203,7 +211,7 @@ class Porter:
 
     def leave(self, action: m.Leave) -> None:
         member = self.crew.members.get(action.engine)
-        if self.stager is not None and member is not None and self.stager.out_stagings and not member.shared:
+        if self.stager is not None and member is not None and not member.shared:
             member.agent.hold()  # type: ignore[attr-defined]  # places.admit has looked
             self.leavers.append(member)
         self.crew.leave(action)

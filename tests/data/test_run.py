@@ -17,7 +17,11 @@ EXAMPLE = f"""\
 #TASKRUN STAGE-IN TASK s3://genomes/samples/${{TASKRUN_REPEAT_INDEX}}.bam work/
 #TASKRUN REPEAT 5 ./call.sh work/${{TASKRUN_REPEAT_INDEX}}.bam
 """
-CALL = '#!/bin/sh\nmkdir -p results; name=$(basename "$1" .bam)\ncat ref/panel.fa "$1" > results/.$name && mv results/.$name results/$name.vcf\n'
+CALL = """\
+#!/bin/sh
+mkdir -p results; name=$(basename "$1" .bam)
+cat ref/panel.fa "$1" > results/.$name && mv results/.$name results/$name.vcf
+"""
 
 
 def test_the_example_of_the_issue(taskrun: Taskrun, bucket: Bucket, gnupg: Keys, tmp_path: Path) -> None:
@@ -115,7 +119,8 @@ def test_odd_names_and_destinations(taskrun: Taskrun, bucket: Bucket, remote: tu
 def test_outputs_are_shipped_while_tasks_run(taskrun: Taskrun, bucket: Bucket) -> None:
     text = (
         "#TASKRUN STAGE-OUT res/* s3://genomes/res/\n"
-        "mkdir -p res; echo whole > res/.x; mv res/.x res/x; exec 9> res/open; echo part >&9; until [ -e go ]; do sleep 0.1; done; echo end >&9\n"
+        "mkdir -p res; echo whole > res/.x; mv res/.x res/x; "
+        "exec 9> res/open; echo part >&9; until [ -e go ]; do sleep 0.1; done; echo end >&9\n"
     )
     running = taskrun.start("tasks.txt", *HERE, files={"tasks.txt": text})
     until(lambda: bucket.keys("res/"), 20, "an output")
@@ -131,7 +136,8 @@ def test_outputs_are_shipped_while_tasks_run(taskrun: Taskrun, bucket: Bucket) -
 def test_a_stream(taskrun: Taskrun, bucket: Bucket, gnupg: Keys) -> None:
     bucket.put("in/x", b"x")
     text = (
-        b"#TASKRUN STAGE-IN s3://genomes/in/* in/\n#TASKRUN STAGE-OUT out/* s3://genomes/out/\n#TASKRUN STAGE-IN TASK s3://genomes/in/x t/$TASKRUN_TASKID/\n"
+        b"#TASKRUN STAGE-IN s3://genomes/in/* in/\n#TASKRUN STAGE-OUT out/* s3://genomes/out/\n"
+        b"#TASKRUN STAGE-IN TASK s3://genomes/in/x t/$TASKRUN_TASKID/\n"
         b"mkdir -p out; cat in/x t/0/x > out/x\n#TASKRUN STAGE-IN TASK OFF\ntest ! -e t/1\n"
     )
     result = taskrun("-", *HERE, stdin=text)
@@ -150,7 +156,7 @@ def test_a_stream_that_goes_wrong_in_the_middle(taskrun: Taskrun) -> None:
     assert running.process.stdin is not None
     running.process.stdin.write(b"touch first\n")
     running.process.stdin.flush()
-    until(lambda: (taskrun.folder / "first").exists(), what="the first task")
+    until((taskrun.folder / "first").exists, what="the first task")
     running.process.stdin.write(b"#TASKRUN STAGE-IN gopher://x y\ntouch second\n")
     running.process.stdin.flush()
     result = running.finish()
