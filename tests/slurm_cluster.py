@@ -10,7 +10,9 @@ file in /dev/shm that is left there fails the test.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -88,6 +90,16 @@ class SlurmCluster:
         """The node's slurmd dies; the steps on it go on."""
         self._leaderless.add(k)
         self._bed.call("kill-slurmd", str(k))
+
+    @contextlib.contextmanager
+    def without_controller(self) -> Iterator[None]:
+        """slurmctld is stopped meanwhile: it takes no connection and answers nothing."""
+        pid = int(Path(f"/run/testbed-slurm{self._bed.number}/slurmctld.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def revive_node(self, k: int) -> None:
         """Undoes a power loss, a cut, or a killed slurmd, and waits until SLURM uses the node again."""

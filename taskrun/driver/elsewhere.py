@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskrun.driver.contexts import is_here
+from taskrun.engines import controller
 from taskrun.errors import Refused
 from taskrun.scheduling.policy import Policy
 from taskrun.status import names, owner, sidecar
@@ -55,6 +56,8 @@ def _left_by(run: sidecar.Sidecar, status: Path, now: float) -> Elsewhere:
     if run.ended is None and not _was_other_start(run):
         until = _last_sign(run, status) + patience
         for context in run.contexts:
+            if isinstance(context, dict) and context.get("kind") == "slurm" and controller.is_over(str(context.get("job"))):
+                continue  # SLURM has ended what was left of it
             if isinstance(context, dict) and context.get("kind") != "local" and isinstance(context.get("hosts"), dict):
                 hosts |= {address: until for address in context["hosts"] if not is_here(address.rpartition("@")[2], run.host)}
     hosts = {address: min(until, now + patience) for address, until in hosts.items() if until > now}

@@ -87,7 +87,7 @@ def requests(environ: Mapping[str, str], nodes: list[str], wanted: Wanted) -> tu
         slots = fixed or (room if fill else min(node_tasks, room))
         if slots > 0:
             cores = int(wanted.cpus_per_task) if wanted.cpus_per_task != -1.0 else node_cpus // slots
-            found.append(EngineRequest(name, node_cpus, slots, cores, reach="slurm"))
+            found.append(EngineRequest(name, node_cpus, slots, cores, reach="slurm", address=name))
     if not found:
         raise Refused(f"-c {each:g}: no node of this allocation has that many cores; at most -c {max(cpus)} fits")
     return found, warnings

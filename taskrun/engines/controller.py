@@ -11,6 +11,7 @@ from pathlib import Path
 from taskrun.errors import Refused
 
 PATIENCE = 20.0  # seconds of one answer; the commands have their own, longer one
+_GOING = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT")
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between tries
 _BUSY = re.compile(
     r"timed out|unable to contact|temporarily|try again|connection refused|connection reset|zero bytes|communication|"
@@ -65,6 +66,17 @@ def hostnames(nodes: str) -> list[str]:
 def show_job(job: str) -> str:
     """One line about a job, times in epoch seconds. Raises Unanswered."""
     return ask(["scontrol", "show", "job", "-d", "-o", job])
+
+
+def is_over(job: str) -> bool:
+    """SLURM knows that this job is over. False if it does not answer, or is another one."""
+    if not job.isdecimal():
+        return False
+    try:
+        found = re.search(r"\bJobState=(\S+)", ask(["scontrol", "show", "job", "-o", job], PAUSES[:1]))
+    except Unanswered as error:
+        return "invalid job id" in str(error).lower()
+    return found is not None and found[1] not in _GOING
 
 
 def binds_tasks() -> bool:

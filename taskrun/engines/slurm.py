@@ -103,9 +103,9 @@ def rescue(job: str) -> str:
 
     SLURM may call the node lost minutes later than the agent does the driver.
     """
-    lost = (
-        f'host=$(squeue -h -j {job} -O BatchHost:256 | tr -d " ") && nodes=$(squeue -h -j {job} -o %N) && [ -n "$host" ] && [ -n "$nodes" ] '
-        '&& names=$(scontrol show hostnames "$nodes") && ! echo "$names" | grep -qxF -e "$host"'
+    lost = (  # the node of the script is none of the job any more
+        f'host=$(squeue -h -j {job} -O BatchHost:256 | tr -d " ") && nodes=$(squeue -h -j {job} -o %N) && '
+        '[ -n "$host" ] && [ -n "$nodes" ] && names=$(scontrol show hostnames "$nodes") && ! echo "$names" | grep -qxF -e "$host"'
     )
     return f"n=0; while [ $n -lt {RESCUE_TRIES} ]; do {lost} && exec scontrol requeue {job}; sleep {RESCUE_PAUSE}; n=$((n + 1)); done"
 

@@ -1,0 +1,159 @@
+"""Nodes that are lost, jobs that are stopped and started again, a controller that is away: every task ends once, none runs twice at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+from harness import ROOT, Taskrun, until
+from slurm.jobs import Jobs, check_once
+from slurm_cluster import SlurmCluster
+
+EXAMPLES = ROOT / "examples" / "slurm"
+WORK = '#TASKRUN REPEAT {} echo "start $TASKRUN_TASKID" >> notes; sleep {}; echo "end $TASKRUN_TASKID" >> notes\n'
+
+
+def started(jobs: Jobs, tasks: int) -> None:
+    """Waits until so many tasks have started."""
+    notes = jobs.folder / "notes"
+    until(lambda: notes.exists() and notes.read_text().count("start") >= tasks, 30, f"{tasks} tasks to start")
+
+
+@pytest.mark.timeout(120)
+def test_a_node_that_slurm_calls_down(jobs: Jobs) -> None:
+    """One sentence; what it ran runs elsewhere when it must have ended; no agent is sent there again."""
+    job = jobs.submit("-N3", "--no-kill", "--wrap", "exec taskrun tasks.txt -p run --lost-after 9", files={"tasks.txt": WORK.format(9, 2)})
+    started(jobs, 3)
+    jobs.run("scontrol", "update", "NodeName=node3", "State=DOWN", "Reason=test")
+    try:
+        assert job.wait() == "COMPLETED", job.output
+    finally:
+        jobs.run("scontrol", "update", "NodeName=node3", "State=RESUME")
+        jobs.sweep()
+    told = [line for line in job.output.splitlines() if "node3" in line]
+    assert told == ["taskrun: node3: SLURM has lost this node; what it ran runs elsewhere when it has been silent for long enough"]
+    check_once(jobs, 9)
+    assert "Node failure on node3" in next(jobs.folder.glob("run_node3_*.log")).read_text()
+
+
+@pytest.mark.timeout(120)
+def test_a_node_whose_network_is_cut(jobs: Jobs) -> None:
+    """It goes on as an island: its tasks end by its slots' own clocks before they run elsewhere."""
+    text = 'echo "$TASKRUN_TASKID start $(date +%s.%N)" >> {0}/$TASKRUN_TASKID; sleep 4; echo "$TASKRUN_TASKID end $(date +%s.%N)" >> {0}/$TASKRUN_TASKID\n'
+    times = jobs.folder / "times"
+    times.mkdir()
+    job = jobs.submit(
+        "-N3", "--no-kill", "--wrap", "exec taskrun tasks.txt -p run --lost-after 9", files={"tasks.txt": text.format(times) * 6}
+    )
+    until(lambda: len(list(times.iterdir())) >= 3, 30, "three tasks to start")
+    jobs.cluster.cut_node(2)
+    assert job.wait() == "COMPLETED", job.output
+    jobs.sweep()
+    check_once(jobs, 6)
+    assert "taskrun: node2: the engine is lost: nothing was heard for" in job.output
+    for path in times.iterdir():
+        lines = [line.split()[1:] for line in path.read_text().splitlines()]
+        ends = [float(when) for what, when in lines if what == "end"]
+        starts = [float(when) for what, when in lines if what == "start"]
+        assert starts[-1] >= max([end for end in ends if end != ends[-1]], default=0.0), "two attempts at a time"
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_srun_and_a_killed_slurmd(jobs: Jobs) -> None:
+    """Without slurmd nothing changes. Without its srun the engine is lost, and another one takes its place."""
+    job = jobs.submit("-N2", "--no-kill", "-w", "node[1-2]", "--wrap", "exec taskrun tasks.txt -p run --lost-after 6",
+                      files={"tasks.txt": WORK.format(6, 2)})  # fmt: skip
+    started(jobs, 2)
+    jobs.cluster.kill_slurmd(2)
+    pids = [pid for pid, line in jobs.cluster.processes(1).items() if line.startswith("srun -N1 -n1 -w node2")]
+    assert pids
+    jobs.cluster.revive_node(2)
+    os.kill(min(pids), signal.SIGKILL)
+    assert job.wait() == "COMPLETED", job.output
+    assert "taskrun: node2: a new agent takes the place of the lost one\n" in job.output
+    check_once(jobs, 6)
+
+
+@pytest.mark.timeout(180)
+def test_preemption(jobs: Jobs) -> None:
+    """The example low.sh: its tasks are given back, SLURM ends it and starts it again, and it goes on in its own file."""
+    for name in ("primes.txt", "low.sh"):
+        (jobs.folder / name).write_bytes((EXAMPLES / name).read_bytes())
+    jobs.taskrun.env["LENGTH"] = "1"
+    low = jobs.submit("low.sh")
+    until(lambda: len(list((jobs.folder / "primes").glob("*.txt"))) >= 4, 30, "tasks to end")
+    high = jobs.submit("-N3", "--exclusive", "--wrap", "true")
+    assert high.wait(80) == "COMPLETED"
+    jobs.sweep()
+    assert "taskrun: stopped: the allocation is taken back\n" in low.output
+    assert "taskrun: SLURM takes this job's nodes for another one, and starts it again later\n" in low.output
+    jobs.taskrun.env.pop("LENGTH")
+    assert low.wait(80) == "COMPLETED", low.output
+    assert "taskrun: SLURM has started this job again: it goes on with primes.txt_" in low.output
+    check_once(jobs, 24, f"primes.txt_{low.number}")
+    assert len(list((jobs.folder / "primes").glob("*.txt"))) == 24
+
+
+@pytest.mark.timeout(180)
+def test_the_time_is_over(jobs: Jobs) -> None:
+    """Nothing starts that could not end, the rest is given back in order, and --requeue has the job started again."""
+    text = "#TASKRUN PERENGINE STOP echo stop >> notes\n" + WORK.format(40, 2)
+    jobs.taskrun.write({"job": "#!/bin/bash\nexec taskrun tasks.txt -p run --grace 16 --task-time 4 --requeue\n"})
+    job = jobs.submit("-N3", "--time=1", "--requeue", "job", files={"tasks.txt": text})
+    until(lambda: "this job is started again (--requeue)\n" in job.output, 50, "the end of its time")
+    before = (jobs.folder / "notes").read_text()
+    assert before.count("stop\n") == 3
+    assert before.count("start") == before.count("end"), "nothing had to be cut short"
+    waits = [each["why"] for each in jobs.events("wait")]
+    assert "the allocation ends too soon for another task: a task takes 4 s" in waits
+    assert "taskrun: stopped: the allocation ends\n" in job.output
+    done = len(jobs.records())
+    assert 0 < done
+    jobs.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=10")
+    assert job.wait(80) == "COMPLETED", job.output
+    check_once(jobs, 40)
+
+
+@pytest.mark.timeout(120)
+def test_the_controller_is_away(jobs: Jobs) -> None:
+    """Nothing stops; what is asked meanwhile is asked again."""
+    job = jobs.submit("-N2", "--wrap", "exec taskrun tasks.txt -p run", files={"tasks.txt": WORK.format(8, 1)})
+    started(jobs, 2)
+    with jobs.cluster.without_controller():
+        until(lambda: (jobs.folder / "notes").read_text().count("end") == 8, 30, "all tasks to end")
+    assert job.wait() == "COMPLETED", job.output
+    check_once(jobs, 8)
+
+
+@pytest.fixture
+def accounting() -> Iterator[SlurmCluster]:
+    cluster = SlurmCluster(3, "1", accounting=True)
+    yield cluster
+    cluster.close()
+
+
+@pytest.mark.timeout(120)
+def test_idle_nodes_are_given_back_one_after_the_other(accounting: SlurmCluster, taskrun: Taskrun) -> None:
+    """A job shrinks twice, the driver's node stays; STOP commands run when a node leaves."""
+    jobs = Jobs(accounting, taskrun)
+    text = "#TASKRUN PERENGINE STOP hostname >> left\n" + "until test -e go_$(hostname); do sleep 0.2; done\n" * 3
+    job = jobs.submit("-N3", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": text})
+
+    def nodes() -> str:
+        return accounting.run("squeue", "-h", "-j", job.number, "-o", "%N").stdout.strip()
+
+    until(lambda: sum(each["what"] == "joined" for each in jobs.events("engine")) == 3, 30, "three engines")
+    (jobs.folder / "go_node2").touch()
+    until(lambda: nodes() == "node[1,3]", 40, "node2 to be given back")
+    assert (jobs.folder / "left").read_text() == "node2\n"
+    (jobs.folder / "go_node3").touch()
+    until(lambda: nodes() == "node1", 40, "node3 to be given back")
+    (jobs.folder / "go_node1").touch()
+    assert job.wait() == "COMPLETED", job.output
+    assert re.findall("given back: (.*)", jobs.log()) == ["node2; at work: node1,node3", "node3; at work: node1"]
+    assert sorted((each["Flags"][3], each["Node"]) for each in jobs.records()) == [
+        (kind, f"node{k}") for kind in (" ", "P") for k in (1, 2, 3)
+    ]

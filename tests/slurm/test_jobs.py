@@ -1,0 +1,186 @@
+"""taskrun in jobs of SLURM as people type them: what it makes of an allocation, and what its tasks see there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from harness import ROOT
+from slurm.jobs import Job, Jobs
+
+EXAMPLES = ROOT / "examples" / "slurm"
+#: A slot that has nothing to do takes the next task: with a pause each has its turn.
+SEEN = (
+    "#TASKRUN REPEAT {} echo $DISBATCH_ENGINE_RANK $DISBATCH_CYLINDER_RANK $DISBATCH_CORES_PER_TASK $SLURM_CPUS_PER_TASK "
+    "${{CUDA_VISIBLE_DEVICES:-none}} ${{SLURM_STEP_GPUS:-none}} >> seen; sleep 0.4\n"
+)
+
+
+def seen(folder: Path, name: str = "seen") -> list[tuple[str, ...]]:
+    """(engine, slot, cores, SLURM_CPUS_PER_TASK, GPUs, GPUs of the step), each once."""
+    return sorted({tuple(line.split()) for line in (folder / name).read_text().splitlines()})
+
+
+def test_the_program_itself_is_a_job_script(jobs: Jobs) -> None:
+    job = jobs.submit("-n", "6", "--ntasks-per-node", "2", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": SEEN.format(12)})
+    assert job.wait() == "COMPLETED", job.output
+    records = jobs.records()
+    assert Counter(each["Node"] for each in records).keys() == {"node1", "node2", "node3"}
+    assert [each["ReturnCode"] for each in records] == [0] * 12
+    assert [each[:4] for each in seen(jobs.folder)] == [(str(rank), str(slot), "1", "1") for rank in range(3) for slot in range(2)]
+    assert re.search(r"12 tasks done, none failed", job.output)
+    assert jobs.nothing_runs()
+    assert not list(jobs.folder.glob("run_node*.log")), "srun had nothing to say"
+
+
+def test_salloc_with_the_driver_outside(jobs: Jobs) -> None:
+    jobs.taskrun.write({"tasks.txt": "hostname\n#TASKRUN PERENGINE STOP true\nexit 3\n".replace("#TASKRUN PERENGINE STOP true\n", "")})
+    done = jobs.run("salloc", "-Q", "-n", "6", "taskrun", "tasks.txt", "-p", "run", "-e")
+    assert done.returncode == 1, done.stderr
+    assert sorted(each["ReturnCode"] for each in jobs.records()) == [0, 3]
+    assert jobs.records()[0]["Node"].startswith("node")
+
+
+def test_slots_are_those_of_disbatch(jobs: Jobs) -> None:
+    """The steps of the recorded case 28, and what is said of them, in one job of nodes with 2, 2 and 1 of our tasks."""
+    steps = {"a": "", "b": "-c 2", "c": "-t 1 --no-retire", "d": "-s localhost:1"}
+    script = "".join(f"taskrun tasks.txt {options} -p {name}; mv seen seen_{name}\n" for name, options in steps.items())
+    jobs.taskrun.write({"job": f"#!/bin/bash\n{script}SLURM_CPUS_PER_TASK=2 taskrun tasks.txt -c 1 -p e\n"})
+    job = jobs.submit("-N3", "-n5", "--mem-per-cpu=100", "job", files={"tasks.txt": SEEN.format(6)})
+    assert job.wait() == "COMPLETED", job.output
+    found = {name: Counter(each[0] for each in seen(jobs.folder, f"seen_{name}")) for name in steps}
+    assert sorted(found["a"].values()) == [1, 2, 2]
+    assert sorted(found["b"].values()) == [1, 1], "the third node has one core for the job"
+    assert sorted(found["c"].values()) == [1, 1, 1]
+    assert found["d"] == {"0": 1}
+    assert {each[2:4] for each in seen(jobs.folder, "seen_b")} == {("2", "2")}
+    assert "taskrun: -c 1 is what counts, not the 2 cores a task that SLURM was asked for\n" in job.output
+    for name in (*steps, "e"):
+        assert len(jobs.records(name)) == 6
+
+
+GPUS = {
+    "-N1 --gpus-per-task=1 --ntasks-per-node=2": {("0", "0"), ("1", "1")},
+    "-N1 --gres=gpu:2 --ntasks-per-node=2": {("0", "0"), ("1", "1")},
+    "-N1 --exclusive --ntasks-per-node=2": {("0", "0"), ("1", "1")},
+    "-N1 --ntasks-per-gpu=1 --gpus=2": {("0", "0"), ("1", "1")},
+    "-N2 --gpus=3 --ntasks-per-node=1": {("0,1", "0,1"), ("0", "0")},
+    "-N1 --gres=gpu:2 --ntasks-per-node=2 --gpu-bind=none": {("0,1", "0,1")},
+}
+
+
+def test_each_slot_has_its_gpus(jobs: Jobs) -> None:
+    """In jobs that ask for them in every way there is."""
+    submitted: dict[str, tuple[Job, Path]] = {}
+    for number, options in enumerate(GPUS):
+        folder = jobs.folder / str(number)
+        folder.mkdir()
+        (folder / "tasks.txt").write_text(SEEN.format(4))
+        submitted[options] = jobs.submit(f"--chdir={folder}", *options.split(), "taskrun", "tasks.txt"), folder
+    for options, (job, folder) in submitted.items():
+        assert job.wait() == "COMPLETED", job.output
+        assert {each[4:6] for each in seen(folder)} == GPUS[options], options
+
+
+def test_cores_of_slots(jobs: Jobs) -> None:
+    text = "#TASKRUN REPEAT 6 python3 -c 'import os; print(*os.sched_getaffinity(0))' >> cores_$TASKRUN_CYLINDER_RANK; sleep 0.3\n"
+    text = "#TASKRUN PERENGINE START python3 -c 'import os; print(len(os.sched_getaffinity(0)))' > all\n" + text
+    jobs.taskrun.write(
+        {"job": "#!/bin/bash\ntaskrun tasks.txt -p one\nmkdir free; cd free; SLURM_CPU_BIND=none taskrun ../tasks.txt -p two\n"}
+    )
+    job = jobs.submit("-N1", "--ntasks-per-node=2", "job", files={"tasks.txt": text})
+    assert job.wait() == "COMPLETED", job.output
+    cores = {name: set((jobs.folder / name).read_text().split("\n")) - {""} for name in ("cores_0", "cores_1")}
+    assert all(len(each) == 1 and " " not in next(iter(each)) for each in cores.values()), cores
+    assert cores["cores_0"] != cores["cores_1"]
+    assert (jobs.folder / "all").read_text() == (jobs.folder / "free" / "all").read_text(), "a PERENGINE command is not one slot's"
+    assert " " in (jobs.folder / "free" / "cores_0").read_text()
+
+
+def test_options_for_srun(jobs: Jobs) -> None:
+    """DISBATCH_SLURM_SRUN_OPTIONS_FILE; and what is wrong in it is refused."""
+    jobs.taskrun.write({"good": "SLURM_CPU_BIND=none\nFOR_ME=x y\n", "bad": "FOR_ME\n"})
+    script = "".join(f"DISBATCH_SLURM_SRUN_OPTIONS_FILE={name} taskrun tasks.txt -p {name}; echo $?\n" for name in ("good", "bad", "none"))
+    jobs.taskrun.write({"job": "#!/bin/bash\n" + script})
+    job = jobs.submit("-N1", "job", files={"tasks.txt": 'echo "$FOR_ME $SLURM_MPI_TYPE" > got\n'})
+    job.wait()
+    assert (jobs.folder / "got").read_text() == "x y \n"
+    assert "taskrun: bad:1: `FOR_ME` is no NAME=VALUE" in job.output
+    assert "taskrun: DISBATCH_SLURM_SRUN_OPTIONS_FILE: none: No such file or directory\n2\n" in job.output
+
+
+def test_elements_of_a_variable(jobs: Jobs) -> None:
+    """-E: fewer elements than slots set slots aside."""
+    jobs.taskrun.env["RES"] = "a,b"
+    text = "#TASKRUN PERENGINE START echo per $RES >> seen\n#TASKRUN REPEAT 6 echo $TASKRUN_CYLINDER_RANK $RES >> seen; sleep 0.3\n"
+    job = jobs.submit("-N1", "--ntasks-per-node=2", "taskrun", "tasks.txt", "-t", "3", "-E", "RES", "-p", "run", files={"tasks.txt": text})
+    assert job.wait() == "COMPLETED", job.output
+    assert set((jobs.folder / "seen").read_text().splitlines()) == {"per a", "0 a", "1 b"}
+    assert "taskrun: node1: -E RES has 2 for 3 slots: 2 slots are used\n" in job.output
+
+
+def test_srun_within_a_task(jobs: Jobs) -> None:
+    """Our steps leave the job's cores and memory to those of tasks."""
+    text = "srun -N1 -n1 --mem=50 hostname > inner\n"
+    job = jobs.submit("-N1", "-n2", "--mem=200", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": text})
+    assert job.wait() == "COMPLETED", job.output
+    assert (jobs.folder / "inner").read_text() == "node1\n"
+    assert [each["ReturnCode"] for each in jobs.records()] == [0]
+
+
+def test_attached_nodes(jobs: Jobs) -> None:
+    """A second job's nodes join the run of the first."""
+    text = "#TASKRUN REPEAT 2 until test -e go; do sleep 0.1; done\n#TASKRUN REPEAT 8 sleep 0.2\n"
+    first = jobs.submit("-N1", "-n1", "-w", "node1", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": text})
+    jobs.until((jobs.folder / "run_attach.json").exists, what="the door")
+    second = jobs.submit("-N2", "--ntasks-per-node=1", "-w", "node[2-3]", "--wrap", "exec taskrun attach run")
+    jobs.until(lambda: f"as context J{second.number}: 2 slots on node2, node3" in second.output, what="the second job's engines")
+    jobs.until(lambda: len(jobs.events("engine")) >= 3, what="three engines")
+    (jobs.folder / "go").touch()
+    assert first.wait() == "COMPLETED", first.output
+    assert second.wait() == "COMPLETED", second.output
+    assert {each["Node"] for each in jobs.records()} == {"node1", "node2", "node3"}
+
+
+def test_submit(jobs: Jobs) -> None:
+    jobs.taskrun.write({"tasks.txt": "exit 3\n", "wrong.txt": "#TASKRUN BARIER\n"})
+    shown = jobs.run("taskrun", "submit", "tasks.txt", "-n", "4", "--comment", "a b", "--dry-run", "--", "-e")
+    assert not (jobs.folder / "tasks.txt.sbatch").exists()
+    done = jobs.run("taskrun", "submit", "tasks.txt", "-n", "4", "--comment", "a b", "-o", "out", "--", "-e")
+    number = re.fullmatch(r"Submitted batch job (\d+)\n", done.stdout)
+    assert number, done.stderr
+    assert (jobs.folder / "tasks.txt.sbatch").read_text() == shown.stdout.replace("'a b'\n", "'a b'\n#SBATCH -o out\n")
+    job = Job(jobs.cluster, number[1], jobs.folder / "out")
+    assert job.wait() == "FAILED"
+    assert "1 failed" in job.output
+    told = jobs.run("scontrol", "show", "job", number[1]).stdout
+    assert "Comment=a b" in told
+    assert "JobName=tasks.txt\n" in told
+    assert "Requeue=1" in told
+    for arguments, why in {
+        ("tasks.txt", "-n", "4", "5"): "`5` is neither an option of sbatch",
+        ("tasks.txt", "--", "-s", "localhost:1"): "leave -s out",
+        ("wrong.txt",): "unknown directive",
+        ("-n", "4"): "which task file?",
+    }.items():
+        refused = jobs.run("taskrun", "submit", *arguments)
+        assert (refused.returncode, why in refused.stderr) == (2, True), refused.stderr
+
+
+@pytest.mark.parametrize("where", ["login", "job"])
+def test_outside_and_inside(jobs: Jobs, where: str) -> None:
+    """On a login node both commands that would work are named; a run of a job is not carried on there by accident."""
+    jobs.taskrun.write({"tasks.txt": "exit 1\n"})
+    if where == "login":
+        refused = jobs.run("taskrun", "tasks.txt")
+        assert refused.returncode == 2
+        assert re.search(r"-s localhost:\d+ to run here, or sbatch -n \d+ --wrap 'exec taskrun …'", refused.stderr)
+        return
+    assert jobs.submit("-n1", "taskrun", "tasks.txt", "-p", "run").wait() == "COMPLETED"
+    refused = jobs.run("taskrun", "-r", "run_status.txt", "-R")
+    assert refused.returncode == 2
+    assert re.search(r"-s localhost:\d+ .*or sbatch", refused.stderr)
+    assert jobs.submit("-n1", "-w", "node2", "taskrun", "-r", "run_status.txt", "-R", "-p", "two").wait() == "COMPLETED"
+    assert [(each["Node"], each["ReturnCode"]) for each in jobs.records("two")] == [("node2", 1)]
