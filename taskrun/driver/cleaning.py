@@ -81,8 +81,19 @@ def _plan(
         return changed is not None and changed >= began
 
     own = frozenset(path for path in entries if folder is None and _is_own(Path(root, path), prefix))
-    present = [Present(path, entry.version) for path, entry in entries.items()]
+
+    def version(path: str, entry: Entry) -> str:
+        recorded = shipped[path].source_version if path in shipped else arrived[path].dest_version if path in arrived else ""
+        return _version(store, entry, recorded)
+
+    present = [Present(path, version(path, entry)) for path, entry in entries.items()]
     return plan(mode, present, arrived, shipped, made=made, own=own, safe=lambda delivery: is_safe(places, delivery))
+
+
+def _version(store: FolderStore, entry: Entry, recorded: str) -> str:
+    """In the words of a delivery: where times say little it has recorded a checksum."""
+    algorithm = recorded.rpartition(":")[0]
+    return f"{algorithm}:{store.digest(entry, algorithm)}" if not entry.certain and algorithm in ALGORITHMS else entry.version
 
 
 def _by_path(places: Places, root: str, where: Location, found: Iterator[tuple[str, Delivery]]) -> dict[str, Delivery]:

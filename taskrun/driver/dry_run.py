@@ -6,7 +6,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 
+from taskrun.driver import files
 from taskrun.driver.contexts import choose_engines
 from taskrun.driver.run import open_records
 from taskrun.driver.source import Source, open_source
@@ -17,6 +19,7 @@ from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
+from taskrun.status import names, sidecar
 
 
 def dry_run(taskfile: str, options: Options) -> int:
@@ -38,8 +41,36 @@ def dry_run(taskfile: str, options: Options) -> int:
     out.flush()
     if counts["mismatch"] and not options.force_resume:
         raise Refused(mismatch_text(mismatches, counts["mismatch"]))
+    if options.clean != "keep":
+        _list_removals(options)
     _say(_summary(counts, engines.requests))
     return ExitCode.OK
+
+
+def _list_removals(options: Options) -> None:
+    """What --clean would remove now of what the runs given with -r have moved and made."""
+    from taskrun.driver import cleaning
+    from taskrun.driver.deliveries import earlier
+    from taskrun.driver.places import new_places
+
+    if not options.resume_from:
+        _say(f"--clean {options.clean}: which files it would remove is known of a run that has been: add -r STATUS")
+        return
+    statuses = [files.absolute(name) for name in options.resume_from]
+    before = earlier(statuses)
+    places = new_places(Path.cwd(), "dry", 1, options.rclone_config or "", _say)
+    for folder in before.folders:
+        places.remember(folder)
+    started = min(sidecar.load(sidecar.find(status)).started for status in statuses)
+    prefix = names.prefix_of(statuses[-1])
+    inputs, outputs = list(before.inputs), list(before.outputs)
+    for removing in cleaning.plans(options.clean, places, prefix, started, inputs, outputs, lambda _, text: _say(text)):
+        for what, listed in (("remove", removing.plan.remove), ("keep", removing.plan.kept)):
+            for each in listed:
+                name = cleaning.shown(removing.place, each.path).encode("utf-8", "surrogateescape")
+                sys.stdout.buffer.write(_line(what, "", 0, "", each.why, name))
+    sys.stdout.buffer.flush()
+    places.stores.close()
 
 
 #: When data is moved, by the way it goes and its scope.

@@ -100,7 +100,7 @@ class SftpStore(FolderStore):
         ask = file._prefetch_thread
 
         def asking(*arguments: Any) -> None:
-            with contextlib.suppress(OSError, *self.lost):  # type: ignore[arg-type]  # all are exceptions
+            with contextlib.suppress(OSError, *self.lost):
                 ask(*arguments)
 
         file._prefetch_thread = asking

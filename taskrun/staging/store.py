@@ -119,6 +119,9 @@ class FolderStore(abc.ABC):
     def find(self, pattern: Pattern) -> Iterator[Entry]: ...
 
     @abc.abstractmethod
+    def digest(self, entry: Entry, algorithm: str) -> str | None: ...
+
+    @abc.abstractmethod
     def changed(self, name: str) -> float | None:
         """When a file was made or changed, epoch seconds of the store's clock; None if it is not there."""
 

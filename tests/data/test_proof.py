@@ -84,8 +84,9 @@ def test_the_proof(far: Far, bucket: Bucket, gnupg: Keys, watch: Watch, tmp_path
     sealing = tmp_path_factory.mktemp("sealing")
     for name, key in (("panel", "panel/panel.gpg"), *((str(number), f"in/{number}.bam.gpg") for number in range(TASKS))):
         (sealing / "clear").write_text(f"{MARKER} {name}\n")
-        gnupg.gpg("--yes", "--trust-model", "always", "--pinentry-mode", "loopback", "--passphrase-file", str(gnupg.home / "pass"), "-s", "-u",
-                  f"<{LOCKED}>", "-r", LAB, "-o", str(sealing / "sealed"), "-e", str(sealing / "clear"))  # fmt: skip
+        unlock = ("--pinentry-mode", "loopback", "--passphrase-file", str(gnupg.home / "pass"))
+        files = ("-o", str(sealing / "sealed"), "-e", str(sealing / "clear"))
+        gnupg.gpg("--yes", "--trust-model", "always", *unlock, "-s", "-u", f"<{LOCKED}>", "-r", LAB, *files)
         bucket.put(key, (sealing / "sealed").read_bytes())
     (sealing / "clear").unlink()
     for k in (1, 2):

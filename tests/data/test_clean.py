@@ -1,0 +1,129 @@
+"""--clean: the table of the issue, row by row; nothing goes that is not safe elsewhere; disks that are full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from data.conftest import Bucket, Far, Keys, manifest, moved
+from harness import Taskrun, cannot
+from staging.test_encryption import LAB
+
+TEXT = f"""\
+#TASKRUN STAGE-IN s3://genomes/in/ in/
+#TASKRUN STAGE-OUT plain.txt s3://genomes/out/
+#TASKRUN ENCRYPT {LAB}
+#TASKRUN STAGE-OUT secret.txt s3://genomes/out/
+#TASKRUN STAGE-OUT made.gpg s3://genomes/kept/
+#TASKRUN ENCRYPT OFF
+echo p > plain.txt; echo s > secret.txt; echo not-really > made.gpg; echo clear > made; echo o > other.txt; cat in/* > /dev/null
+"""
+RECORDS = {"run_status.txt", "run_run.json", "run_events.jsonl", "run_manifest.json", "run_driver.log"}
+INPUTS, OUTPUTS = {"in/a", "in/b"}, {"plain.txt", "secret.txt"}
+GONE = {
+    "keep": set(),
+    "output": INPUTS | OUTPUTS | {"made.gpg"},
+    "encrypted": INPUTS | OUTPUTS | {"made"},  # .gpg stay, and cleartext of one goes
+    "all": INPUTS | OUTPUTS | {"made.gpg", "made", "other.txt"},
+}
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def seal(gnupg: Keys, folder: Path) -> bytes:
+    (folder / "clear").write_text("b")
+    gnupg.gpg("--yes", "--trust-model", "always", "-r", LAB, "-o", str(folder / "sealed"), "-e", str(folder / "clear"))
+    return (folder / "sealed").read_bytes()
+
+
+@pytest.mark.parametrize("mode", GONE)
+def test_the_table(taskrun: Taskrun, bucket: Bucket, gnupg: Keys, mode: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    bucket.put("in/a", b"a")
+    bucket.put("in/b.gpg", seal(gnupg, tmp_path_factory.mktemp("seal")))
+    taskrun.write({"mine.txt": "older than the run"})
+    os.utime(taskrun.folder / "mine.txt", (1, 1))
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", "--clean", mode, files={"tasks.txt": TEXT})
+    assert result.code == 0, result.err
+    every = INPUTS | OUTPUTS | {"made.gpg", "made", "other.txt", "mine.txt", "tasks.txt"} | RECORDS
+    # what was there before the run stays: the task file and mine.txt are older, as far as the file system can tell
+    assert files(taskrun.folder) | {"tasks.txt"} == every - GONE[mode]
+    assert bucket.keys("out/") | bucket.keys("kept/") == {"out/plain.txt", "out/secret.txt.gpg", "kept/made.gpg.gpg"}
+    assert len(manifest(result)["outputs"]) == 3
+
+
+def test_it_is_listed_first_and_nothing_goes_that_is_not_safe(taskrun: Taskrun, bucket: Bucket) -> None:
+    bucket.put("in/a", b"a")
+    bucket.put("in/b", b"b")
+    text = "#TASKRUN STAGE-IN s3://genomes/in/ in/\n#TASKRUN STAGE-OUT out* s3://genomes/out/\n"
+    text += "echo 1 > out1; echo 2 > out2; echo more >> in/b\n"
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", files={"tasks.txt": text})
+    assert result.code == 0, result.err
+    bucket.put("out/out2", b"somebody's")
+    listed = taskrun("tasks.txt", "--dry-run", "--clean", "output", "-r", "run_status.txt", "-s", "localhost:1")
+    assert listed.code == 0, listed.err
+    rows = [line.split("\t") for line in listed.out.splitlines()]
+    assert sorted((row[0], row[5]) for row in rows if row[0] in ("remove", "keep")) == [
+        ("keep", "in/b"), ("keep", "out2"), ("remove", "in/a"), ("remove", "out1"),
+    ]  # fmt: skip
+    assert {"in/a", "in/b", "out1", "out2"} <= files(taskrun.folder)
+    again = taskrun("tasks.txt", "-r", "run_status.txt", "-p", "again", "--clean", "output", "--settle", "0")
+    assert again.code == 0, again.err
+    assert moved(again, "out") == ["s3://genomes/out/out2"]  # what is at its destination is not what was delivered: delivered again
+    assert files(taskrun.folder) & {"in/a", "in/b", "out1", "out2"} == {"in/b"}
+    assert "in/b is kept: it has changed since it was fetched" in again.err
+    assert bucket.get("out/out2") == b"2\n"
+    hint = taskrun("tasks.txt", "--dry-run", "--clean", "all", "-s", "localhost:1")
+    assert "add -r STATUS" in hint.err
+
+
+def test_hosts_are_cleaned_too(far: Far, bucket: Bucket) -> None:
+    bucket.put("in/0", b"x")
+    bucket.put("in/1", b"y")
+    (far.folder(1) / "mine").write_text("older")
+    os.utime(far.folder(1) / "mine", (1, 1))
+    text = (
+        "#TASKRUN STAGE-IN TASK s3://genomes/in/$TASKRUN_TASKID in/\n#TASKRUN STAGE-OUT TASK out.$TASKRUN_TASKID s3://genomes/out/\n"
+        "#TASKRUN REPEAT 2 sleep 0.5; cp in/$TASKRUN_TASKID out.$TASKRUN_TASKID; touch other.$TASKRUN_TASKID; touch .hidden\n"
+    )
+    result = far(text, "--clean", "all", where="host1:1,host2:1")
+    assert result.code == 0, result.err
+    assert bucket.keys("out/") == {"out/out.0", "out/out.1"}
+    assert files(far.folder(1)) | files(far.folder(2)) == {"mine", ".hidden"}
+
+
+@pytest.fixture
+def small(taskrun: Taskrun) -> Iterator[Path]:
+    """A file system of 8 MB in the working directory."""
+    folder = taskrun.folder / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", folder], stderr=subprocess.DEVNULL, check=False).returncode:
+        cannot("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_is_too_small(taskrun: Taskrun, bucket: Bucket, small: Path) -> None:
+    bucket.put("in/big", bytes(5 << 20))
+    text = "#TASKRUN STAGE-IN s3://genomes/in/big small/\ntouch ran\n"
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": text})
+    assert result.code == 3
+    assert "bytes are missing there for s3://genomes/in/big times 2" in result.err
+    assert os.listdir(small) == []
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "fits", "--workfactor", "1.2", files={"tasks.txt": text})
+    assert result.code == 0, result.err
+    text = "#TASKRUN STAGE-OUT TASK out small/out\nhead -c 6000000 /dev/zero > out\n"
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "full", files={"tasks.txt": text})
+    assert result.records()[0]["ReturnCode"] == 74
+    assert os.listdir(small) == ["big"]
+
+
+def test_a_disk_that_fills_up_is_said(taskrun: Taskrun, small: Path) -> None:
+    text = "#TASKRUN STAGE-IN TASK /dev/null in/\n#TASKRUN STAGE-IN TASK OFF\nhead -c 7700000 /dev/zero > fill; sleep 6\n"
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "../run", files={"small/tasks.txt": text}, cwd=small)
+    assert result.code == 0, result.err
+    assert "kB are free; what does not fit there fails" in result.err
