@@ -33,6 +33,7 @@ class Shipped(object):
 
     def __init__(self, texts: dict) -> None:
         self.texts = texts
+        self.codes: dict = {}
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> object:
         if name not in self.texts:
@@ -48,7 +49,10 @@ class Shipped(object):
         exec(self.get_code(module.__name__), module.__dict__)  # type: ignore[attr-defined]  # noqa: S102 - our own files
 
     def get_code(self, name: str) -> "types.CodeType":
-        return compile(self.texts[name], "<%s>" % name, "exec")
+        if name not in self.codes:  # a slot's are asked for twice: for its files, too
+            self.codes[name] = compile(self.texts[name], "<%s>" % name, "exec")
+        code: types.CodeType = self.codes[name]
+        return code
 
 
 def start(size: int, digest: str) -> int:
