@@ -73,7 +73,9 @@ def _expand(name: str, text: str) -> list[str]:
     choices: list[list[str]] = []
     for index, part in enumerate(parts):
         choices.append(_numbers(part, text) if index % 2 else [part])
-    return ["".join(each) for each in itertools.islice(itertools.product(*choices), HOSTS_MOST + 1)]
+    if math.prod(map(len, choices)) > HOSTS_MOST:
+        raise Refused(f"-s {text}: that makes more than {HOSTS_MOST} hosts; is the range meant so?")
+    return ["".join(each) for each in itertools.product(*choices)]
 
 
 def _numbers(ranges: str, text: str) -> list[str]:
