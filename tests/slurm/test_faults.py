@@ -1,4 +1,4 @@
-"""Nodes that are lost, jobs that are stopped and started again, a controller that is away: every task ends once, none runs twice at a time."""
+"""Lost nodes, jobs that are stopped and started again, a controller that is away: each task ends once, and never runs twice at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_node_that_slurm_calls_down(jobs: Jobs) -> None:
 @pytest.mark.timeout(120)
 def test_a_node_whose_network_is_cut(jobs: Jobs) -> None:
     """It goes on as an island: its tasks end by its slots' own clocks before they run elsewhere."""
-    text = 'echo "$TASKRUN_TASKID start $(date +%s.%N)" >> {0}/$TASKRUN_TASKID; sleep 4; echo "$TASKRUN_TASKID end $(date +%s.%N)" >> {0}/$TASKRUN_TASKID\n'
+    text = "echo start $(date +%s.%N) >> {0}/$TASKRUN_TASKID; sleep 4; echo end $(date +%s.%N) >> {0}/$TASKRUN_TASKID\n"
     times = jobs.folder / "times"
     times.mkdir()
     job = jobs.submit(
@@ -55,7 +55,7 @@ def test_a_node_whose_network_is_cut(jobs: Jobs) -> None:
     check_once(jobs, 6)
     assert "taskrun: node2: the engine is lost: nothing was heard for" in job.output
     for path in times.iterdir():
-        lines = [line.split()[1:] for line in path.read_text().splitlines()]
+        lines = [line.split() for line in path.read_text().splitlines()]
         ends = [float(when) for what, when in lines if what == "end"]
         starts = [float(when) for what, when in lines if what == "start"]
         assert starts[-1] >= max([end for end in ends if end != ends[-1]], default=0.0), "two attempts at a time"
@@ -77,6 +77,7 @@ def test_a_killed_srun_and_a_killed_slurmd(jobs: Jobs) -> None:
     check_once(jobs, 6)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_preemption(jobs: Jobs) -> None:
     """The example low.sh: its tasks are given back, SLURM ends it and starts it again, and it goes on in its own file."""
@@ -97,6 +98,7 @@ def test_preemption(jobs: Jobs) -> None:
     assert len(list((jobs.folder / "primes").glob("*.txt"))) == 24
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_time_is_over(jobs: Jobs) -> None:
     """Nothing starts that could not end, the rest is given back in order, and --requeue has the job started again."""
@@ -110,8 +112,7 @@ def test_the_time_is_over(jobs: Jobs) -> None:
     waits = [each["why"] for each in jobs.events("wait")]
     assert "the allocation ends too soon for another task: a task takes 4 s" in waits
     assert "taskrun: stopped: the allocation ends\n" in job.output
-    done = len(jobs.records())
-    assert 0 < done
+    assert jobs.records()
     jobs.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=10")
     assert job.wait(80) == "COMPLETED", job.output
     check_once(jobs, 40)

@@ -184,3 +184,25 @@ def test_outside_and_inside(jobs: Jobs, where: str) -> None:
     assert re.search(r"-s localhost:\d+ .*or sbatch", refused.stderr)
     assert jobs.submit("-n1", "-w", "node2", "taskrun", "-r", "run_status.txt", "-R", "-p", "two").wait() == "COMPLETED"
     assert [(each["Node"], each["ReturnCode"]) for each in jobs.records("two")] == [("node2", 1)]
+
+
+def test_the_examples(jobs: Jobs) -> None:
+    """Each script of examples/slurm runs the tasks to their end; attach.sh brings nodes to the first. (low.sh: see test_faults.py)"""
+    for path in EXAMPLES.iterdir():
+        (jobs.folder / path.name).write_bytes(path.read_bytes())
+    first = jobs.submit("--ntasks=2", "job.sh")
+    jobs.taskrun.env["LENGTH"] = "0.5"
+    assert first.wait() == "COMPLETED", first.output
+    gpus = jobs.submit("--ntasks=2", "gpus.sh")
+    prefix = f"primes.txt_{gpus.number}"
+    jobs.until((jobs.folder / f"{prefix}_attach.json").exists, what="the door")
+    attached = jobs.submit("attach.sh", prefix)
+    assert gpus.wait() == "COMPLETED", gpus.output
+    assert attached.wait() == "COMPLETED", attached.output
+    for job in (first, gpus):
+        assert len(jobs.records(f"primes.txt_{job.number}")) == 24
+        assert "24 tasks done, none failed" in job.output
+    assert (
+        sum(int(path.read_text()) for path in (jobs.folder / "primes").glob("*.txt")) == 2762 - 168
+    )  # primes below 25000 but not below 1000
+    assert {path.name for path in EXAMPLES.iterdir()} == {"primes.txt", "job.sh", "low.sh", "gpus.sh", "attach.sh"}
