@@ -221,7 +221,7 @@ class Stager:
     def _ends(self, staging: Staging, place: str, variables: dict[str, str]) -> tuple[Location, Location]:
         """From where to where, for one attempt. A value stands for itself, also where it looks like a glob. Raises Refused."""
         source = locations.expand(staging.source, {name: _literal(value) for name, value in variables.items()})
-        dest = locations.expand(staging.dest, variables)
+        dest = locations.expand(staging.dest, variables).replace("[$]", "$")
         if staging.way == "in":
             return self.places.of(source), self.places.on(place, dest)
         return self.places.on(place, source), self.places.of(dest)

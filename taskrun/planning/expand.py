@@ -8,7 +8,7 @@ from itertools import count, repeat
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from taskrun.language import items
-from taskrun.language.words import pattern, plain
+from taskrun.language.words import pattern, plain, template
 from taskrun.model import NO_REPEAT, Barrier, Encryption, PerEngine, Staging, Task
 
 if TYPE_CHECKING:
@@ -90,7 +90,11 @@ class Expander:
         if not item.source:
             self.staging = tuple(each for each in self.staging if each.way != item.way)
             return ()
-        source, dest = (text.decode("utf-8", "surrogateescape") for text in (pattern(item.source), plain(item.dest)))
+        if item.scope == "TASK":
+            words = template(item.source, globs=True), template(item.dest, globs=False)
+        else:
+            words = pattern(item.source), plain(item.dest)
+        source, dest = (text.decode("utf-8", "surrogateescape") for text in words)
         staging = Staging(item.line, item.way, item.scope, source, dest, self._encryption)
         if item.scope != "TASK":
             return (staging,)
