@@ -119,7 +119,7 @@ class Visits:
         self.given({"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer})
         crew.visits[context] = Visit(guest, wanted)
         end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None
-        crew.add_context(m.ContextJoined(context, wanted.limit, end=end), requests)
+        crew.add_context(m.ContextJoined(context, wanted.limit, end=end, one_fate=end is not None), requests)
 
     def _name(self, label: str) -> str:
         taken = self.scheduler.contexts
@@ -140,11 +140,17 @@ class Visits:
         if not name:
             if guest.context in contexts:
                 self.crew.post(m.Detach(guest.context, wanted.now))
+                self._draining_now("context", guest.context)
             return
         if name not in contexts and name not in engines:
             guest.tell(at.Refusal(_unknown(name, [each for each in contexts if contexts[each].promising], list(engines))))
             return
         self.crew.post(m.Detach(name, wanted.now))
+        if name in contexts:
+            self._draining_now("context", name)
+        for each in engines.values():
+            if name in (each.name, each.context.name):
+                self._draining_now("engine", each.name)
         self._tell("told", "", how="detach now" if wanted.now else "detach", name=name)
         self.said(f"{name} is detached {'at once' if wanted.now else 'after what it runs'}, as {guest.peer} asked")
         running = sum(len(each.live) for each in engines.values() if name in (each.name, each.context.name))
@@ -156,13 +162,11 @@ class Visits:
     def tick(self) -> None:
         """Every second: what has begun to leave, and guests whose context has nothing more to do."""
         for engine in self.scheduler.engines.values():
-            if engine.phase in ("drain", "stop") and engine.name not in self._draining:
-                self._draining.add(engine.name)
-                self._tell("engine", "draining", engine=engine.name)
+            if engine.phase in ("drain", "stop"):
+                self._draining_now("engine", engine.name)
         for name, context in self.scheduler.contexts.items():
-            if (context.detached or context.spent) and context.engines and name not in self._draining:
-                self._draining.add(name)
-                self._tell("context", "draining", context=name)
+            if (context.detached or context.spent) and context.engines:
+                self._draining_now("context", name)
         for name, visit in list(self.crew.visits.items()):
             context = self.scheduler.contexts[name]
             if not visit.gone and not context.promising and not self.crew.has_any(name):
@@ -170,6 +174,12 @@ class Visits:
                 self._tell("context", "left", context=name, why=over.why)
                 visit.guest.dismiss(over)
                 self.crew.context_gone(name, over.why)
+
+    def _draining_now(self, kind: str, name: str) -> None:
+        """Said once."""
+        if name not in self._draining:
+            self._draining.add(name)
+            self._tell(kind, "draining", **{kind: name})
 
     def engine_changed(self, what: str, engine: str, why: str) -> None:
         """It has left or is lost."""

@@ -301,6 +301,7 @@ def listening(running: Running) -> int:
 
 def test_a_run_listens_after_a_second_without_being_asked(taskrun: Taskrun) -> None:
     running = taskrun.start("tasks.txt", "-p", "run", "-s", "localhost:1", files={"tasks.txt": gated(2)})
+    until((taskrun.folder / "run_run.json").exists, 15, "the run to begin")
     guest = taskrun.start("attach", "run", "-s", "localhost:1")  # which waits for that
     until(lambda: "attached to run" in guest.said()[1], 20, "it to attach")
     assert listening(running) == 1

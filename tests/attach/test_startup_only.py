@@ -11,9 +11,8 @@ from harness import Taskrun, read_status, until
 
 def test_it_says_how_and_waits(taskrun: Taskrun) -> None:
     meeting = Meeting(taskrun, "#TASKRUN PERENGINE START true\n" + "echo $TASKRUN_ENGINE_RANK >> ran\n" * 3, "-S")
-    said = meeting.running.said()[1]
-    assert "taskrun attach run -s localhost:4" in said
-    assert "run_dbUtil.sh" in said
+    until(lambda: "taskrun attach run -s localhost:4" in meeting.running.said()[1], 10, "it to say how")
+    assert "run_dbUtil.sh" in meeting.running.said()[1]
     assert meeting.picture()["waiting"] == "waiting for an engine"
     guest = meeting.attach("-s", "localhost:2")
     result = meeting.running.finish()
