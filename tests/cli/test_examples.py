@@ -23,7 +23,7 @@ def run(name: str, taskrun: Taskrun) -> Result:
 
 
 def test_every_example_has_a_test() -> None:
-    assert set(EXAMPLES) == {"sweep.txt", "pipeline.txt", "scratch.txt"}
+    assert set(EXAMPLES) == {"sweep.txt", "pipeline.txt", "scratch.txt", "data.txt"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -46,6 +46,15 @@ def test_pipeline(taskrun: Taskrun) -> None:
     assert header == "station mean lowest highest"
     assert [line.split()[0] for line in stations] == list("123456")
     assert all(11 < float(line.split()[1]) < 13 for line in stations)
+
+
+def test_data(taskrun: Taskrun) -> None:
+    result = run("data.txt", taskrun)
+    delivered = taskrun.folder / "delivered"
+    assert {path.name for path in (delivered / "words").iterdir()} == {f"{letter}.txt" for letter in "abcdefghijklmnopqrstuvwxyz"}
+    assert (delivered / "words/s.txt").read_text().split()[1] == "sublicensable"
+    assert len(list((delivered / "sums").iterdir())) == 26
+    assert len(result.events("transfer")) == 1 + 26 + 26
 
 
 def test_scratch(taskrun: Taskrun) -> None:
