@@ -87,6 +87,11 @@ def listen(address: Address) -> tuple[socket.socket, list[tuple[str, int]]]:
     return sock, [("127.0.0.1", sock.getsockname()[1])]
 
 
+def is_near(addresses: list[tuple[str, int]]) -> bool:
+    """Only the machine that listens there can reach them."""
+    return all(host.startswith("127.") or host == "::1" for host, _ in addresses)
+
+
 def _bound(family: int, kind: int, place: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family, kind)
     try:
@@ -190,6 +195,12 @@ class Door:
             raise Refused("--startup-only waits for contexts that attach, and --use-address off lets none: leave one of them out")
         self._open()
         self._start(self._serve)
+
+    @property
+    def reach(self) -> str:
+        """Who can connect, where that is not everybody: words for the person."""
+        addresses = self._listener[1] if self._listener is not None else []
+        return " (on this machine only: --use-address HOST:PORT for others)" if is_near(addresses) else ""
 
     def _start(self, work: Callable[[], None]) -> None:
         self._thread = threading.Thread(target=work, name="door", daemon=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taskrun.driver import files
-from taskrun.driver.attach import parse_address
+from taskrun.driver.attach import is_near, parse_address
 from taskrun.engines import attach_frames as at
 from taskrun.engines.invitation import Invitation, load
 from taskrun.engines.relay import CONTROL_MOST, Mux
@@ -130,9 +130,9 @@ class Caller:
         self.selector.close()
         if is_dead(self._prefix) and names.with_suffix(self._prefix, names.SIDECAR).exists():
             raise Refused(why_not(self._prefix) or f"{self._prefix}: the run is gone")
+        near = "it listens for its own machine alone" if is_near(addresses) else "this machine may not reach it"
         raise Refused(
-            f"the run cannot be reached ({'; '.join(problems)}): it may have ended, or start it with --use-address HOST:PORT "
-            "of an address that this machine can reach"
+            f"the run cannot be reached ({'; '.join(problems)}): it may have ended, or {near} (start it with --use-address HOST:PORT)"
         )
 
     @staticmethod

@@ -509,10 +509,11 @@ class Run:
         self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))
 
     def say_how_to_attach(self) -> None:
+        assert self.door is not None
         prefix = shlex.quote(self.shown(self.prefix))
         self.say(
-            f"this run starts no engine; here, or where this folder is seen, add some with\n  taskrun attach {prefix} -s localhost:4\n"
-            f"or with {prefix}{names.DBUTIL}; elsewhere with what `taskrun attach {prefix} --invite FILE` writes",
+            f"this run starts no engine; add some with\n  taskrun attach {prefix} -s localhost:4\n"
+            f"or {prefix}{names.DBUTIL}{self.door.reach}; on a machine that shares no folder: taskrun attach --help",
             always=True,
         )
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import pytest
 from attach.meeting import Meeting
 from harness import Taskrun
+from slurm.jobs import jobs
+
+__all__ = ["jobs"]  # a fixture that is written elsewhere
 
 
 @pytest.fixture

@@ -77,10 +77,16 @@ def test_offers_of_anything(row: list[Any]) -> None:
 def check(frame: dict[str, Any], kind: type) -> None:
     try:
         message = at.message_of(frame, kind)
-    except at.Bad as error:
-        assert len(str(error)) < 1000
-        assert str(error).isprintable()
-        return
+    except at.Bad as caught:
+        said = str(caught)
+    else:
+        said = ""
+        check_message(message, kind)
+    assert len(said) < 1000
+    assert said.isprintable()
+
+
+def check_message(message: at.Message, kind: type) -> None:
     assert type(message) is kind
     for value in message:
         if isinstance(value, float):
