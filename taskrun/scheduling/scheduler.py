@@ -128,16 +128,6 @@ class Scheduler:
         return self._fleet.engines
 
     @property
-    def contexts(self) -> Mapping[str, Context]:
-        """All there have been, by name. To be looked at only."""
-        return self._fleet.contexts
-
-    @property
-    def engines(self) -> Mapping[str, Engine]:
-        """Those that are there, by name. To be looked at only."""
-        return self._fleet.engines
-
-    @property
     def left(self) -> int:
         """Tasks read and not ended, whoever has them now. Looks at all of them: for the end of a run."""
         return self._plan.tasks_left + self._attempts.tasks

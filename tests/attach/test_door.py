@@ -24,7 +24,7 @@ SECONDS = 20.0
 @pytest.fixture
 def meeting(taskrun: Taskrun) -> Iterator[Meeting]:
     """A run whose first task runs. Whatever was done to it meanwhile: it must go on, and end well."""
-    found = Meeting(taskrun, gated(3), "-s", "localhost:1")
+    found = Meeting(taskrun, gated(3), "-s", "localhost:1", "--grace", "1")
     yield found
     found.go()
     result = found.running.finish()
@@ -228,6 +228,7 @@ def test_half_frames(meeting: Meeting) -> None:
     logged(meeting, "it ended before it was established")
 
 
+@pytest.mark.long
 def test_silence(meeting: Meeting) -> None:
     began = time.monotonic()
     mute, shaken, greeted = Stranger(meeting), Stranger(meeting).shake(), Stranger(meeting).shake()

@@ -32,7 +32,9 @@ def test_a_limit_that_is_reached_ends_nothing(taskrun: Taskrun) -> None:
 
 
 def test_a_context_that_is_killed_is_not_the_end(taskrun: Taskrun) -> None:
-    meeting = Meeting(taskrun, "[ $TASKRUN_ENGINE_RANK = 0 ] && touch here && sleep 60; echo $TASKRUN_ENGINE_RANK >> ran\n", "-S")
+    meeting = Meeting(
+        taskrun, "[ $TASKRUN_ENGINE_RANK = 0 ] && touch here && sleep 60; echo $TASKRUN_ENGINE_RANK >> ran\n", "-S", "--grace", "1"
+    )
     first = meeting.attach("-s", "localhost:1")
     until((taskrun.folder / "here").exists, 15, "the task to run")
     first.send(signal.SIGKILL)

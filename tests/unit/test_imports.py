@@ -32,7 +32,6 @@ OWNERS = {
     "boto3": "staging/",
     "botocore": "staging/",
     "cryptography": "engines/tls",
-    "cryptography": "engines/tls",
     "gnupg": "encryption/",
     "lark": "language/",
     "paramiko": "engines/ssh",
