@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from taskrun.driver.guest import Guest, RelayedAgent
 
 NAMES_SHOWN = 12
+CONTEXTS_MOST = 1000  # that may be attached in the course of a run
+DESCRIPTORS_EACH = 4  # of an attached engine: two ends of a socket, each for reading and for writing
+DESCRIPTORS_KEPT = 400  # for all else
 
 
 class Visit:
@@ -30,6 +34,7 @@ class Visit:
         self.workdir = wanted.workdir
         self.last = ""  # what became of an engine of it: `left` or `lost`
         self._env = wanted.env
+        self.size = len(wanted.offers)
         self._offers = {each.address: each for each in wanted.offers}
 
     @property
@@ -107,6 +112,10 @@ class Visits:
         if self.scheduler.stop_why:
             guest.dismiss(at.Refusal(f"the run is stopping: {self.scheduler.stop_why}"))
             return
+        why = self._too_much(len(wanted.offers))
+        if why:
+            guest.dismiss(at.Refusal(why))
+            return
         context = self._name(wanted.label)
         guest.context = context
         guest.tell(at.Joined(context))
@@ -120,6 +129,14 @@ class Visits:
         crew.visits[context] = Visit(guest, wanted)
         end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None
         crew.add_context(m.ContextJoined(context, wanted.limit, end=end, one_fate=end is not None), requests)
+
+    def _too_much(self, engines: int) -> str:
+        """Why the run cannot take so many more, '' if it can."""
+        if len(self.crew.visits) >= CONTEXTS_MOST:
+            return f"{CONTEXTS_MOST} contexts have been attached to this run, and it takes no more"
+        have = engines + sum(visit.size for visit in self.crew.visits.values() if not visit.gone)
+        room = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH
+        return f"the run can hold {room} attached engines (ulimit -n), and these would make {have}" if have > room else ""
 
     def _name(self, label: str) -> str:
         taken = self.scheduler.contexts

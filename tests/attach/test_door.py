@@ -304,6 +304,19 @@ def agent(stranger: Stranger, *frames: dict[str, Any] | bytes) -> int:
     return channel
 
 
+def test_more_engines_than_there_are_descriptors(taskrun: Taskrun) -> None:
+    taskrun.command = ("/bin/sh", "-c", 'ulimit -n 1000; exec "$0" "$@"', *taskrun.command)
+    meeting = Meeting(taskrun, gated(1), "-s", "localhost:1")
+    stranger = Stranger(meeting).shake()
+    assert stranger.prove()["k"] == "proven"
+    stranger.join(offers=[[f"evil{number}", "evil", 1, 1, 1, {}, {}] for number in range(151)])
+    answer = stranger.hear()
+    assert (answer["k"], "attached engines (ulimit -n)" in answer["why"]) == ("refusal", True)
+    assert stranger.is_closed()
+    meeting.go()
+    assert meeting.running.finish().code == 0
+
+
 HELLO = {"k": "hello", "protocol": 1, "host": "evil", "pid": 1, "cores": 1}
 
 
