@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from taskrun.driver.carrier import Carrier
 from taskrun.driver.deliveries import Earlier
 from taskrun.driver.inspection import preflight
+from taskrun.driver.leftovers import remove_leftovers
 from taskrun.driver.outputs import Outputs
 from taskrun.driver.places import new_places
 from taskrun.driver.staging import Stager
@@ -69,7 +71,10 @@ class Data:
         places = new_places(cwd, tag, options.transfers, options.rclone_config or "", lambda text: note("warning", text))
         for folder in earlier.folders:
             places.remember(folder)
-        self._earlier = {folder.address for folder in earlier.folders}
+        self._earlier = {folder.address for folder in earlier.folders}  # to be looked at for outputs
+        self._worked_in = set(self._earlier)
+        self._resumed = bool(options.resume_from)
+        self._stagings: list[Staging] = []
         self.carrier = Carrier(
             places.stores,
             selector,
@@ -94,6 +99,7 @@ class Data:
         for staging in stagings:
             self.stager.rule(staging)
         self._checked = {staging.line for staging in stagings}
+        self._stagings += stagings
         self.stager.begin(stagings)
 
     def admit(self, items: list[Supplied]) -> list[Planned]:
@@ -104,6 +110,7 @@ class Data:
                     preflight(staging, self.stager.places, self.gpg)
                     self.stager.rule(staging)
                     self._checked.add(staging.line)
+                    self._stagings.append(staging)
         return self.stager.admit(items)
 
     def tick(self) -> None:
@@ -134,6 +141,7 @@ class Data:
         places = self.stager.places
         places.admit(member)
         self.outputs.begin(places.name(member))
+        self._worked_in.add(places.name(member))
         self.record("place", what="used", **places.folders[places.name(member)]._asdict())
 
     def _swept(self, place: str) -> None:
@@ -190,6 +198,10 @@ class Data:
             return not outputs.busy and not self.carrier.busy
 
         whole = linger(done) if not hard else done()
+        if whole and self._resumed:
+            tidy = threading.Thread(target=self._remove_leftovers, name="leftovers", daemon=True)
+            tidy.start()
+            linger(lambda: not tidy.is_alive())
         failed = list(outputs.failed.items())
         for (place, name), why in failed[:FAILURES_SHOWN]:
             self.note("error", f"{name}{f' on {place}' if place and '://' not in name else ''} was not delivered: {why}")
@@ -199,6 +211,10 @@ class Data:
             for staging in outputs.barren:
                 self.note("warning", f"line {staging.line}: no file matches {staging.source}; nothing was delivered")
         return ExitCode.STOPPED if (failed or not whole) and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
+
+    def _remove_leftovers(self) -> None:
+        remove_leftovers(self._stagings, self.stager.places, sorted(self._worked_in))
+        self.carrier.wake()
 
     def clean(self, prefix: Path, started: float) -> None:
         """What --clean says. `started`: epoch seconds; what is older the run has not made."""

@@ -20,7 +20,9 @@ from taskrun.errors import Handled
 from taskrun.model import Staging
 from taskrun.staging.mover import Staged
 from taskrun.staging.settling import Settling
-from taskrun.staging.store import Entry, StoreError
+from taskrun.staging.store import Entry, StoreError, Transient
+
+LAST_TRIES = 4  # to look at a place for the last time
 
 
 class _Look(NamedTuple):
@@ -110,8 +112,7 @@ class Outputs:
     def _look_for(self, staging: Staging, place: str, last: bool) -> _Look:
         settling = self._settling.setdefault((staging.line, place), Settling(self.settle))
         try:
-            where = self.stager.places.on(place, staging.source)
-            entries = list(self.stager.places.stores.of(where).find(where.pattern))
+            entries = self._entries(staging, place, LAST_TRIES if last else 1)
         except Exception as error:  # noqa: BLE001 - a host that is away for a moment; the last look tells
             told = isinstance(error, StoreError | Handled)
             return _Look(staging, place, [], (str(error) if told else f"{type(error).__name__}: {error}") if last else "")
@@ -121,6 +122,16 @@ class Outputs:
             return _Look(staging, place, settling.rest(entries))
         writing = frozenset() if place else _being_written({entry.name for entry in entries}, self.stager.places.settings.folder)
         return _Look(staging, place, settling.look(entries, time.monotonic(), writing))
+
+    def _entries(self, staging: Staging, place: str, tries: int) -> list[Entry]:
+        where = self.stager.places.on(place, staging.source)
+        store = self.stager.places.stores.of(where)
+        for failed in range(1, tries):
+            try:
+                return list(store.find(where.pattern))
+            except Transient:
+                time.sleep(2.0**failed / 2)
+        return list(store.find(where.pattern))
 
     # in the loop
 

@@ -95,12 +95,34 @@ class Places:
         tag, lost = self.settings.tag, lost_errors()
         if location.kind == "engine":
             folder = self.folders[location.where]
-            member = self._members.get(location.where)
-            through: Any = member.agent if member is not None else SftpHost(folder.address, self.note)
+            through = _Through(self._members.get(location.where), SftpHost(folder.address, self.note))
             host = folder.address.rpartition("@")[2]
             return SftpStore(host, through.open_sftp, tag, folder=folder.path, digest=through.sha256, lost=lost)
-        through = SftpHost(location.where, self.note)
-        return SftpStore(location.where, through.open_sftp, tag, digest=through.sha256, lost=lost)
+        away = SftpHost(location.where, self.note)
+        return SftpStore(location.where, away.open_sftp, tag, digest=away.sha256, lost=lost)
+
+
+class _Through:
+    """The connection of an engine as long as there is one, then one of our own."""
+
+    def __init__(self, member: Member | None, host: Any) -> None:
+        self._engine: Any = member.agent if member is not None else None
+        self._host = host
+
+    def open_sftp(self) -> Any:
+        return self._try("open_sftp")
+
+    def sha256(self, path: str) -> str | None:
+        found: str | None = self._try("sha256", path)
+        return found
+
+    def _try(self, name: str, *arguments: str) -> Any:
+        if self._engine is not None:
+            try:
+                return getattr(self._engine, name)(*arguments)
+            except ConnectionError:
+                self._engine = None
+        return getattr(self._host, name)(*arguments)
 
 
 def new_places(folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None]) -> Places:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from taskrun.engines import bootstrap
 from taskrun.engines.link import Link
-from taskrun.engines.ssh_connection import LOGIN_SECONDS, open_transport, sftp_session, sha256_there
+from taskrun.engines.ssh_connection import LOGIN_SECONDS, notice_silence, open_transport, sftp_session, sha256_there
 from taskrun.engines.ssh_known_hosts import CannotConnect
 from taskrun.errors import Refused
 
@@ -62,6 +62,8 @@ class SshAgent:
     def hold(self) -> None:
         """Keep the connection when the agent has left, until `let_go`: files are still to be fetched."""
         self._free.clear()
+        for transport in self._transports[:1]:
+            notice_silence(transport)  # no heartbeat does any more
 
     @property
     def held(self) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import paramiko
 
 _SILENCE = logging.NullHandler()
+SILENT_SECONDS = 60.0  # after which a file transfer without a word from the host has failed
 LOGIN_SECONDS = 60.0  # for the banner, and for the login
 JUMPS_MOST = 8
 _HEX_DIGITS = 64
@@ -238,7 +239,7 @@ class SftpHost:
             if not self._opened or not self._opened[-1].is_active():
                 self._opened = []
                 try:
-                    open_transport(self._address, self._note, self._opened, self._port)
+                    notice_silence(open_transport(self._address, self._note, self._opened, self._port))
                 except CannotConnect as error:
                     raise (PermissionError if error.permanent else ConnectionError)(str(error)) from error
             return self._opened[-1]
@@ -248,10 +249,23 @@ def sftp_session(transport: paramiko.Transport) -> paramiko.SFTPClient:
     """A file transfer session over a connection. Raises ConnectionError."""
     import paramiko
 
-    client = paramiko.SFTPClient.from_transport(transport)
-    if client is None:
-        raise ConnectionError("the host takes no file transfers (sftp)")
-    return client
+    channel = transport.open_session(timeout=SILENT_SECONDS)
+    channel.settimeout(SILENT_SECONDS)  # a host that has lost its power says nothing, for ever
+    try:
+        channel.invoke_subsystem("sftp")
+        return paramiko.SFTPClient(channel)
+    except paramiko.SSHException as error:
+        raise ConnectionError(f"the host takes no file transfers (sftp): {error}") from error
+
+
+def notice_silence(transport: paramiko.Transport) -> None:
+    """From now on the connection breaks by itself when nothing comes from the other side, instead of waiting for ever."""
+    sock = transport.sock
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENT_SECONDS * 1000))
 
 
 def sha256_there(transport: paramiko.Transport, path: str) -> str | None:

@@ -23,6 +23,7 @@ from taskrun.staging.store import (
     StoreError,
     Transient,
     Writer,
+    is_unfinished,
     unfinished_name,
 )
 from taskrun.status.durable import sync_folder
@@ -126,6 +127,10 @@ class LocalStore(FolderStore):
         except OSError:
             return None
         return min(found.st_mtime, found.st_ctime)  # a copy may have its original's time, an old file may get new rights
+
+    def unfinished(self, folder: str) -> Iterator[str]:
+        for parent, _, names in os.walk(self._folder / folder):
+            yield from (str(Path(parent, name)) for name in names if is_unfinished(self._tag, name))
 
     def remove(self, name: str) -> None:
         try:

@@ -10,7 +10,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from taskrun.staging.locations import Pattern, Target
-from taskrun.staging.store import Arrived, Denied, Entry, FolderStore, Missing, Permanent, StoreError, Transient, Writer, unfinished_name
+from taskrun.staging.store import (
+    Arrived,
+    Denied,
+    Entry,
+    FolderStore,
+    Missing,
+    Permanent,
+    StoreError,
+    Transient,
+    Writer,
+    is_unfinished,
+    unfinished_name,
+)
 
 #: Opens one more SFTP session: a paramiko.SFTPClient. Called from the mover's threads; sshd allows ten at a time on a connection.
 Connect = Callable[[], Any]
@@ -119,6 +131,16 @@ class SftpStore(FolderStore):
                 return float(sftp.lstat(self.path(name)).st_mtime or 0)
             except FileNotFoundError:
                 return None
+
+    def unfinished(self, folder: str) -> Iterator[str]:
+        left = [folder]
+        while left:
+            base = left.pop()
+            for name, is_folder in self._names(base, links=False):
+                if is_folder:
+                    left.append(f"{base}{name}/")
+                elif is_unfinished(self.tag, name):
+                    yield base + name
 
     def remove(self, name: str) -> None:
         with self._session(name) as sftp, contextlib.suppress(FileNotFoundError):

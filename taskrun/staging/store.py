@@ -126,6 +126,10 @@ class FolderStore(abc.ABC):
         """When a file was made or changed, epoch seconds of the store's clock; None if it is not there."""
 
     @abc.abstractmethod
+    def unfinished(self, folder: str) -> Iterator[str]:
+        """Unfinished files of this run, and of those it carries on, anywhere below a folder ("" or ends in "/")."""
+
+    @abc.abstractmethod
     def remove(self, name: str) -> None:
         """Removes a file, a link and not what it points to. Raises StoreError."""
 
@@ -143,6 +147,11 @@ class FolderStore(abc.ABC):
                 return writer.commit(sha256)
             finally:
                 writer.abandon()
+
+
+def is_unfinished(tag: str, name: str) -> bool:
+    """Whether that is the temporary name of a file."""
+    return name.startswith(f".taskrun-{tag}-") and name.endswith("~")
 
 
 def unfinished_name(tag: str, name: str) -> str:

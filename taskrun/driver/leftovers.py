@@ -1,0 +1,35 @@
+"""Unfinished files of a driver that was killed: nobody takes one for a whole one, and when all is delivered by a resume they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from taskrun.driver.places import Places
+from taskrun.errors import Refused
+from taskrun.model import Staging
+from taskrun.staging.locations import Location
+from taskrun.staging.store import FolderStore, StoreError
+
+
+def remove_leftovers(stagings: Iterable[Staging], places: Places, engines: Iterable[str]) -> None:
+    """To be called when nothing is under way. `engines`: places where the killed run has worked. What cannot be reached stays."""
+    todo = {location for staging in stagings for location in _dests(staging, places, engines)}
+    for location in todo:
+        try:
+            store = places.stores.of(location)
+            if isinstance(store, FolderStore):
+                for name in list(store.unfinished(location.path)):
+                    store.remove(name)
+        except (StoreError, Refused):
+            continue
+
+
+def _dests(staging: Staging, places: Places, engines: Iterable[str]) -> Iterator[Location]:
+    """The folders below which a line has written."""
+    text = staging.dest.partition("$")[0]
+    for place in ("", *engines) if staging.way == "in" and staging.scope != "RUN" else ("",):
+        try:
+            location = places.on(place, text)
+        except Refused:
+            continue
+        yield location.at(location.path.rpartition("/")[0] + "/" if "/" in location.path else "")
