@@ -42,11 +42,11 @@ def test_a_node_that_slurm_calls_down(jobs: Jobs) -> None:
 @pytest.mark.timeout(120)
 def test_a_node_whose_network_is_cut(jobs: Jobs) -> None:
     """It goes on as an island: its tasks end by its slots' own clocks before they run elsewhere."""
-    text = "echo start $(date +%s.%N) >> {0}/$TASKRUN_TASKID; sleep 4; echo end $(date +%s.%N) >> {0}/$TASKRUN_TASKID\n"
+    text = "echo start $(date +%s.%N) >> {0}/$TASKRUN_TASKID; sleep 3; echo end $(date +%s.%N) >> {0}/$TASKRUN_TASKID\n"
     times = jobs.folder / "times"
     times.mkdir()
     job = jobs.submit(
-        "-N3", "--no-kill", "--wrap", "exec taskrun tasks.txt -p run --lost-after 9", files={"tasks.txt": text.format(times) * 6}
+        "-N3", "--no-kill", "--wrap", "exec taskrun tasks.txt -p run --lost-after 6", files={"tasks.txt": text.format(times) * 6}
     )
     until(lambda: len(list(times.iterdir())) >= 3, 30, "three tasks to start")
     jobs.cluster.cut_node(2)
@@ -83,7 +83,7 @@ def test_preemption(jobs: Jobs) -> None:
     """The example low.sh: its tasks are given back, SLURM ends it and starts it again, and it goes on in its own file."""
     for name in ("primes.txt", "low.sh"):
         (jobs.folder / name).write_bytes((EXAMPLES / name).read_bytes())
-    jobs.taskrun.env["LENGTH"] = "1"
+    jobs.taskrun.env["LENGTH"] = "0.5"
     low = jobs.submit("low.sh")
     until(lambda: len(list((jobs.folder / "primes").glob("*.txt"))) >= 4, 30, "tasks to end")
     high = jobs.submit("-N3", "--exclusive", "--wrap", "true")
@@ -116,6 +116,23 @@ def test_the_time_is_over(jobs: Jobs) -> None:
     jobs.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=10")
     assert job.wait(80) == "COMPLETED", job.output
     check_once(jobs, 40)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_the_drivers_node_is_lost(jobs: Jobs) -> None:
+    """With --no-kill SLURM lets the job go on without the node of its script: an agent that hears nothing has it started again."""
+    job = jobs.submit("-N2", "-w", "node[1-2]", "--no-kill", "--requeue", "--wrap", "exec taskrun tasks.txt -p run --lost-after 15",
+                      files={"tasks.txt": WORK.format(6, 3)})  # fmt: skip
+    started(jobs, 2)
+    jobs.cluster.kill_node(1)
+    until(lambda: job.state == "PENDING", 90, "the job to be started again")
+    jobs.cluster.revive_node(1)
+    jobs.sweep()
+    assert job.wait(90) == "COMPLETED", job.output
+    jobs.sweep()
+    assert "taskrun: SLURM has started this job again: it goes on with run_status.txt\n" in job.output
+    check_once(jobs, 6)
 
 
 @pytest.mark.timeout(120)
