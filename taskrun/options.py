@@ -460,6 +460,8 @@ examples:
   taskrun -r tasks_…_status.txt -R            carry on; run what failed again
   taskrun check tasks.txt                     find every problem of the file, run nothing
   taskrun tasks.txt --dry-run                 what would run, expanded
+  taskrun attach PREFIX -s localhost:4        more engines for a run that goes on
+  taskrun monitor PREFIX                      its engines and slots, live; also when it is over
 
 exit codes: 0 all ran · 1 tasks failed (with -e, -f or a failed BARRIER CHECK) · 2 refused, nothing was run ·
   3 stopped before the end, resumable · 4 could not keep records · 130/143 ended by a second SIGINT/SIGTERM
