@@ -134,7 +134,7 @@ def test_a_login_shell_that_refuses(taskrun: Taskrun, hosts: SshHosts) -> None:
 @pytest.mark.long
 def test_a_login_shell_that_reads(taskrun: Taskrun, hosts: SshHosts) -> None:
     hosts.path(1, "/root/.bashrc").write_text("read -r line\n")
-    result = run(taskrun, "host[1-2]:2", text="#TASKRUN REPEAT 10 sleep 4\n")
+    result = run(taskrun, "host[1-2]:2", text="#TASKRUN REPEAT 6 sleep 4\n")
     assert (result.code, nodes(result)) == (0, {"host2"})
     assert "does a login script here read standard input?" in result.err
 

@@ -67,6 +67,7 @@ def test_the_host_is_silent_for_a_moment(taskrun: Taskrun, hosts: SshHosts, shar
     assert not lost(chain.results[0].events("attempt"))
 
 
+@pytest.mark.long
 def test_the_host_is_silent_for_too_long(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
     """After B the other host runs its tasks; mended, it takes part again."""
     chain = Night(taskrun, 40, 0.5, FLAGS)
@@ -89,6 +90,7 @@ def test_the_host_loses_its_power(taskrun: Taskrun, hosts: SshHosts, sharing: Sh
     assert "host1: the engine is lost: nothing was heard for" in chain.results[0].err
 
 
+@pytest.mark.long
 def test_the_host_boots(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
     chain = Night(taskrun, 40, 0.5, FLAGS)
     running = chain.begin()
@@ -136,12 +138,13 @@ def test_the_agent_is_stopped(taskrun: Taskrun, hosts: SshHosts, sharing: Sharin
 
 def long_tasks(taskrun: Taskrun, *more: str) -> tuple[Night, Running]:
     """Four tasks, longer than the grace that a closed link has, and shorter than the silence that ends what nobody hears."""
-    chain = Night(taskrun, 4, 5, (*FLAGS[:2], "--lost-after", "6", "--grace", "0", *more))
+    chain = Night(taskrun, 4, 4, (*FLAGS[:2], "--lost-after", "4.5", "--grace", "0", *more))
     running = chain.start()
     until(lambda: len(chain.notes()) >= 4, 20, "the tasks to start")
     return chain, running
 
 
+@pytest.mark.long
 def test_the_connection_breaks_and_the_host_does_not_know(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
     """What runs there does so until its own silence ends it: only then may it run elsewhere."""
     chain, running = long_tasks(taskrun, "--ssh", "ssh")
@@ -152,6 +155,7 @@ def test_the_connection_breaks_and_the_host_does_not_know(taskrun: Taskrun, host
     assert "what it ran runs elsewhere when it has been silent for long enough" in chain.results[0].err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("again", [("-s", "host2:4"), ()], ids=["elsewhere", "there"])
 def test_the_driver_is_killed_while_a_host_is_cut_off(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing, again: tuple[str, ...]) -> None:
     """A resume starts nothing before what runs on that host has ended: the host says so itself, or has been silent for long enough."""
@@ -167,6 +171,7 @@ def test_the_driver_is_killed_while_a_host_is_cut_off(taskrun: Taskrun, hosts: S
     chain.to_the_end(running, hosts, 2)
 
 
+@pytest.mark.long
 def test_told_to_stop_while_a_host_is_cut_off(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
     """The run ends without it, and leaves word for the resume."""
     chain, running = long_tasks(taskrun)
@@ -180,6 +185,7 @@ def test_told_to_stop_while_a_host_is_cut_off(taskrun: Taskrun, hosts: SshHosts,
     assert "tasks of the earlier run may still run on host1" in chain.results[1].err
 
 
+@pytest.mark.long
 def test_no_engine_is_left(taskrun: Taskrun, hosts: SshHosts) -> None:
     """It is waited for, said, and given up in the end; the resume does the rest."""
     text = "#TASKRUN REPEAT 8 touch $TASKRUN_TASKID; sleep 1\n"
@@ -200,11 +206,12 @@ def test_no_engine_is_left(taskrun: Taskrun, hosts: SshHosts) -> None:
     assert len(list(hosts.path(1, "/srv/run").iterdir())) == 8
 
 
+@pytest.mark.long
 def test_a_host_that_keeps_failing_is_set_aside(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
     """Whatever starts on host1 kills its agent."""
     agent = r"""$(ps -eo pid,args | awk '/ -I -S -E -c/ && !/sh -c|slot.pyc|awk/ {print $1}')"""
     taskrun.write({"task.sh": f'[ "$(hostname)" = host2 ] || kill -9 {agent}\nsleep 0.3\n'})
-    result = taskrun("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 70 bash task.sh\n"}, timeout=50)
+    result = taskrun("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 56 bash task.sh\n"}, timeout=50)
     assert result.code == 0
     assert "host1: 3 engines were lost there in a row, and it is set aside" in result.err
     assert {each["ReturnCode"] for each in result.records()} == {0}
