@@ -153,3 +153,15 @@ def test_an_engine_that_is_detached_is_swept_before_it_goes(far: Far, bucket: Bu
     result = running.finish(40)
     assert result.code == 0, result.err
     assert bucket.keys("all/") == {"all/host1", "all/host2"}
+
+
+def test_inputs_come_while_other_tasks_run(taskrun: Taskrun, bucket: Bucket) -> None:
+    for number in range(4):
+        bucket.put(f"in/{number}", b"x" * 1_000_000)
+    text = "#TASKRUN STAGE-IN TASK s3://genomes/in/$TASKRUN_TASKID in/\n#TASKRUN REPEAT 4 sleep 1\n"
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": text})
+    assert result.code == 0, result.err
+    ends = sorted(each["t"] for each in result.events("attempt"))
+    came = sorted(each["t"] for each in result.events("transfer"))
+    assert came[1] < ends[0]  # the second task's, while the first one ran
+    assert "4 files fetched, 4.0 MB" in result.err
