@@ -326,7 +326,10 @@ class Crew:
                 if handler is not None:
                     handler(member, message)
         except wire.BadFrame as error:
-            self._closed(member, f"the agent does not speak as agreed: {error}")
+            why = f"the agent does not speak as agreed: {error}"
+            if not member.available:  # another try would end so, too
+                member.why = why
+            self._closed(member, why)
             return
         if received and member.joined:
             self.post(m.Heard(member.name))
@@ -348,7 +351,7 @@ class Crew:
         steps = self.steps.get(member.context)
         if steps is not None:
             env |= slurm.task_environment(request, steps)
-            config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": slurm.alone(request, steps)}
+            config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": slurm.alone(request, steps), "one_fate": True}
         folder = f"taskrun-{os.urandom(8).hex()}"
         folders = self.folders.setdefault("" if member.here else request.address, [])
         config |= {"k": "config", "slots": request.slots, "folder": folder, "sweep": folders[:]}

@@ -123,7 +123,10 @@ RESULT = ["task", 0, 1, "ok", 0, 99, 0, 1.0, 2.0, 1.0, 0.1, 0.1, 4096, 0, "", 0,
 #: Each kind of frame as it should be.
 FRAMES: dict[str, dict[str, Any]] = {
     "hello": {"k": "hello", "protocol": wire.PROTOCOL, "host": "vm", "boot": "b", "pid": 9, "cores": 2, "memory": 1, "python": "3.11.0"},
-    "ready": {"k": "ready", "starter": "builtin"},
+    "ready": {"k": "ready", "starter": "builtin", "shared": True, "came": 1.0, "now": 1.0},
+    "cleared": {"k": "cleared"},
+    "pong": {"k": "pong", "now": 1.0},
+    "looked": {"k": "looked", "now": 1.0, "shared": False, "why": ""},
     "beat": {"k": "beat", "load": 0.5, "running": 1},
     "done": {"k": "done", "r": [RESULT], "t": [["task", 1, 1]]},
     "lost": {"k": "lost", "keys": [["task", 1, 1]]},
@@ -154,7 +157,7 @@ def results(draw: st.DrawFn) -> list[Any]:
 
 
 right_frames = st.one_of(
-    st.sampled_from([FRAMES[kind] for kind in ("beat", "told", "useless", "note", "bye", "hello", "ready")]),
+    st.sampled_from([FRAMES[kind] for kind in ("beat", "told", "useless", "note", "bye", "hello", "ready", "cleared", "pong", "looked")]),
     st.builds(lambda rows, taken: {"k": "done", "r": rows, "t": taken}, st.lists(results(), max_size=3), st.lists(keys, max_size=3)),
     st.builds(lambda kind, some: {"k": kind, "keys": some}, st.sampled_from(["lost", "recalled"]), st.lists(keys, max_size=4)),
 )

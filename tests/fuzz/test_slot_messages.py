@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from taskrun.agent import ending, slot
 from taskrun.agent.losses import Losses
+from taskrun.agent.share import Shares
 from taskrun.agent.slots import Slots
 
 pytestmark = pytest.mark.timeout(0)
@@ -52,7 +53,7 @@ class Loud:
     def __init__(self, folder: str) -> None:
         env_fd = os.memfd_create("env")
         self.losses = Losses("r")
-        self.slots = Slots(select.poll(), folder, CONFIG, env_fd, [], self.losses)
+        self.slots = Slots(select.poll(), folder, CONFIG, Shares(CONFIG["slots"]), env_fd, [], self.losses)
         self.env_fd = env_fd
         for number in range(5):
             self.slots.queue.add(("task", number, 1, 1, -1, b"true", None))
