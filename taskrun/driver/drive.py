@@ -1,0 +1,341 @@
+"""The run under way: scheduler, loop, crew, data and the door for contexts that attach, wired together and driven to their end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskrun import __version__
+from taskrun.driver import files
+from taskrun.driver.attach import Door
+from taskrun.driver.contexts import Engines, carried_environment, driver_node
+from taskrun.driver.crew import Crew
+from taskrun.driver.gate import Gate
+from taskrun.driver.loop import Loop
+from taskrun.driver.member import Member
+from taskrun.driver.picture import Picture
+from taskrun.driver.porter import Porter
+from taskrun.driver.recorder import Recorder
+from taskrun.driver.retire import SLURM_COMMAND, Retirement
+from taskrun.driver.supply import FileSupply, StreamSupply, Supply
+from taskrun.driver.visits import Visits
+from taskrun.errors import ExitCode, RecordsFailed, Refused
+from taskrun.observers.progress import Progress
+from taskrun.scheduling import messages as m
+from taskrun.scheduling.scheduler import Policy, Scheduler
+from taskrun.status import names
+from taskrun.status.events import EventsWriter
+from taskrun.status.writer import StatusWriter
+
+if TYPE_CHECKING:
+    from taskrun.driver.data import Data
+    from taskrun.driver.run import Run
+
+BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
+ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
+LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
+
+DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and of those it carries on, are called
+
+
+class Drive:
+    """Everything that lives only while the run `run` is under way."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.gate: Gate | None = None
+        self.leave_nothing: Callable[[], None] = lambda: None  # of engines, when nothing has run
+        self.waiting = ""
+        self.door: Door | None = None
+        self.supply: Supply | None = None
+
+    def make_supply(self) -> Supply:
+        source = self.run.source
+        ignore = self.run.options.ignore_unknown
+        source.lists.save(names.with_suffix(self.run.prefix, files.FILES))
+        if source.path is not None:
+            return FileSupply(source.path, source.lists, self.run.resume, self.run.foreseen, ignore_unknown=ignore)
+        copy = names.with_suffix(self.run.prefix, files.TASKS)
+        if self.run.append:
+            with contextlib.suppress(FileNotFoundError):
+                copy.unlink()
+        try:
+            return StreamSupply(source.fd, source.shown, copy, source.lists, self.run.resume, self.run.console.say, ignore_unknown=ignore)
+        except RecordsFailed as error:  # nothing has run
+            raise Refused(str(error)) from None
+
+    def go(self, engines: Engines, status: StatusWriter, events: EventsWriter) -> ExitCode:
+        """The code the run ends with. Raises Refused while nothing has run, RecordsFailed."""
+        options = self.run.options
+        policy = Policy(
+            fail_fast=options.fail_fast,
+            grace=options.grace,
+            lost_after=options.lost_after,
+            wait_for_engines=self.engine_patience(engines),
+            open_ended=options.startup_only,
+        )
+        self.scheduler = scheduler = Scheduler(policy)
+        self.supply = supply = self.make_supply()
+        members: dict[str, str] = {}
+        self.recorder = recorder = Recorder(status, events, lambda engine: members.get(engine, engine), self.run.carried is not None)
+        selector = self.run.selector
+        loop = Loop(scheduler, supply, recorder, self, selector)
+        loop.failures = self.run.errors
+        events.event("run", self.run.started, what="start", run_id=self.run.run_id, version=__version__)
+
+        def joined(member: Member) -> None:
+            members[member.name] = member.request.host
+            self.retirement.came_back(member.request.host)
+            known = {name: member.facts.get(name) for name in ("host", "cores", "memory", "python", "pid")}
+            slots = member.request.slots
+            self.run.log.write("INFO", f"engine {member.name} joined: {known}, {slots} slots started by {member.starter}")
+            events.event("engine", time.time(), what="joined", engine=member.name, rank=member.rank, slots=member.request.slots,
+                         context=member.context, version=__version__, starter=member.starter, **known)  # fmt: skip
+
+        self.retirement = self.make_retirement(engines)
+        config = {
+            "run": self.run.run_id,
+            "cwd": self.run.cwd,
+            "lost_after": options.lost_after * BEAT_SHARE,
+            "grace": options.grace,
+            "starter": options.starter,
+            "fail_fast": options.fail_fast,
+            "env": {
+                "DISBATCH_JOBID": self.run.prefix.name,
+                "DISBATCH_NAMETASKS": self.run.source.name,
+                "TASKRUN_JOBID": self.run.prefix.name,
+                "TASKRUN_NAMETASKS": self.run.source.name,
+            },
+            "shipped": self.told_to_others(),
+            "share": {
+                "gpus": "all" if options.gpu else "",
+                "variables": [name for item in options.env_resource for name in item.split(",") if name],
+            },
+        }
+        porter = self.make_gate(loop, events)
+        self.run.stack.callback(self.close_door)
+        self.crew = crew = Crew(
+            selector,
+            loop.post if porter is None else porter.post,
+            self.run.note,
+            joined,
+            config,
+            self.run.prefix,
+            self.run.claim.held.fileno(),
+            options.ssh or "",
+            options.require_all,
+        )
+        self.run.stack.callback(crew.close)
+        self.leave_nothing = lambda: crew.close(keep_logs=False)
+        if porter is not None:
+            porter.crew = crew
+        crew.silence = policy.silence
+        self.wait_elsewhere(crew)
+        loop.use(crew if porter is None else porter)
+        self.begin_data()
+        crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
+        self.door = door = self.open_door(events)
+        loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
+        if options.startup_only:
+            door.open_now()
+            self.say_how_to_attach()
+        elif self.run.total_left is None or self.run.total_left > 0:
+            crew.add_context(self.offer(engines), engines.requests, engines.steps)
+            events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
+        loop.run(self.run.signals)
+        code = scheduler.exit_code(count_failures=options.exit_code)
+        if self.gate is not None and self.gate.data is not None:
+            code = self.finish_data(self.gate.data, loop, code)
+        crew.close()
+        self.close_door()
+        self.run.console.leave()
+        events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
+                     skipped=scheduler.counts.skipped)  # fmt: skip
+        return code
+
+    def make_gate(self, loop: Loop, events: EventsWriter) -> Porter | None:
+        """Where data is waited for, if there may be some: a stream tells only as it comes."""
+        scan = self.run.source.scan
+        if scan is not None and not scan.stages:
+            return None
+        porter = Porter(loop.post)
+
+        def make() -> Data:
+            from taskrun.driver.data import Data
+            from taskrun.driver.deliveries import earlier
+
+            before = earlier(map(files.absolute, self.run.options.resume_from))
+            if not self.run.append:
+                before.repeat(lambda kind, **fields: events.event(kind, time.time(), **fields))
+            data = Data(
+                self.run.options,
+                Path(self.run.cwd),
+                str(self.run.sidecar.extra[DATA_TAG]),
+                self.run.selector,
+                self.run.note,
+                lambda kind, **fields: events.event(kind, time.time(), **fields),
+                {
+                    f"{word}_{name}": value
+                    for word in ("TASKRUN", "DISBATCH")
+                    for name, value in (("JOBID", self.run.prefix.name), ("NAMETASKS", self.run.source.name))
+                },
+                before,
+                porter,
+            )
+            self.run.stack.callback(data.close)
+            porter.stager, porter.data = data.stager, data
+            data.stager.idle = self.run.total_left == 0
+            data.stager.stop = lambda why: loop.post(m.Told("drain", why))
+            loop.every_second.append(data.tick)
+            return data
+
+        self.gate = loop.gate = Gate(make)
+        return porter
+
+    def begin_data(self) -> None:
+        """Of a regular file all is known now. Raises Refused, with nothing moved."""
+        scan = self.run.source.scan
+        if self.gate is not None and scan is not None:
+            from taskrun.driver.data import stagings_of
+
+            self.gate.open().begin(stagings_of(scan))
+
+    def finish_data(self, data: Data, loop: Loop, code: ExitCode) -> ExitCode:
+        """What is left is delivered, while engines can be reached. The manifest; then what --clean may remove.
+
+        Raises RecordsFailed: then nothing is removed.
+        """
+        hard = any(told.how != "drain" for told in loop.told)
+        code = data.finish(code, lambda done: loop.linger(self.run.signals, done, [self.run.claim.touch]), hard=hard)
+        counts = self.scheduler.counts
+        data.write_manifest(
+            self.run.prefix,
+            run_id=self.run.run_id,
+            host=socket.gethostname(),
+            started=self.run.started,
+            exit_code=int(code),
+            counts={"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
+        )
+        if code in (ExitCode.OK, ExitCode.TASKS_FAILED):
+            data.clean(self.run.prefix, self.run.started)
+        if summary := data.summary():
+            self.run.say(summary)
+        data.close()
+        return code
+
+    # contexts that attach
+
+    def open_door(self, events: EventsWriter) -> Door:
+        """Raises Refused when --use-address names what cannot be listened on."""
+        run = {"run_id": self.run.run_id, "prefix": self.run.prefix.name, "started": self.run.started}
+        picture = Picture(run, self.crew, self.scheduler, self.recorder, self.counted)
+        self.visits = Visits(self.crew, self.scheduler, picture, events, self.run.say, self.run.add_given)
+        self.crew.on_changed = self.visits.engine_changed
+        return Door(self.run.prefix, self.run.run_id, self.run.options, self.visits, self.run.selector, self.run.log.write)
+
+    def close_door(self) -> None:
+        if self.door is not None:
+            why = self.scheduler.stop_why
+            self.visits.close(f"the run has ended ({why})" if why else "the run has ended")
+            self.door.close()
+            self.door = None
+
+    def say_how_to_attach(self) -> None:
+        assert self.door is not None
+        prefix = shlex.quote(self.run.shown(self.run.prefix))
+        self.run.say(
+            f"this run starts no engine; add some with\n  taskrun attach {prefix} -s localhost:4\n"
+            f"or {prefix}{names.DBUTIL}{self.door.reach}; on a machine that shares no folder: taskrun attach --help",
+            always=True,
+        )
+
+    def make_retirement(self, engines: Engines) -> Retirement:
+        options = self.run.options
+        default = SLURM_COMMAND if engines.steps is not None else ""
+        command = "" if options.no_retire else default if options.retire_cmd is None else options.retire_cmd
+        environ = dict(os.environ)
+        keep = ""
+        if engines.steps is not None:
+            environ["SLURM_JOBID"] = engines.steps.job
+            keep = driver_node(engines.requests, os.environ)
+        nodes = [each.host for each in engines.requests]
+        return Retirement(nodes, keep, command, environ, lambda *said: self.crew.notes.append(said))
+
+    def offer(self, engines: Engines) -> m.ContextJoined:
+        """What the scheduler is told of the engines that were asked for."""
+        end = engines.steps.end if engines.steps is not None else None
+        return m.ContextJoined(
+            engines.label,
+            max(0, self.run.options.task_limit),
+            end=None if end is None else time.monotonic() + end - time.time(),
+            task_time=self.run.options.task_time,
+            gives_back=bool(self.retirement.command),
+            keep=self.retirement.driver_node,
+            one_fate=engines.steps is not None,
+        )
+
+    def wait_elsewhere(self, crew: Crew) -> None:
+        """What earlier runs may have left on other hosts ends before anything is started."""
+        runs, hosts = self.run.elsewhere
+        if hosts:
+            now = time.time()
+            crew.earlier = runs
+            crew.unsure = {address: time.monotonic() + until - now for address, until in hosts.items()}
+            longest = max(hosts.values()) - now
+            self.run.say(f"tasks of the earlier run may still run on {', '.join(hosts)}: waiting for their end, at most {longest:.0f} s")
+
+    def engine_patience(self, engines: Engines) -> float:
+        """Seconds to wait with no engine left: on this machine nobody comes back by himself."""
+        if self.run.options.wait_for_engines is not None:
+            return float(self.run.options.wait_for_engines)
+        if self.run.options.startup_only:
+            return math.inf
+        return 0.0 if engines.given["kind"] == "local" else ENGINES_SECONDS
+
+    def told_to_others(self) -> dict[str, Any]:
+        """What agents on other hosts are told beside what all are: where to run, how to know this folder, what to carry along."""
+        lock_path = names.with_suffix(self.run.prefix, names.LOCK)
+        elsewhere = lock_path.parent != Path(self.run.cwd)
+        token = {"path": str(lock_path), "text": self.run.run_id, "inode": os.stat(self.run.cwd).st_ino if elsewhere else 0}  # noqa: PTH116
+        return {"token": token, "workdir": self.run.options.workdir or "", "env": carried_environment(self.run.options.env, os.environ)}
+
+    # Watcher
+
+    def tick(self, _: Scheduler) -> None:
+        self.run.console.update(self.progress)
+
+    def wait(self, why: str) -> None:
+        self.waiting = why
+
+    def progress(self) -> Progress:
+        latest, self.recorder.latest = self.recorder.latest[-LENGTHS_SHOWN:], []
+        return self.counted()._replace(ended=tuple(result.elapsed for _, result, _ in latest if result.kind == "task"))
+
+    def counted(self) -> Progress:
+        scheduler, recorder = self.scheduler, self.recorder
+        counts = scheduler.counts
+        return Progress(
+            done=counts.done,
+            failed=counts.failed + counts.skipped_failed,
+            skipped=counts.skipped,
+            running=scheduler.running,
+            left=None if self.run.total_left is None else max(0, self.run.total_left - counts.done),
+            slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
+            stopping=bool(scheduler.stop_why),
+            waiting=self.waiting_for_data() or (f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting),
+            data=self.data_view(),
+            failures=tuple(recorder.last_failures),
+        )
+
+    def data_view(self) -> str:
+        return self.gate.data.view() if self.gate is not None and self.gate.data is not None else ""
+
+    def waiting_for_data(self) -> str:
+        return self.gate.data.waiting() if self.gate is not None and self.gate.data is not None else ""
