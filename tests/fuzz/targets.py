@@ -21,7 +21,7 @@ from taskrun.language.items import Foreach, Item, Lines
 from taskrun.language.reader import Reader
 from taskrun.language.source import scan
 from taskrun.language.whole import parse_whole
-from taskrun.model import Barrier, PerEngine, Task
+from taskrun.model import Barrier, PerEngine, Staging, Task
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Resume, mismatch_text
@@ -76,7 +76,7 @@ def task_file(text: bytes, size: int, ignore_unknown: bool) -> None:
     for item in items:
         before = expander.next_id
         for number, planned in enumerate(expander.expand(item), before):
-            if isinstance(planned, PerEngine):
+            if isinstance(planned, PerEngine | Staging):
                 continue
             assert isinstance(planned, Task | Barrier)
             assert planned.id == number
@@ -85,6 +85,7 @@ def task_file(text: bytes, size: int, ignore_unknown: bool) -> None:
             if isinstance(planned, Task):
                 assert b"\n" not in planned.command
                 assert b"\0" not in planned.command
+                assert all(each.scope == "TASK" for each in planned.staging)
         barriers += type(item).__name__ == "Barrier"
         if not isinstance(item, Foreach):  # its files are counted when it runs
             tasks += expander.next_id - before
