@@ -460,6 +460,8 @@ examples:
   taskrun -r tasks_…_status.txt -R            carry on; run what failed again
   taskrun check tasks.txt                     find every problem of the file, run nothing
   taskrun tasks.txt --dry-run                 what would run, expanded
+  taskrun tasks.txt -s gpu01:4,me@gpu02:4     on hosts that ssh reaches; taskrun hosts -s … looks at them first
+  taskrun submit tasks.txt -n 20              as a job of SLURM, which starts itself again until all is done
   taskrun attach PREFIX -s localhost:4        more engines for a run that goes on
   taskrun monitor PREFIX                      its engines and slots, live; also when it is over
 
