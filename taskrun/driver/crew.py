@@ -117,26 +117,24 @@ class Crew:
         name = f"{request.host}_{rank}"
         self.seats[name] = (context, request)
         log = self._log_path(name)
-        try:
-            log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        except OSError:
-            log_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         member = Member(name, context, request, rank, log)
         if earlier is not None:
             member.tries, member.replaces, member.gone_keys = earlier.tries, earlier.replaces, earlier.gone_keys
-        member.log_start = os.fstat(log_fd).st_size
 
         def note(text: str) -> None:
             self.notes.append(("warning", text))
 
         try:
-            reaching = Reaching(self.held_fd, self.ssh, log, log_fd, note, self.steps.get(context), self.visits.get(context))
-            member.agent = REACHES[request.reach](request, reaching)
+            log_fd = _open_log(log)
+            try:
+                member.log_start = os.fstat(log_fd).st_size
+                reaching = Reaching(self.held_fd, self.ssh, log, log_fd, note, self.steps.get(context), self.visits.get(context))
+                member.agent = REACHES[request.reach](request, reaching)
+            finally:
+                os.close(log_fd)
         except OSError as error:
             self._unreachable(member, f"its agent cannot be started: {error}", permanent=isinstance(error, FileNotFoundError))
             return
-        finally:
-            os.close(log_fd)
         with self.lock:
             self.members[name] = member
         self.selector.register(member.agent.link.read_fd, selectors.EVENT_READ, lambda: self._readable(member))
@@ -532,3 +530,11 @@ class Crew:
 
 def by_our_clock(result: Result, offset: float) -> Result:
     return result._replace(start=result.start + offset, end=result.end + offset) if result.end else result
+
+
+def _open_log(path: Path) -> int:
+    """For appending; where it cannot be made, what is said goes nowhere. Raises OSError when no file can be opened at all."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
