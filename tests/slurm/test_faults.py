@@ -99,13 +99,13 @@ def test_preemption(jobs: Jobs) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_time_is_over(jobs: Jobs) -> None:
     """Nothing starts that could not end, the rest is given back in order, and --requeue has the job started again."""
     text = "#TASKRUN PERENGINE STOP echo stop >> notes\n" + WORK.format(40, 2)
     jobs.taskrun.write({"job": "#!/bin/bash\nexec taskrun tasks.txt -p run --grace 16 --task-time 4 --requeue\n"})
     job = jobs.submit("-N3", "--time=1", "--requeue", "job", files={"tasks.txt": text})
-    until(lambda: "this job is started again (--requeue)\n" in job.output, 50, "the end of its time")
+    until(lambda: "this job is started again (--requeue)\n" in job.output, 120, "the end of its time")
     before = (jobs.folder / "notes").read_text()
     assert before.count("stop\n") == 3
     assert before.count("start") == before.count("end"), "nothing had to be cut short"
