@@ -16,7 +16,7 @@ from taskrun.driver.loop import Signals
 from taskrun.driver.member import REACHES, Reaching
 from taskrun.engines import attach_frames as at
 from taskrun.engines.command import last_words
-from taskrun.engines.link import Agent
+from taskrun.engines.link import Agent, end_agents
 from taskrun.engines.local import LocalAgent
 from taskrun.engines.request import EngineRequest
 from taskrun.errors import ExitCode, Refused
@@ -193,14 +193,7 @@ class Attaching(Caller):
     def _end_all(self) -> None:
         """Nothing of ours stays."""
         self.mux.close()
-        agents = list(self.agents.values())
-        until = time.monotonic() + END_SECONDS
-        while agents and time.monotonic() < until:
-            agents = [agent for agent in agents if not agent.ended()]
-            if agents:
-                time.sleep(0.01)
-        for agent in agents:
-            agent.kill()
+        end_agents(list(self.agents.values()), END_SECONDS)
         if hasattr(self, "held"):
             self.held.close()
         self.selector.close()

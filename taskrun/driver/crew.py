@@ -16,7 +16,7 @@ from taskrun.agent import wire
 from taskrun.driver.member import REACHES, Member, Reaching, packed_parallel
 from taskrun.engines import frames, local, slurm
 from taskrun.engines.command import last_words
-from taskrun.engines.link import Agent
+from taskrun.engines.link import Agent, end_agents
 from taskrun.engines.request import EngineRequest
 from taskrun.engines.slurm import Steps
 from taskrun.errors import Refused
@@ -283,15 +283,9 @@ class Crew:
                 agents.append(member.agent)
             else:
                 member.agent.kill()
-        until = time.monotonic() + END_SECONDS
-        while agents and time.monotonic() < until:
-            agents = [agent for agent in agents if not agent.ended()]
-            if agents:
-                time.sleep(0.002)
-        for agent in agents:
-            agent.kill()
+        killed = end_agents(agents, END_SECONDS)
         for member in members:
-            if member.joined and not member.here and (member.agent in agents or member.agent.lives_on):
+            if member.joined and not member.here and (member.agent in killed or member.agent.lives_on):
                 self.silent[member.request.address] = member.heard
         if not keep_logs:
             for name in self.seats:

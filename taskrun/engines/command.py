@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from taskrun.engines import bootstrap
-from taskrun.engines.link import LAST_WORDS, Link
+from taskrun.engines.child import ChildAgent
+from taskrun.engines.link import LAST_WORDS
 from taskrun.errors import Refused
 
 #: What a program says when another try may go better. OpenSSH's words; srun is asked again whatever it says.
@@ -27,23 +28,14 @@ _TRANSIENT = re.compile(
 _LOST = 255  # exit code of OpenSSH's where it is not the remote command's
 
 
-class CommandAgent:
+class CommandAgent(ChildAgent):
     """An agent that a program reaches."""
-
-    held = False
 
     def __init__(self, argv: list[str], log: Path, log_fd: int, env: Mapping[str, str] | None = None) -> None:
         """`log_fd`: `log`, opened for appending. Raises OSError when the program cannot be started."""
         self.log = log
         self.log_start = os.fstat(log_fd).st_size
-        self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log_fd, start_new_session=True, bufsize=0, env=env
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.link = Link(os.dup(self.process.stdout.fileno()), os.dup(self.process.stdin.fileno()))
-        self.process.stdin.close()
-        self.process.stdout.close()
+        super().__init__(argv, log_fd, env=env)
         self.link.send_bytes(bootstrap.archive())
 
     @property
@@ -61,19 +53,6 @@ class CommandAgent:
             code = self.process.wait(1.0)
             return code == _LOST or code < 0  # else the host itself has said that the agent is no more
         return True
-
-    @property
-    def code(self) -> int:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its link is closed: it is on its way out
-            return self.process.wait(0.2)
-        return 0
-
-    def ended(self) -> bool:
-        return self.process.poll() is not None
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 def last_words(log: Path, start: int) -> str:

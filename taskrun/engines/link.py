@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import Any, Protocol
 
 from taskrun.agent import wire
@@ -124,3 +125,14 @@ class Link:
                 self.closed = True
                 os.close(self.read_fd)
                 os.close(self.write_fd)
+
+
+def end_agents(agents: list[Agent], seconds: float) -> list[Agent]:
+    """Agents that were let go get so long to end what they still run; those that had to be killed then."""
+    left = list(agents)
+    until = time.monotonic() + seconds
+    while (left := [agent for agent in left if not agent.ended()]) and time.monotonic() < until:
+        time.sleep(0.002)
+    for agent in left:
+        agent.kill()
+    return left

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from taskrun.agent import probe
-from taskrun.engines.link import Link
+from taskrun.engines.child import ChildAgent
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.main import main; sys.exit(main(%s))"
 
@@ -21,43 +20,16 @@ def command(held_fd: int, *, shipped: bool = False) -> list[str]:
     return [os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", _BOOT % shipped, package, str(held_fd)]
 
 
-class LocalAgent:
+class LocalAgent(ChildAgent):
     """A running agent on this machine."""
 
-    held = False
     failure = ""
     permanent = False
     lives_on = False
 
     def __init__(self, held_fd: int, log_fd: int, *, shipped: bool = False) -> None:
         """Raises OSError when it cannot be started."""
-        self.process = subprocess.Popen(
-            command(held_fd, shipped=shipped),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log_fd,
-            pass_fds=(held_fd,),
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.link = Link(os.dup(self.process.stdout.fileno()), os.dup(self.process.stdin.fileno()))
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-    @property
-    def code(self) -> int:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its link is closed: it is on its way out
-            return self.process.wait(0.2)
-        return 0
-
-    def ended(self) -> bool:
-        return self.process.poll() is not None
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        super().__init__(command(held_fd, shipped=shipped), log_fd, pass_fds=(held_fd,))
 
 
 def remove_folder(name: str) -> None:
