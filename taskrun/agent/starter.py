@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 
-#: Restored in every child: Python ignores these, and programs must not inherit that.
-_DEFAULTS = (signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE))
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: A job told to stop by GNU Parallel keeps its own time for ending its task: KILL comes a minute later.
 _TERM_SEQUENCE = "TERM,60000,KILL"
@@ -82,6 +83,18 @@ def save_probes(path: str, home: str) -> None:
             out.write("*open3_setpgrp = \\&open3_setpgrp_internal")
 
 
+def save_placeholder(home: str) -> None:
+    """A `sleep` that ends at once, for GNU Parallel alone.
+
+    To see how many processes it may have, it starts one `sleep 10101` for each job and two more before its first job, and
+    kills them: killed itself in that moment, it would leave them behind. One that has ended and is not yet waited for counts as well.
+    """
+    path = os.path.join(home, "sleep")
+    with open(path, "w") as out:
+        out.write("#!/bin/sh\n")
+    os.chmod(path, 0o700)
+
+
 def parallel_command(path: str, slots: int) -> list:
     """The argument list of one GNU Parallel: its jobs are the lines of its stdin, started as they come."""
     return [path, "--plain", "-u", "-j%d" % slots, "--termseq", _TERM_SEQUENCE]
@@ -94,6 +107,7 @@ def parallel_environment(env: dict, folder: str) -> dict:
     clean[b"PARALLEL_SHELL"] = b"/bin/sh"
     clean[b"SHELL"] = b"/bin/sh"
     clean[b"TMPDIR"] = os.fsencode(folder)
+    clean[b"PATH"] = os.fsencode(folder) + b":" + clean.get(b"PATH", os.fsencode(os.defpath))  # see save_placeholder
     clean.pop(b"BASH_ENV", None)
     clean.pop(b"ENV", None)
     clean[b"SHLVL"] = b"1"  # it runs a bash at its start, which must not read ~/.bashrc
@@ -120,9 +134,6 @@ class Builtin(object):
             del self.children[pid]
         return True
 
-    def busy(self) -> bool:
-        return bool(self.children)
-
     def close(self) -> None:
         """Nothing more will be started."""
 
@@ -134,7 +145,7 @@ class Builtin(object):
 
 
 class Parallel(object):
-    """Feeds GNU Parallel one line per lease. Its death harms nobody: the jobs live on, the agent starts a new one."""
+    """Feeds GNU Parallel one line per lease, from the first lease on. Its death harms nobody: the jobs live on, the agent starts a new one."""
 
     def __init__(self, arguments: list, path: str, version: str, slots: int, folder: str, env: dict) -> None:
         self.name = "parallel " + version
@@ -142,33 +153,29 @@ class Parallel(object):
         home = os.path.join(folder, "parallel")
         os.makedirs(home, 0o700, exist_ok=True)
         save_probes(path, home)
-        self.process = subprocess.Popen(
-            parallel_command(path, slots),
-            stdin=subprocess.PIPE,
-            stdout=2,
-            env=parallel_environment(env, home),
-            start_new_session=True,
-            bufsize=0,
-        )
+        save_placeholder(home)
+        self.command = parallel_command(path, slots)
+        self.env = parallel_environment(env, home)
+        self.process: "Any" = None  # an engine that has no tasks yet does not pay for it
 
     def start(self, lease: str) -> None:
-        """Raises OSError when GNU Parallel is gone."""
-        assert self.process.stdin is not None
+        """Raises OSError when GNU Parallel cannot be started or is gone."""
+        if self.process is None:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=2, env=self.env, start_new_session=True, bufsize=0)
         self.process.stdin.write(("%s %s\n" % (self.line, lease)).encode("utf-8", "surrogateescape"))
 
     def reap(self) -> bool:
-        return self.process.poll() is None
-
-    def busy(self) -> bool:
-        return self.process.poll() is None
+        return self.process is None or self.process.poll() is None
 
     def close(self) -> None:
         """It waits for its running jobs, then exits."""
-        if self.process.stdin and not self.process.stdin.closed:
+        if self.process is not None and not self.process.stdin.closed:
             self.process.stdin.close()
 
     def kill(self) -> None:
-        """Kill GNU Parallel; its jobs go on, in process groups of their own. What it starts for itself (`sleep 10101`) does not."""
+        """Kill GNU Parallel; its jobs go on, in process groups of their own. What it starts for itself does not."""
+        if self.process is None:
+            return
         self.close()
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
