@@ -44,6 +44,7 @@ class Scheduler:
         self._fleet = Fleet(policy, self._plan, self._attempts, self._placement, self._stop, self._out)
         self._barrier_since: float | None = None  # when a barrier became the next in line
         self._no_engine_since: float | None = None
+        self._had_engine = False
         self._evened_out = 0.0
         self._even_out_at: float | None = None
         self._leftover = False  # see Fleet.leftover
@@ -172,6 +173,7 @@ class Scheduler:
         walltime = None if event.end is None else Walltime(event.end, event.task_time, self.policy.grace)
         context = self._fleet.contexts.setdefault(event.context, Context(event.context, event.limit, event.expected, walltime))
         context.gives_back, context.keep, context.one_fate = event.gives_back, event.keep, event.one_fate
+        self._no_engine_since = None  # who comes now is given time to start
 
     def _context_gone(self, event: m.ContextGone, _: float) -> None:
         context = self._fleet.contexts.get(event.context)
@@ -332,6 +334,7 @@ class Scheduler:
     def _look_for_the_end(self, now: float) -> None:
         fleet, stop = self._fleet, self._stop
         if fleet.engines:
+            self._had_engine = True
             self._no_engine_since = None
         elif stop.closing and not self._attempts.tasks:
             self.finished = True
@@ -342,9 +345,14 @@ class Scheduler:
         self._say_wait()
 
     def _without_engines(self, now: float) -> None:
-        """Nothing can run now. Somebody may come: a context that is still to offer an engine, or in time a new one."""
+        """Nothing can run now. Somebody may come: a context that is still to offer an engine, or in time a new one.
+
+        Hosts that were asked for are waited for as long as connecting to them takes; once there was an engine, the wait is as long as
+        was said, whatever is being tried meanwhile. With no wait at all only what is being tried is waited for.
+        """
         contexts = self._fleet.contexts
-        if self._fleet.promising or (not contexts and not self._plan.ended):
+        expected = self._fleet.promising or (not contexts and not self._plan.ended)
+        if expected and not (self._had_engine and self.policy.wait_for_engines):
             self._no_engine_since = None
             return
         if self._no_engine_since is None:

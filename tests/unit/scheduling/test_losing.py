@@ -301,6 +301,53 @@ def test_an_engine_that_comes_in_time_goes_on() -> None:
     assert script.assigned("e7") == [("task", 0, 1)]
 
 
+def test_the_wait_counts_from_the_moment_no_engine_is_left() -> None:
+    """Also while an agent is being started in the place of the lost one: connecting may take minutes."""
+    script = Script(task(0), wait_for_engines=60.0)
+    script(m.LinkClosed("e0", "the link is closed"))
+    script.after(7.5)
+    assert script.kind(m.Replace)
+    assert script.scheduler.deadline == script.now + 60
+    script.after(59)
+    assert not script.scheduler.finished
+    script.after(2)
+    assert script.code() == 3
+    assert script.scheduler.stop_why == "no engine is left"
+
+
+def test_an_engine_that_is_replaced_is_waited_for_where_nobody_else_would_be() -> None:
+    script = Script(task(0))
+    script(m.LinkClosed("e0", "the link is closed"))
+    script.after(7.5)
+    script.after(30)
+    assert not script.scheduler.finished
+    assert script.scheduler.deadline is None
+    script(m.EngineMissing("c", "vm", "it cannot be started"))
+    assert script.code() == 3
+
+
+def test_a_run_that_has_had_no_engine_yet_waits_for_those_it_asked_for() -> None:
+    script = Script(task(0), engines=0, wait_for_engines=60.0)
+    script(m.ContextJoined("d", 0, 1))
+    script(m.ContextGone("c", "no host"))
+    script.after(300)
+    assert not script.scheduler.finished
+    script.join("e7", context="d")
+    assert script.assigned("e7") == [("task", 0, 1)]
+
+
+def test_a_context_that_comes_is_given_the_whole_wait() -> None:
+    script = Script(task(0), wait_for_engines=60.0)
+    script(m.LinkClosed("e0", "the link is closed"))
+    script.after(7.5)
+    script.after(59)
+    script(m.ContextJoined("friend", 0, 1))
+    script.after(59)
+    assert not script.scheduler.finished
+    script.join("e7", context="friend")
+    assert script.assigned("e7") == [("task", 0, 2)]
+
+
 def test_tasks_go_round_and_free_slots_come_first() -> None:
     script = Script(engines=3, slots=2, ended=False)
     script.supply(*map(task, range(6)))
