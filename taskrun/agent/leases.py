@@ -42,6 +42,13 @@ class Leases(object):
             return False
         return True
 
+    def use_builtin(self) -> None:
+        """Of what is left to be started GNU Parallel starts nothing: it was told to stop, too, and waits for its last job."""
+        if isinstance(self.starter, starter.Parallel):
+            self.starter.kill()
+            self.starting.clear()
+            self.starter = starter.Builtin(self.arguments)
+
     def connected(self, lease: str) -> None:
         self.starting.pop(lease, None)
         self.failures = 0

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 GATHER = 0.04  # seconds
 LOOK_BACK = 0.2  # seconds between two looks at what an earlier run has left
-DEAF = 1.0  # seconds in which the driver answers that the system told us to stop, if it can be heard
 ORPHAN_LIMIT = 3.0  # seconds for slots to go when the driver is lost
 
 
@@ -39,9 +38,6 @@ class Agent(object):
         self.gathered = 0.0
         self.leaving = False
         self.orphaned = 0.0
-        self.grace = config["grace"]
-        self.one_fate = config.get("one_fate", False)
-        self.told_at = 0.0  # when the system first told it to stop
         self.alone = False  # the driver fell silent
         self.useless = False
         self.poll = select.poll()
@@ -122,15 +118,9 @@ class Agent(object):
             getattr(self, "on_" + message["k"], self.on_unknown)(message)
 
     def on_told(self, number: int) -> None:
-        """The system tells this node to stop. In a step of SLURM each process is told so, and the driver may not be heard any more."""
+        """The system tells this node to stop. In a step of SLURM each process is told so: slots, and GNU Parallel, too."""
         self.send({"k": "told", "signal": number})
-        if not self.told_at:
-            self.told_at = slot.clock()
-            if self.one_fate:
-                self.give_back()
-
-    def give_back(self) -> None:
-        self.on_end({"how": "preempted", "grace": self.grace})
+        self.leases.use_builtin()
 
     def on_unknown(self, message: "Dict[str, Any]") -> None:
         self.note("warning", "unknown message %s" % message["k"])
@@ -220,9 +210,6 @@ class Agent(object):
             self.take(self.wait(now))
             while self.told:
                 self.on_told(self.told.pop(0))
-            if self.told_at and not ending_now and self.heard <= self.told_at < slot.clock() - DEAF:
-                self.give_back()
-                self.on_leave({})
             while self.slots.connected:
                 self.leases.connected(self.slots.connected.pop())
 
@@ -241,8 +228,6 @@ class Agent(object):
         if self.losses.open or self.orphaned:
             return self.poll.poll(50)
         until = min(self.beat_at, self.look_back_at) if self.before else self.beat_at
-        if self.told_at and not self.leaving:
-            until = min(until, now + DEAF / 4)
         return self.poll.poll(max(0.0, min(until - now, self.leases.wait(now))) * 1000 + 1)
 
     def take(self, ready: "List[Tuple[int, int]]") -> None:

@@ -343,7 +343,7 @@ class Crew:
         steps = self.steps.get(member.context)
         if steps is not None:
             env |= slurm.task_environment(request, steps)
-            config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": slurm.alone(request, steps), "one_fate": True}
+            config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": slurm.alone(request, steps)}
         folder = f"taskrun-{os.urandom(8).hex()}"
         folders = self.folders.setdefault("" if member.here else request.address, [])
         config |= {"k": "config", "slots": request.slots, "folder": folder, "sweep": folders[:]}

@@ -41,6 +41,9 @@ _NOT_OF_TASKS = frozenset(
     name for name in SHAPING if re.search("NPROCS|NTASKS$|CPUS_PER_TASK|CPU_BIND|STDINMODE|STDOUTMODE|STDERRMODE", name)
 )
 
+#: SLURM tells each process of a step to stop. When the shell around the agent did, the agent would lose its standard input.
+STAY = "trap : HUP INT TERM USR1; "
+
 #: srun's words when SLURM has lost a node (its exit code is 0 then). The network may be cut, and the node go on.
 _NODE_LOST = re.compile(r"node failure", re.IGNORECASE)
 #: srun's words when there is no such step to be had, now or later.
@@ -141,7 +144,7 @@ def step_command(node: str, gpus: int, *, bind: bool) -> list[str]:
         words.append("--cpu-bind=none")
     if gpus:
         words.append(f"--gpus={gpus}")
-    return [*words, "/bin/sh", "-c", bootstrap.script()]
+    return [*words, "/bin/sh", "-c", STAY + bootstrap.script()]
 
 
 def share_of(request: EngineRequest, steps: Steps, asked: Mapping[str, Any]) -> dict[str, Any]:

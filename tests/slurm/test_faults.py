@@ -80,9 +80,9 @@ def test_a_killed_srun_and_a_killed_slurmd(jobs: Jobs) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_preemption(jobs: Jobs) -> None:
-    """The example low.sh: its tasks are given back, SLURM ends it and starts it again, and it goes on in its own file."""
-    for name in ("primes.txt", "low.sh"):
-        (jobs.folder / name).write_bytes((EXAMPLES / name).read_bytes())
+    """The example low.sh: tasks are given back, STOP commands run, SLURM ends it and starts it again, and it goes on in its own file."""
+    (jobs.folder / "low.sh").write_bytes((EXAMPLES / "low.sh").read_bytes())
+    jobs.taskrun.write({"primes.txt": "#PERENGINE STOP hostname >> stops\n" + (EXAMPLES / "primes.txt").read_text()})
     jobs.taskrun.env["LENGTH"] = "0.5"
     low = jobs.submit("low.sh")
     until(lambda: len(list((jobs.folder / "primes").glob("*.txt"))) >= 4, 30, "tasks to end")
@@ -91,10 +91,13 @@ def test_preemption(jobs: Jobs) -> None:
     jobs.sweep()
     assert "taskrun: stopped: the allocation is taken back\n" in low.output
     assert "taskrun: SLURM takes this job's nodes for another one, and starts it again later\n" in low.output
+    prefix = f"primes.txt_{low.number}"
+    stopped = [each["Node"] for each in jobs.records(prefix) if each["Flags"] == "   P"]
+    assert sorted(stopped) == sorted((jobs.folder / "stops").read_text().split()) == ["node1", "node2"]
     jobs.taskrun.env.pop("LENGTH")
     assert low.wait(80) == "COMPLETED", low.output
     assert "taskrun: SLURM has started this job again: it goes on with primes.txt_" in low.output
-    check_once(jobs, 24, f"primes.txt_{low.number}")
+    check_once(jobs, 24, prefix)
     assert len(list((jobs.folder / "primes").glob("*.txt"))) == 24
 
 
