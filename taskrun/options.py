@@ -300,10 +300,10 @@ OPTIONS = (
     Option(
         "stage_on_engine",
         ("--stage-on-engine",),
-        "",
-        OTHER,
+        "hosts that do not share the folder and have rclone move files of s3:// and remote: themselves; what is encrypted the driver moves",
+        DATA,
         kind=None,
-        later="engines that move data themselves (--stage-on-engine) are not there yet: the driver moves it",
+        inherit=True,
     ),
     Option(
         "resume_from",

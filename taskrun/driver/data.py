@@ -68,7 +68,9 @@ class Data:
         self.note = note
         self.record = record
         self.porter = porter
-        places = new_places(cwd, tag, options.transfers, options.rclone_config or "", lambda text: note("warning", text))
+        places = new_places(
+            cwd, tag, options.transfers, options.rclone_config or "", lambda text: note("warning", text), on_engine=options.stage_on_engine
+        )
         for folder in earlier.folders:
             places.remember(folder)
         self._earlier = {folder.address for folder in earlier.folders}  # to be looked at for outputs

@@ -7,12 +7,15 @@ its engine has gone: then by a connection of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskrun.driver.member import Member
+from taskrun.engines import bootstrap
 from taskrun.errors import Refused
 from taskrun.staging import locations
+from taskrun.staging.errands import Errands
 from taskrun.staging.locations import Location
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Store
@@ -32,8 +35,10 @@ class Folder(NamedTuple):
 class Places:
     """Every store of a run."""
 
-    def __init__(self, settings: Settings, note: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, note: Callable[[str], None], *, on_engine: bool = False) -> None:
+        """`on_engine`: hosts that have rclone move files themselves."""
         self.settings = settings
+        self.on_engine = on_engine
         self.note = note
         self.folders: dict[str, Folder] = {}  # of engines, also of those that have gone, and of earlier runs
         self.stores = Stores(settings, self._host)
@@ -90,16 +95,17 @@ class Places:
 
     def _host(self, location: Location) -> Store:
         """Called from the mover's threads."""
-        from taskrun.engines.ssh_connection import SftpHost, lost_errors
+        from taskrun.engines.ssh_connection import SftpHost, lost_errors, sha256_there
 
         tag, lost = self.settings.tag, lost_errors()
         if location.kind == "engine":
             folder = self.folders[location.where]
             through = _Through(self._members.get(location.where), SftpHost(folder.address, self.note))
-            host = folder.address.rpartition("@")[2]
-            return SftpStore(host, through.open_sftp, tag, folder=folder.path, digest=through.sha256, lost=lost)
+            host, digest = folder.address.rpartition("@")[2], partial(sha256_there, through.python)
+            errands = Errands(host, through.python, bootstrap.errand(), self.note, lost) if self.on_engine else None
+            return SftpStore(host, through.open_sftp, tag, folder=folder.path, digest=digest, lost=lost, errands=errands)
         away = SftpHost(location.where, self.note)
-        return SftpStore(location.where, away.open_sftp, tag, digest=away.sha256, lost=lost)
+        return SftpStore(location.where, away.open_sftp, tag, digest=partial(sha256_there, away.python), lost=lost)
 
 
 class _Through:
@@ -112,9 +118,8 @@ class _Through:
     def open_sftp(self) -> Any:
         return self._try("open_sftp")
 
-    def sha256(self, path: str) -> str | None:
-        found: str | None = self._try("sha256", path)
-        return found
+    def python(self, text: str) -> Any:
+        return self._try("python", text)
 
     def _try(self, name: str, *arguments: str) -> Any:
         if self._engine is not None:
@@ -125,6 +130,8 @@ class _Through:
         return getattr(self._host, name)(*arguments)
 
 
-def new_places(folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None]) -> Places:
+def new_places(
+    folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None], *, on_engine: bool = False
+) -> Places:
     """The places of a run with its working directory."""
-    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None), note)
+    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None), note, on_engine=on_engine)

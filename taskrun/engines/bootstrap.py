@@ -27,7 +27,7 @@ def archive() -> bytes:
     texts = {
         "agent" if path.stem == "__init__" else f"agent.{path.stem}": path.read_text(encoding="utf-8")
         for path in sorted(_AGENT.glob("*.py"))
-        if path.stem != "boot"
+        if path.stem not in ("boot", "errand")
     }
     return zlib.compress(json.dumps(texts, sort_keys=True).encode(), 9)
 
@@ -47,6 +47,12 @@ def script() -> str:
 def remote_command() -> str:
     """The command line for a login shell on the host. The archive is to follow on its standard input."""
     return f"exec /bin/sh -c '{script()}'"
+
+
+@functools.cache
+def errand() -> str:
+    """What the host's Python runs to have a file moved by the host's own rclone."""
+    return (_AGENT / "errand.py").read_text(encoding="utf-8")
 
 
 def python_command(text: str) -> str:

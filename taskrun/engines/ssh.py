@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from taskrun.engines import bootstrap
 from taskrun.engines.link import Link
-from taskrun.engines.ssh_connection import LOGIN_SECONDS, notice_silence, open_transport, sftp_session, sha256_there
+from taskrun.engines.ssh_connection import LOGIN_SECONDS, notice_silence, open_transport, python_session, sftp_session
 from taskrun.engines.ssh_known_hosts import CannotConnect
 from taskrun.errors import Refused
 
@@ -37,6 +37,7 @@ class SshAgent:
         self.permanent = False
         self.lives_on = False
         self.code = 0
+        self.settled = True  # its link is closed last
         self._note = note
         self._log_fd = os.dup(log_fd)
         self._ended = threading.Event()
@@ -49,15 +50,16 @@ class SshAgent:
 
     def open_sftp(self) -> paramiko.SFTPClient:
         """A file transfer session over this connection. Raises OSError when it is gone."""
-        if not self._transports or not self._transports[-1].is_active():
-            raise ConnectionError("the connection to the host is gone")
-        return sftp_session(self._transports[-1])
+        return sftp_session(self._transport())
 
-    def sha256(self, path: str) -> str | None:
-        """The checksum of a file there, None if the host cannot tell it. Raises OSError when the connection is gone."""
+    def python(self, text: str) -> paramiko.Channel:
+        """The standard streams of the host's Python, running this text. Raises OSError when the connection is gone."""
+        return python_session(self._transport(), text)
+
+    def _transport(self) -> paramiko.Transport:
         if not self._transports or not self._transports[-1].is_active():
             raise ConnectionError("the connection to the host is gone")
-        return sha256_there(self._transports[-1], path)
+        return self._transports[-1]
 
     def hold(self) -> None:
         """Keep the connection when the agent has left, until `let_go`: files are still to be fetched."""
@@ -83,7 +85,9 @@ class SshAgent:
             sock = transport.sock
             with contextlib.suppress(Exception):
                 sock.close()  # at once: a polite goodbye waits for a host that may not answer
-        self._ended.wait(0.2)
+
+    def settle(self) -> None:
+        """It is."""
 
     # in its threads
 

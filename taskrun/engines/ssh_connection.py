@@ -25,13 +25,17 @@ SILENT_SECONDS = 60.0  # after which a file transfer without a word from the hos
 LOGIN_SECONDS = 60.0  # for the banner, and for the login
 JUMPS_MOST = 8
 _HEX_DIGITS = 64
-#: Run by the host's Python. What is not a file, or cannot be read, has no checksum.
+#: Run by the host's Python. What is not a file, or cannot be read, has no checksum. The dots say that it is under way.
 _SHA256 = """\
-import hashlib, sys
+import hashlib, sys, time
 digest = hashlib.sha256()
+told = time.time()
 with open(sys.stdin.buffer.read(), "rb") as file:
     for data in iter(lambda: file.read(1 << 20), b""):
         digest.update(data)
+        if time.time() - told > 5:
+            told = time.time()
+            print(".", flush=True)
 print(digest.hexdigest())
 """
 
@@ -230,9 +234,9 @@ class SftpHost:
         """One more session; connects anew when the connection is gone. Raises OSError, and what `lost_errors` names."""
         return sftp_session(self._transport())
 
-    def sha256(self, path: str) -> str | None:
-        """The checksum of a file there, None if the host cannot tell it."""
-        return sha256_there(self._transport(), path)
+    def python(self, text: str) -> paramiko.Channel:
+        """The same for the host's Python, running this text."""
+        return python_session(self._transport(), text)
 
     def _transport(self) -> paramiko.Transport:
         with self._lock:
@@ -268,14 +272,28 @@ def notice_silence(transport: paramiko.Transport) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENT_SECONDS * 1000))
 
 
-def sha256_there(transport: paramiko.Transport, path: str) -> str | None:
-    """The checksum of a file of the host, worked out there; None where that cannot be done. Its name goes there on standard input."""
+def python_session(transport: paramiko.Transport, text: str) -> paramiko.Channel:
+    """The standard streams of the host's Python, running this text. Raises ConnectionError."""
     import paramiko
 
     try:
-        channel = transport.open_session(timeout=LOGIN_SECONDS)
-        with contextlib.closing(channel):
-            channel.exec_command(python_command(_SHA256))
+        channel = transport.open_session(timeout=SILENT_SECONDS)
+        channel.settimeout(SILENT_SECONDS)
+        channel.exec_command(python_command(text))
+    except paramiko.SSHException as error:
+        raise ConnectionError(f"the host takes no commands: {error}") from error
+    return channel
+
+
+def sha256_there(python: Callable[[str], Any], path: str) -> str | None:
+    """The checksum of a file of a host, worked out there; None where that cannot be done. Its name goes there on standard input.
+
+    `python`: runs a text by the host's Python.
+    """
+    import paramiko
+
+    try:
+        with contextlib.closing(python(_SHA256)) as channel:
             channel.sendall(os.fsencode(path))
             channel.shutdown_write()
             said = b""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from taskrun.errors import Handled
+from taskrun.staging.errands import Errands, Reachable, Sent, Unable
 from taskrun.staging.local import LocalStore
-from taskrun.staging.locations import Location, Target
+from taskrun.staging.locations import Target
+from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import ALGORITHMS, Arrived, Entry, FolderStore, Missing, NoSpace, Permanent, Progress, Store, Transient, Writer
 from taskrun.staging.transfers import Delivery, Transfer
 
@@ -46,6 +48,7 @@ class Copy:
         self._gone = 0  # tries that did not find the source
         self._spooled: _Spooled | None = None
         self._half: _Half | None = None
+        self._not_there = False  # no engine can move it
         self.tries = 0
 
     def run(self) -> Delivery:
@@ -65,6 +68,9 @@ class Copy:
         if there is not None and (done := self._there_already(entry, there)) is not None:
             return done
         self._room(entry.size)
+        if (errand := self._by_engine(entry)) is not None:
+            arrived, sha256 = errand
+            return self._delivery(entry, arrived.entry, sha256, sha256, arrived.verified, "moved", by=arrived.by)
         try:
             if isinstance(self._dest, FolderStore) and transfer.change is None:
                 arrived, sha256 = self._stream(entry, self._dest)
@@ -173,13 +179,61 @@ class Copy:
         if free is not None and free < size:
             raise NoSpace(f"{self._transfer.dest}: needs {size} bytes where {free} are free")
 
+    def _by_engine(self, entry: Entry) -> tuple[Arrived, str] | None:
+        """What arrived, and its sha256, if an engine itself may move the file and can; else None: the driver moves it.
+
+        What fails there for good is tried from here: the host may not reach the store, or know less of it.
+        """
+        source, dest = self._source, self._dest
+        if self._transfer.change is not None or self._not_there:
+            return None
+        try:
+            if isinstance(dest, SftpStore) and dest.errands is not None and isinstance(source, Reachable):
+                return self._fetched(entry, source, dest, dest.errands)
+            if isinstance(source, SftpStore) and source.errands is not None and isinstance(dest, Reachable):
+                return self._sent(entry, source, dest, source.errands)
+        except (Unable, Permanent):
+            self._not_there = True
+            self.recede()
+        return None
+
+    def _fetched(self, entry: Entry, source: Store, dest: SftpStore, errands: Errands) -> tuple[Arrived, str]:
+        assert isinstance(source, Reachable)
+        remote, name = errands.remote(source), source.rclone_name(entry.name)
+        writer = dest.writer(self._transfer.target, entry.size, executable=self._transfer.executable)
+        try:
+            came = errands.fetch(remote, name, writer.temporary, self._count)
+            self._check(entry, self._expected(entry), came.size, lambda algorithm: came.sums.get(algorithm, ""))
+            self._still_is(source, entry)
+            writer.written_there(came.size)
+            return writer.commit(came.sums["sha256"])._replace(by=errands.host), came.sums["sha256"]
+        finally:
+            writer.abandon()
+
+    def _sent(self, entry: Entry, source: SftpStore, dest: Store, errands: Errands) -> tuple[Arrived, str]:
+        assert isinstance(dest, Reachable)
+        remote = errands.remote(dest)
+
+        def send(name: str) -> Sent:
+            sent = errands.send(remote, name, source.path(entry.name), self._count)
+            self._still_is(source, entry)
+            return sent
+
+        arrived, sha256 = dest.receive(send, self._transfer.target)
+        return arrived._replace(by=errands.host), sha256
+
+    def _still_is(self, store: Store, entry: Entry) -> None:
+        again = store.stat(entry.name)
+        if again is None or (again.size, again.version) != (entry.size, entry.version):
+            raise Transient(f"{self._transfer.source} changed while it was read")
+
     def _stream(self, entry: Entry, dest: FolderStore) -> tuple[Arrived, str]:
         """Straight into the destination; after a source that broke off, from there on."""
         if self._half is not None and self._half.version != entry.version:
             self._drop_half()
         if self._half is None:
             writer = dest.writer(self._transfer.target, entry.size, executable=self._transfer.executable)
-            self._half = _Half(entry.version, writer, self._sums(entry))
+            self._half = _Half(entry.version, writer, _Sums(self._expected(entry)))
         half = self._half
         self._half = None
         try:
@@ -188,7 +242,7 @@ class Copy:
                 half.writer.write(data)
                 half.sums.add(data)
                 self._count(len(data))
-            half.sums.check(entry, self._transfer.source)
+            self._check(entry, half.sums.expected, half.sums.size, half.sums.sum_of)
             return half.writer.commit(half.sums.sha256), half.sums.sha256
         finally:
             if self._half is None:
@@ -217,7 +271,7 @@ class Copy:
 
     def _changed(self, entry: Entry, writer: Writer) -> tuple[Arrived, str, str]:
         """Through the change, if there is one, into `writer`: what arrived, its sha256, the source's."""
-        came, went = self._sums(entry), _Sums(None)
+        came, went = _Sums(self._expected(entry)), _Sums(None)
 
         def read() -> Iterator[bytes]:
             for data in self._source.read(entry):
@@ -235,19 +289,26 @@ class Copy:
             else:
                 for data in read():
                     write(data)
-            came.check(entry, self._transfer.source)
+            self._check(entry, came.expected, came.size, came.sum_of)
             return writer.commit(went.sha256), went.sha256, came.sha256
         finally:
             writer.abandon()
 
-    def _sums(self, entry: Entry) -> _Sums:
+    def _expected(self, entry: Entry) -> tuple[str, str] | None:
         """What the source says that its content is, by the best checksum that it knows."""
         if not isinstance(self._source, LocalStore):
             for algorithm in ALGORITHMS:
-                if (expected := self._source.digest(entry, algorithm)) is not None:
-                    self._said = (algorithm, expected)
-                    return _Sums(self._said)
-        return _Sums(None)
+                if (value := self._source.digest(entry, algorithm)) is not None:
+                    self._said = (algorithm, value)
+                    return self._said
+        return None
+
+    def _check(self, entry: Entry, expected: tuple[str, str] | None, size: int, sum_of: Callable[[str], str]) -> None:
+        """What came is the source."""
+        if entry.size >= 0 and size != entry.size:
+            raise Transient(f"{self._transfer.source}: {size} of {entry.size} bytes came")
+        if expected is not None and sum_of(expected[0]) != expected[1]:
+            raise Transient(f"{self._transfer.source}: what came is not what its {expected[0]} says")
 
     def _drop_half(self) -> None:
         if self._half is not None:
@@ -259,7 +320,9 @@ class Copy:
             self._spooled.path.unlink(missing_ok=True)
             self._spooled = None
 
-    def _delivery(self, entry: Entry, there: Entry, sha256: str, source_sha256: str, verified: str, how: str) -> Delivery:
+    def _delivery(
+        self, entry: Entry, there: Entry, sha256: str, source_sha256: str, verified: str, how: str, by: str = "driver"
+    ) -> Delivery:
         change = self._transfer.change
         return Delivery(
             source=str(self._transfer.source),
@@ -276,33 +339,29 @@ class Copy:
             signer=change.signer if change is not None else None,
             seconds=time.monotonic() - self._begun,
             tries=self.tries,
+            by=by,
         )
 
 
 class _Sums:
-    """Checksums of what has gone by: sha256, and the one that the source knows."""
+    """Checksums of what has gone by: sha256, and the one by which the source knows its content."""
 
     def __init__(self, expected: tuple[str, str] | None) -> None:
         self.size = 0
-        self._sha256 = hashlib.sha256()
-        self._expected = expected
-        self._other = hashlib.new(expected[0], usedforsecurity=False) if expected and expected[0] != "sha256" else self._sha256
+        self.expected = expected
+        self._made = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *(expected or ())[:1]}}
 
     def add(self, data: bytes) -> None:
         self.size += len(data)
-        self._sha256.update(data)
-        if self._other is not self._sha256:
-            self._other.update(data)
+        for each in self._made.values():
+            each.update(data)
+
+    def sum_of(self, algorithm: str) -> str:
+        return self._made[algorithm].hexdigest()
 
     @property
     def sha256(self) -> str:
-        return self._sha256.hexdigest()
-
-    def check(self, entry: Entry, source: Location) -> None:
-        if entry.size >= 0 and self.size != entry.size:
-            raise Transient(f"{source}: {self.size} of {entry.size} bytes came")
-        if self._expected is not None and self._other.hexdigest() != self._expected[1]:
-            raise Transient(f"{source}: what came is not what its {self._expected[0]} says")
+        return self.sum_of("sha256")
 
 
 class _Half:

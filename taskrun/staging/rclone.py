@@ -11,36 +11,33 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from taskrun.errors import Refused
+from taskrun.staging.errands import Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.rclone_words import NOT_FOUND, PICTURED, from_rclone, meaning, to_rclone
 from taskrun.staging.store import (
     ALGORITHMS,
     CHUNK,
     Arrived,
-    Denied,
     Entry,
     Missing,
-    Permanent,
     Progress,
     StoreError,
     Transient,
     unfinished_name,
 )
 
-_NOT_FOUND = (3, 4)
-_FATAL = 7
-_MESSAGE = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?:[A-Z]+\s*: )?", re.MULTILINE)
-_PICTURED = re.compile("[\x01-\x1f\x7f␀-␟␡\udc80-\udcff]")
-_SHOWN = re.compile("‛([89A-F][0-9A-F])|‛([␀-␟␡])|[␀-␟␡]")
-_MISSING = re.compile(r"not found|no such|nosuchbucket|doesn't exist|404", re.IGNORECASE)
-_DENIED = re.compile(
-    r"access ?denied|permission denied|forbidden|unauthori[sz]ed|invalidaccesskey|signaturedoesnotmatch|\b40[13]\b", re.IGNORECASE
-)
-_SETUP = re.compile(r"didn't find section in config|unknown (?:flag|backend|type)|couldn't find|failed to load config", re.IGNORECASE)
+#: Remotes that another machine may reach with nothing but their section of the configuration, unless that names what is only here.
+_FAR = {"azureblob", "b2", "ftp", "http", "s3", "sftp", "swift", "webdav"}
+_NEAR = {
+    "bearer_token_command", "env_auth", "key_file", "key_use_agent", "known_hosts_file", "profile", "pubkey_file",
+    "service_principal_file", "shared_credentials_file", "ssh", "use_emulator", "use_msi",
+}  # fmt: skip
+_LOOPBACK = re.compile(r"\blocalhost\b|\b127\.\d+\.\d+\.\d+\b|\[::1\]|^unix:")
 
 
 class RcloneStore:
@@ -70,10 +67,10 @@ class RcloneStore:
             for line in output:  # one file a line, between brackets
                 if line.startswith(b"{"):
                     found = json.loads(line.rstrip().rstrip(b","))
-                    name = pattern.base + _from_rclone(found["Path"])
+                    name = pattern.base + from_rclone(found["Path"])
                     if pattern.relative(name) is not None:
                         yield _entry(name, found)
-            if process.wait() and process.returncode not in _NOT_FOUND:
+            if process.wait() and process.returncode not in NOT_FOUND:
                 raise self._wrong(pattern.base, process.returncode, said())
 
     def stat(self, name: str) -> Entry | None:
@@ -103,21 +100,45 @@ class RcloneStore:
     def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
         del executable
         size = path.stat().st_size
-        folder = target.path.rpartition("/")[0]
-        moves = bool(self._features().get("Features", {}).get("Move"))
-        # A remote that can rename shows files while they grow; the others (object stores) show them when they are whole.
-        sent = f"{folder}/{unfinished_name(self._tag, target.path)}".lstrip("/" if not folder else "") if moves else target.path
-        try:
-            self._copy(path, sent, size, progress)
-            verified = self._verify(path, sent, size, sha256)
-            if moves:
-                self._run(target.path, "moveto", "--no-check-dest", self._place(sent), self._place(target.path))
-        except BaseException:
-            if moves:
-                with contextlib.suppress(StoreError):
-                    self._run(sent, "deletefile", self._place(sent))
-            raise
+        with self._arriving(target) as name:
+            self._copy(path, name, size, progress)
+            verified = self._verify(name, size, lambda algorithm: sha256 if algorithm == "sha256" else _sum_of(path, algorithm))
         return Arrived(Entry(target.path, size, "~"), verified)
+
+    def remote(self) -> Remote:
+        """Its section of the configuration, if that means the same on every machine."""
+        where = f"{self._remote}:"
+        section = json.loads(self._run("", "config", "dump")).get(self._remote)
+        if not isinstance(section, dict) or section.get("type") not in _FAR or _NEAR.intersection(section):
+            raise Unable(where, "its configuration of rclone is for this machine alone")
+        if any(_LOOPBACK.search(str(value)) for value in section.values()):
+            raise Unable(where, "only this machine reaches it")
+        return Remote(where, {name: str(value) for name, value in section.items()})
+
+    def rclone_name(self, name: str) -> str:
+        return to_rclone(name)
+
+    def receive(self, send: Send, target: Target) -> tuple[Arrived, str]:
+        with self._arriving(target) as name:
+            sent = send(self.rclone_name(name))
+            verified = self._verify(name, sent.size, lambda algorithm: sent.sums.get(algorithm, ""))
+        return Arrived(Entry(target.path, sent.size, "~"), verified), sent.sums["sha256"]
+
+    @contextlib.contextmanager
+    def _arriving(self, target: Target) -> Iterator[str]:
+        """The name to send a file to. A remote that can rename shows files while they grow; others (object stores) when they are whole."""
+        if not self._features().get("Features", {}).get("Move"):
+            yield target.path
+            return
+        folder, slash, _ = target.path.rpartition("/")
+        name = f"{folder}{slash}{unfinished_name(self._tag, target.path)}"
+        try:
+            yield name
+            self._run(target.path, "moveto", "--no-check-dest", self._place(name), self._place(target.path))
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                self._run(name, "deletefile", self._place(name))
+            raise
 
     def free(self, target: Target) -> int | None:
         if not self._features().get("Features", {}).get("About"):
@@ -167,15 +188,15 @@ class RcloneStore:
     def _listed(self, name: str) -> Entry | None:
         """The file if its folder's list has it: slower than `stat`, and sure."""
         folder = name.rpartition("/")[0]
-        only = re.sub(r"([\\*?\[\]{}])", r"\\\1", _to_rclone(name.rpartition("/")[2]))
+        only = re.sub(r"([\\*?\[\]{}])", r"\\\1", to_rclone(name.rpartition("/")[2]))
         try:
             text = self._run(name, "lsjson", "--files-only", "--no-mimetype", "--include", f"/{only}", self._place(folder))
         except Missing:
             return None
         return next((_entry(name, found) for found in json.loads(text)), None)
 
-    def _verify(self, path: Path, name: str, size: int, sha256: str) -> str:
-        """rclone has compared checksums itself; ours makes sure that it was this content that was sent."""
+    def _verify(self, name: str, size: int, sum_of: Callable[[str], str]) -> str:
+        """rclone has compared checksums itself; ours makes sure that it was this content that was sent. `sum_of`: by an algorithm."""
         algorithm = next((one for one in ALGORITHMS if one in self._hashes()), None)
         found = self._look(name, *(("--hash", "--hash-type", algorithm) if algorithm else ()))
         if found is None or found["Size"] not in (size, -1):
@@ -183,19 +204,12 @@ class RcloneStore:
         there = (found.get("Hashes") or {}).get(algorithm)
         if not algorithm or not there:
             return "size"
-        made = sha256
-        if algorithm != "sha256":
-            digest = hashlib.new(algorithm, usedforsecurity=False)
-            with path.open("rb") as file:
-                while data := file.read(CHUNK):
-                    digest.update(data)
-            made = digest.hexdigest()
-        if there != made:
+        if there != sum_of(algorithm):
             raise Transient(f"{self._place(name)} is not what was sent: its {algorithm} differs")
         return algorithm
 
     def _place(self, name: str) -> str:
-        return f"{self._remote}:{_to_rclone(name)}"
+        return f"{self._remote}:{to_rclone(name)}"
 
     def _look(self, name: str, *more: str) -> dict[str, Any] | None:
         try:
@@ -249,23 +263,14 @@ class RcloneStore:
                 process.wait()
 
     def _wrong(self, name: str, code: int, said: str) -> StoreError:
-        last = _MESSAGE.split(said)[-1]
-        line = " ".join(last.split())[:400] or f"rclone ended with {code}"
-        text = f"{self._place(name)}: {line}"
-        if _SETUP.search(line):
-            return Permanent(text)
-        if _DENIED.search(line):
-            return Denied(text)
-        if code in _NOT_FOUND or _MISSING.search(line):
-            return Missing(text)
-        return (Permanent if code == _FATAL else Transient)(text)
+        return meaning(self._place(name), code, said)
 
 
 @contextlib.contextmanager
 def _plainly_named(path: Path) -> Iterator[str]:
     """A path to a file of this machine that rclone reads as we do."""
     text = str(path.absolute())
-    if not _PICTURED.search(text):
+    if not PICTURED.search(text):
         yield text
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -274,25 +279,12 @@ def _plainly_named(path: Path) -> Iterator[str]:
         yield str(link)
 
 
-def _to_rclone(name: str) -> str:
-    """rclone shows control characters as pictures and stray bytes as hex digits, and takes these for what they mean."""
-
-    def shown(found: re.Match[str]) -> str:
-        code = ord(found[0])
-        if code == 0x7F:
-            return "␡"
-        return chr(0x2400 + code) if code < 0x20 else f"‛{code & 0xFF:02X}" if 0xDC80 <= code <= 0xDCFF else f"‛{found[0]}"
-
-    return _PICTURED.sub(shown, name)
-
-
-def _from_rclone(name: str) -> str:
-    def plain(found: re.Match[str]) -> str:
-        if found[1]:
-            return chr(0xDC00 + int(found[1], 16))
-        return found[2] or ("\x7f" if found[0] == "␡" else chr(ord(found[0]) - 0x2400))
-
-    return _SHOWN.sub(plain, name)
+def _sum_of(path: Path, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _entry(name: str, found: dict[str, Any]) -> Entry:

@@ -17,7 +17,9 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoo
 from pathlib import Path
 from typing import Any
 
+from taskrun.staging.errands import Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.rclone_words import to_rclone
 from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Missing, Permanent, Progress, StoreError, Transient
 
 _MOST_PARTS = 10_000
@@ -70,16 +72,7 @@ class S3Store:
         return Entry(name, found["ContentLength"], found["ETag"])
 
     def digest(self, entry: Entry, algorithm: str) -> str | None:
-        found = self._head(entry.name)
-        if algorithm == "sha256":
-            given = found.get("Metadata", {}).get("sha256", "")
-            if re.fullmatch("[0-9a-f]{64}", given):
-                return str(given)
-            whole = found.get("ChecksumSHA256", "")
-            return base64.b64decode(whole).hex() if whole and "-" not in whole and found.get("ChecksumType") == "FULL_OBJECT" else None
-        plain = found.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in found
-        tag = found["ETag"].strip('"')
-        return tag if algorithm == "md5" and plain and re.fullmatch("[0-9a-f]{32}", tag) else None
+        return _digest(self._head(entry.name), algorithm)
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         if offset >= entry.size:
@@ -115,6 +108,32 @@ class S3Store:
             if found["ContentLength"] != size or found.get("Metadata", {}).get("sha256", sha256) != sha256:
                 raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
             return Arrived(Entry(name, size, found["ETag"]), verified)
+
+    def remote(self) -> Remote:
+        """With the credentials that are used here; temporary ones are valid for some time yet, or boto3 would have renewed them."""
+        where = f"s3://{self._bucket}/"
+        with self._explained(""):
+            settings = _for_rclone(self._s3)
+        if re.search(r"//(localhost|127\.|\[::1)", settings.get("endpoint", "")):
+            raise Unable(where, f"only this machine reaches {settings['endpoint']}")
+        return Remote(where, settings, ("--s3-no-check-bucket", "--s3-disable-checksum"), "X-Amz-Meta-Sha256")
+
+    def rclone_name(self, name: str) -> str:
+        if {"", ".", ".."}.intersection(name.split("/")):
+            raise Permanent(f"s3://{self._bucket}/{name}: rclone has no word for this name")
+        return f"{self._bucket}/{to_rclone(name)}"
+
+    def receive(self, send: Send, target: Target) -> tuple[Arrived, str]:
+        name = target.path
+        sent = send(self.rclone_name(name))
+        found = self._head(name)
+        md5 = _digest(found, "md5")
+        if (found["ContentLength"], _digest(found, "sha256")) != (sent.size, sent.sums["sha256"]) or md5 not in (
+            None,
+            sent.sums.get("md5"),
+        ):
+            raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
+        return Arrived(Entry(name, sent.size, found["ETag"]), "md5" if md5 else "size"), sent.sums["sha256"]
 
     def free(self, target: Target) -> int | None:
         del target
@@ -259,6 +278,44 @@ def _client(connections: int) -> Any:
     if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
         config["request_checksum_calculation"] = "when_required"  # ours is sent with each part; other ones older servers do not know
     return boto3.session.Session().client("s3", config=Config(**config))
+
+
+def _digest(found: dict[str, Any], algorithm: str) -> str | None:
+    """A checksum of the whole object, from what HEAD says of it."""
+    if algorithm == "sha256":
+        given = found.get("Metadata", {}).get("sha256", "")
+        if re.fullmatch("[0-9a-f]{64}", given):
+            return str(given)
+        whole = found.get("ChecksumSHA256", "")
+        return base64.b64decode(whole).hex() if whole and "-" not in whole and found.get("ChecksumType") == "FULL_OBJECT" else None
+    plain = found.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in found
+    tag = found["ETag"].strip('"')
+    return tag if algorithm == "md5" and plain and re.fullmatch("[0-9a-f]{32}", tag) else None
+
+
+def _for_rclone(client: Any) -> dict[str, str]:
+    """What rclone has to know to be this client. Raises NoCredentialsError."""
+    import boto3
+    from botocore.exceptions import NoCredentialsError
+
+    credentials = boto3.session.Session().get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    frozen = credentials.get_frozen_credentials()
+    endpoint = client.meta.endpoint_url
+    amazon = re.search(r"\.amazonaws\.com(\.cn)?$", endpoint) is not None
+    virtual = ((client.meta.config.s3 or {}).get("addressing_style") or ("virtual" if amazon else "path")) == "virtual"
+    settings = {
+        "type": "s3",
+        "provider": "AWS" if amazon else "Other",
+        "endpoint": "" if amazon else endpoint,
+        "region": client.meta.region_name,
+        "force_path_style": "false" if virtual else "true",
+        "access_key_id": frozen.access_key,
+        "secret_access_key": frozen.secret_key,
+        "session_token": frozen.token,
+    }
+    return {name: value for name, value in settings.items() if value}
 
 
 def _base64(data: bytes) -> str:

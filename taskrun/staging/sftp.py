@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from taskrun.staging.errands import Errands
 from taskrun.staging.locations import Pattern, Target
 from taskrun.staging.store import (
     Arrived,
@@ -48,8 +49,11 @@ class SftpStore(FolderStore):
         folder: str = "",
         digest: Digest | None = None,
         lost: tuple[type[Exception], ...] = (),
+        errands: Errands | None = None,
     ) -> None:
+        """`errands`: files that the host itself moves, if it may."""
         self.place = place
+        self.errands = errands
         self._connect = connect
         self.tag = tag
         self._folder = folder.rstrip("/") + "/" if folder else ""
@@ -117,9 +121,9 @@ class SftpStore(FolderStore):
 
         file._prefetch_thread = asking
 
-    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
+    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> SftpWriter:
         del size
-        return _SftpWriter(self, target, executable)
+        return SftpWriter(self, target, executable)
 
     def free(self, target: Target) -> int | None:
         del target
@@ -219,7 +223,7 @@ class SftpStore(FolderStore):
                 self.give_back(sftp, broken=broken)
 
 
-class _SftpWriter(Writer):
+class SftpWriter(Writer):
     """Writes are sent without waiting for each answer; a write that failed is known at commit at the latest."""
 
     def __init__(self, store: SftpStore, target: Target, executable: bool) -> None:
@@ -253,6 +257,15 @@ class _SftpWriter(Writer):
         with self._careful():
             self._file.write(data)
         self._written += len(data)
+
+    @property
+    def temporary(self) -> bytes:
+        """What the file is called over there until it is whole."""
+        return self._temporary
+
+    def written_there(self, size: int) -> None:
+        """So many bytes of it were written over there."""
+        self._written += size
 
     def commit(self, sha256: str) -> Arrived:
         verified = "size"

@@ -62,10 +62,11 @@ class Entry(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """A file that is at its destination, and by what that was verified there: a checksum or `size`."""
+    """A file that is at its destination, by what that was verified there (a checksum or `size`), and who has moved it."""
 
     entry: Entry
     verified: str
+    by: str = "driver"
 
 
 class Store(Protocol):

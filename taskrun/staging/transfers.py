@@ -78,6 +78,7 @@ class Delivery(NamedTuple):
     signer: str | None
     seconds: float
     tries: int
+    by: str = "driver"  # who moved it: the driver, or a host
 
     def to_json(self) -> dict[str, Any]:
         """For the manifest and the events file."""
@@ -91,7 +92,17 @@ def delivery_from_json(value: Mapping[str, Any]) -> Delivery | None:
     except (KeyError, TypeError):
         return None
     numbers = (made.size, made.source_size, made.tries)
-    texts = (made.source, made.dest, made.sha256, made.source_sha256, made.source_version, made.dest_version, made.verified, made.how)
+    texts = (
+        made.source,
+        made.dest,
+        made.sha256,
+        made.source_sha256,
+        made.source_version,
+        made.dest_version,
+        made.verified,
+        made.how,
+        made.by,
+    )
     right = all(type(number) is int for number in numbers) and all(isinstance(text, str) for text in (*texts, *made.recipients))
     return made if right and isinstance(made.signer, str | None) else None
 

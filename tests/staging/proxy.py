@@ -19,6 +19,7 @@ class Asked(NamedTuple):
     method: str
     path: str
     headers: dict[str, str]
+    peer: str  # the address that asked
 
 
 #: (status, code) for an error, "cut" for a connection that ends at once, "half" for half of the answer; None to let it pass.
@@ -26,9 +27,9 @@ Trouble = Callable[[Asked], "tuple[int, str] | str | None"]
 
 
 class Proxy:
-    """`trouble` is asked for each request; `asked` are all of them."""
+    """`trouble` is asked for each request; `asked` are all of them. `address`: of this machine, where it listens."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, address: str = "127.0.0.1") -> None:
         self._to = urlsplit(endpoint).netloc
         self.trouble: Trouble = lambda _: None
         self.asked: list[Asked] = []
@@ -45,9 +46,9 @@ class Proxy:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((address, 0), Handler)
         self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint = f"http://{address}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
@@ -65,7 +66,8 @@ class Proxy:
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        asked = Asked(request.command, request.path, {name.lower(): value for name, value in request.headers.items()})
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        asked = Asked(request.command, request.path, headers, str(request.client_address[0]))
         self.asked.append(asked)
         trouble = self.trouble(asked)
         if trouble == "cut":
