@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 ENGINES = 100
 TASKS_OF_ENGINES = 20_000
-#: Starts an agent here as ssh would there: HOST COMMAND.
-STAND_IN = '#!/bin/sh\nexec /bin/sh -c "$2"\n'
+#: Starts an agent here as ssh would there: HOST COMMAND. With sshd's PATH: somebody's own `python3` may be a script, which costs more.
+STAND_IN = '#!/bin/sh\nPATH=/usr/local/bin:/usr/bin:/bin exec /bin/sh -c "$2"\n'
 COMMAND = [sys.executable, "-m", "taskrun", "tasks.txt", "-q"]
 
 

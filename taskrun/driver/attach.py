@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from taskrun.driver.mailbox import Mailbox
 from taskrun.errors import Refused
 from taskrun.status import names
 
@@ -111,40 +112,6 @@ def _own_addresses(port: int) -> list[tuple[str, int]]:
     with contextlib.suppress(OSError):
         hosts += [place[0] for *_, place in socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)]  # type: ignore[misc]
     return [(host, port) for host in dict.fromkeys([*hosts, "127.0.0.1"])]
-
-
-class Mailbox:
-    """Calls from other threads for the loop of a selector. What is posted after `close` is dropped."""
-
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._calls: deque[Callable[[], None]] = deque()
-        self._lock = threading.Lock()
-        self._selector = selector
-        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._open = True
-        selector.register(self._read_fd, selectors.EVENT_READ, self.run)
-
-    def post(self, call: Callable[[], None]) -> None:
-        with self._lock:
-            if self._open:
-                self._calls.append(call)
-                with contextlib.suppress(BlockingIOError):
-                    os.write(self._write_fd, b"x")
-
-    def run(self, *_: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._read_fd, 4096)
-        while self._calls:
-            self._calls.popleft()()
-
-    def close(self) -> None:
-        with self._lock:
-            if self._open:
-                self._open = False
-                with contextlib.suppress(KeyError, ValueError, RuntimeError):
-                    self._selector.unregister(self._read_fd)
-                os.close(self._read_fd)
-                os.close(self._write_fd)
 
 
 class Door:

@@ -136,7 +136,7 @@ class Drive:
         self.leave_nothing = lambda: crew.close(keep_logs=False)
         if porter is not None:
             porter.crew = crew
-        crew.silence = policy.silence
+        crew.survivors.silence = policy.silence
         self.wait_elsewhere(crew)
         loop.use(crew if porter is None else porter)
         self.begin_data()
@@ -286,8 +286,7 @@ class Drive:
         runs, hosts = self.run.elsewhere
         if hosts:
             now = time.time()
-            crew.earlier = runs
-            crew.unsure = {address: time.monotonic() + until - now for address, until in hosts.items()}
+            crew.survivors.expect(runs, {address: time.monotonic() + until - now for address, until in hosts.items()})
             longest = max(hosts.values()) - now
             self.run.say(f"tasks of the earlier run may still run on {', '.join(hosts)}: waiting for their end, at most {longest:.0f} s")
 

@@ -54,6 +54,7 @@ class RelayedAgent:
         self.permanent = False
         self.lives_on = False
         self.held = False
+        self.settled = True  # the guest says what it knows before it ends a link
         self.code = 0
         self.over = threading.Event()
         self._guest = guest
@@ -64,6 +65,9 @@ class RelayedAgent:
 
     def ended(self) -> bool:
         return self.over.is_set()
+
+    def settle(self) -> None:
+        """It is."""
 
     def kill(self) -> None:
         self._guest.kill(self._channel)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import functools
+import contextlib
 import os
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from taskrun.agent import starter
 from taskrun.engines.link import Agent
 from taskrun.engines.local import LocalAgent
 from taskrun.engines.request import EngineRequest, Reach
+from taskrun.model import Result
 from taskrun.scheduling import messages as m
 
 if TYPE_CHECKING:
@@ -23,20 +21,22 @@ if TYPE_CHECKING:
 
 
 class Member:
-    """One engine: its agent behind a link."""
+    """One engine: its agent behind a link. `prefix`: of the run's files."""
 
-    def __init__(self, name: str, context: str, request: EngineRequest, rank: int, log: Path) -> None:
-        self.name = name
+    def __init__(self, context: str, request: EngineRequest, rank: int, prefix: Path) -> None:
+        self.name = f"{request.host}_{rank}"
         self.context = context
         self.request = request
         self.rank = rank
-        self.log = log
+        self.prefix = prefix
+        self.log = log_path(prefix, self.name)
         self.log_start = 0
         self.agent: Agent  # once it is started
         self.since = time.monotonic()
         self.joined = False  # it has said hello
         self.available = False  # the scheduler knows it
         self.facts: dict[str, Any] = {}  # what the agent said of its node
+        self.parting = False  # its link has ended, and what that means is not known yet
         self.why = ""  # it said that it is of no use, and why
         self.starter = ""  # what starts slots there
         self.ready = False  # it has said that its slots can be used
@@ -51,6 +51,35 @@ class Member:
         self.lost_for_good = False  # its node is no longer the context's
         self.tries = 0  # that failed before this one
         self.load: float | None = None  # of its node, as it said last
+
+    def again(self) -> Member:
+        """Another try to have it."""
+        member = Member(self.context, self.request, self.rank, self.prefix)
+        member.tries, member.replaces, member.gone_keys = self.tries, self.replaces, self.gone_keys
+        return member
+
+    def start(self, held_fd: int, ssh: str, note: Callable[[str], None], steps: Steps | None, visit: Visit | None) -> None:
+        """Start its agent. `steps`, `visit`: of its context. Raises OSError."""
+        log_fd = open_log(self.log)
+        try:
+            self.log_start = os.fstat(log_fd).st_size
+            reaching = Reaching(held_fd, ssh, self.log, log_fd, note, steps, visit)
+            self.agent = REACHES[self.request.reach](self.request, reaching)
+        finally:
+            os.close(log_fd)
+
+    def by_our_clock(self, results: list[Result]) -> list[Result]:
+        """With the times of its clock in the driver's."""
+        offset = self.offset
+        if not offset:
+            return results
+        return [each._replace(start=each.start + offset, end=each.end + offset) if each.end else each for each in results]
+
+    def tidy_log(self) -> None:
+        """A log in which nothing was said does not stay."""
+        with contextlib.suppress(OSError):
+            if not self.log.stat().st_size:
+                self.log.unlink()
 
     @property
     def here(self) -> bool:
@@ -100,8 +129,13 @@ def _relay(request: EngineRequest, reaching: Reaching) -> Agent:
 REACHES: dict[Reach, Callable[[EngineRequest, Reaching], Agent]] = {"local": _local, "ssh": _ssh, "slurm": _slurm, "relay": _relay}
 
 
-@functools.cache
-def packed_parallel() -> str:
-    """This machine's GNU Parallel as text for a host that has none, '' when there is none here."""
-    path, _ = starter.find_parallel(os.environ.get("PATH", os.defpath))
-    return base64.b64encode(zlib.compress(Path(path).read_bytes(), 9)).decode() if path else ""
+def log_path(prefix: Path, engine: str) -> Path:
+    return prefix.with_name(f"{prefix.name}_{engine}.log")
+
+
+def open_log(path: Path) -> int:
+    """For appending; where it cannot be made, what is said goes nowhere. Raises OSError when no file can be opened at all."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)

@@ -83,8 +83,9 @@ class Picture:
                     "quiet": round(now - member.heard, 1),
                 }
             )
-        for due, member in self.crew.later:
+        for due, member in self.crew.starting:
+            state = f"tried again in {max(0.0, due - now):.0f} s" if member.tries else "waiting to be started"
             rows.append({"name": member.name, "context": member.context, "host": member.request.host, "rank": member.rank,
-                         "slots": member.request.slots, "state": f"tried again in {max(0.0, due - now):.0f} s", "running": 0, "held": 0,
+                         "slots": member.request.slots, "state": state, "running": 0, "held": 0,
                          "finished": 0, "failed": 0, "load": None, "quiet": None})  # fmt: skip
         return sorted(rows, key=lambda row: row["rank"])

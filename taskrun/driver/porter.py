@@ -87,7 +87,7 @@ class Porter:
     def _refuse(self, member: Member, why: str) -> None:
         """Raises Refused when it was the only one there is: nothing has run."""
         self.crew.refuse(member, why)
-        if not self._had_one and not self.crew.members and not self.crew.later:
+        if not self._had_one and not self.crew.members and not self.crew.starting:
             raise Refused(f"{member.request.host}: {why}")
 
     def _results(self, event: m.Results) -> None:

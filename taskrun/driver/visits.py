@@ -106,7 +106,7 @@ class Visits:
 
     def _join(self, guest: Guest, wanted: at.Join) -> None:
         crew = self.crew
-        if crew.require_all and not crew.had_one and crew.members:
+        if crew.admission.require_all and not crew.admission.had_one and (crew.members or crew.starting):
             guest.dismiss(at.Refusal("the run still waits for its own hosts (--require-all): attach when it has begun"))
             return
         if self.scheduler.stop_why:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from taskrun.engines.link import Link
 
+SETTLE_SECONDS = 1.0  # from the end of its output to its own
+
 
 class ChildAgent:
     """What all such agents have in common."""
@@ -35,9 +37,15 @@ class ChildAgent:
 
     @property
     def code(self) -> int:
+        return self.process.poll() or 0
+
+    @property
+    def settled(self) -> bool:
+        return self.process.poll() is not None
+
+    def settle(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):  # its link is closed: it is on its way out
-            return self.process.wait(0.2)
-        return 0
+            self.process.wait(SETTLE_SECONDS)
 
     def ended(self) -> bool:
         return self.process.poll() is not None

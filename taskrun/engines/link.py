@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from taskrun.agent import wire
 
+KILL_SECONDS = 0.2  # for the threads of agents that were killed to close what they hold
 LAST_WORDS = 2000  # bytes of a log that are looked at for why an agent ended
 
 
@@ -29,6 +30,13 @@ class Agent(Protocol):
     @property
     def code(self) -> int:
         """Exit code of what reached it; 0 while that is not known."""
+
+    @property
+    def settled(self) -> bool:
+        """When its link is closed: `failure`, `code` and `lives_on` are what they will be."""
+
+    def settle(self) -> None:
+        """Wait for that, for a second at most. Not for a loop."""
 
     @property
     def lives_on(self) -> bool:
@@ -135,4 +143,7 @@ def end_agents(agents: list[Agent], seconds: float) -> list[Agent]:
         time.sleep(0.002)
     for agent in left:
         agent.kill()
+    until = time.monotonic() + KILL_SECONDS
+    while not all(agent.ended() for agent in left) and time.monotonic() < until:
+        time.sleep(0.002)
     return left

@@ -104,10 +104,12 @@ def test_without_a_folder_for_its_tasks(meet_far: Meet, friend: Friend) -> None:
 
 def test_the_way_between_them_is_cut(meet_far: Meet, friend: Friend, ssh_hosts: SshHosts) -> None:
     """Silence: there the tasks end by themselves, here they run again only when that is certain."""
-    meeting = meet_far("hostname >> hosts; test $(hostname) = host1 && sleep 1000; sleep 0.3\n" * 4, "--lost-after", "3", "--grace", "1")
+    task = "hostname >> hosts; test $(hostname) = host1 && sleep 1000; until test -e go; do sleep 0.05; done\n"
+    meeting = meet_far(task * 4, "--lost-after", "3", "--grace", "1")
     attached = friend.start(meeting, "-s", "localhost:1", "--workdir", "/srv/work")
     until(lambda: ssh_hosts.path(1, "/srv/work/hosts").exists(), 20, "a task there")
     ssh_hosts.cut_host(1)
+    meeting.go()
     result = meeting.running.finish()
     assert (result.code, len(result.records())) == (0, 4)
     lost = [event for event in result.events("engine") if event["what"] == "lost"]

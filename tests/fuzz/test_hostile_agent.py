@@ -46,6 +46,7 @@ class Pretender:
     permanent = False
     lives_on = False
     held = False
+    settled = True
     code = 0
 
     def __init__(self, held_fd: int, log_fd: int) -> None:
@@ -167,7 +168,7 @@ def test_whatever_an_agent_says(start: bytes, per_engine: bool, said: list[dict[
                         break
                     speak(stage, generated.framed(frame), size)
             except Refused:  # the only engine there is could not be had
-                assert not stage.crew.had_one
+                assert not stage.crew.admission.had_one
             if agent.link.closed:
                 assert not [text for level, text in stage.notes if level == "error" and "\n" in text]
             assert stage.loop.failures == []
