@@ -55,7 +55,10 @@ class Visit:
 
 
 class Visits:
-    """All of them. Whatever a guest sends, only its own context can come to harm."""
+    """All of them. Whatever a guest sends, only its own context can come to harm.
+
+    What is posted for the scheduler it takes later in the same turn of the loop: a context that has come is in `crew.visits` first.
+    """
 
     def __init__(
         self,
@@ -88,8 +91,12 @@ class Visits:
         self._try(guest, lambda: guest.tell(at.Seen(self.picture.show())))
 
     def gone(self, guest: Guest, why: str) -> None:
-        if guest.context and guest.context in self.crew.visits:
-            engines = self.scheduler.contexts[guest.context].engines
+        self._try(guest, lambda: self._gone(guest, why))
+
+    def _gone(self, guest: Guest, why: str) -> None:
+        if guest.context in self.crew.visits:
+            context = self.scheduler.contexts.get(guest.context)
+            engines = context is not None and context.engines
             self._tell("context", "lost" if engines else "left", context=guest.context, why=why)
             if engines:
                 self.said(f"context {guest.context}: who attached it has gone ({why})")
@@ -139,7 +146,7 @@ class Visits:
         return f"the run can hold {room} attached engines (ulimit -n), and these would make {have}" if have > room else ""
 
     def _name(self, label: str) -> str:
-        taken = self.scheduler.contexts
+        taken = {*self.scheduler.contexts, *self.crew.visits}
         if not label:
             while (name := f"SSH{self._count}") in taken:
                 self._count += 1
@@ -155,7 +162,7 @@ class Visits:
         contexts, engines = self.scheduler.contexts, self.scheduler.engines
         name = wanted.name
         if not name:
-            if guest.context in contexts:
+            if guest.context:
                 self.crew.post(m.Detach(guest.context, wanted.now))
                 self._draining_now("context", guest.context)
             return
@@ -185,6 +192,8 @@ class Visits:
             if (context.detached or context.spent) and context.engines:
                 self._draining_now("context", name)
         for name, visit in list(self.crew.visits.items()):
+            if name not in self.scheduler.contexts:
+                continue
             context = self.scheduler.contexts[name]
             if not visit.gone and not context.promising and not self.crew.has_any(name):
                 over = _why_over(context, visit)

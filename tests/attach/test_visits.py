@@ -1,0 +1,100 @@
+"""What guests ask for is done when it comes, although the scheduler hears of it a turn of the loop later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from taskrun.driver.visits import Visits
+from taskrun.engines import attach_frames as at
+from taskrun.scheduling import messages as m
+from taskrun.scheduling.scheduler import Policy, Scheduler
+from taskrun.status.events import EventsWriter
+
+OFFER = at.Offer("friend", "friend", 1, 1, 1, {}, {})
+
+
+class Guest:
+    """One that has proved to know the secret."""
+
+    peer = "127.0.0.1"
+
+    def __init__(self) -> None:
+        self.context = ""
+        self.gone = False
+        self.heard: list[at.Message] = []
+
+    def tell(self, message: at.Message) -> None:
+        self.heard.append(message)
+
+    def dismiss(self, message: at.Message) -> None:
+        self.heard.append(message)
+        self.gone = True
+
+    def log(self, level: str, text: str) -> None:
+        raise AssertionError(text)
+
+
+class Crew:
+    """Says what it would do."""
+
+    def __init__(self) -> None:
+        self.visits: dict[str, Any] = {}
+        self.admission = SimpleNamespace(require_all=False)
+        self.posted: list[m.Event] = []
+        self.seats: dict[str, Any] = {}
+
+    def add_context(self, joined: m.ContextJoined, _: Any) -> None:
+        self.posted.append(joined)
+
+    def context_gone(self, context: str, why: str) -> None:
+        self.posted.append(m.ContextGone(context, why))
+
+    def post(self, event: m.Event) -> None:
+        self.posted.append(event)
+
+    def has_any(self, _: str) -> bool:
+        return True
+
+
+@pytest.fixture
+def visits(tmp_path: Path) -> Visits:
+    nothing: Any = lambda *_: None  # noqa: E731
+    picture: Any = SimpleNamespace(show=dict)
+    crew: Any = Crew()
+    return Visits(crew, Scheduler(Policy()), picture, EventsWriter(tmp_path / "events", sync_seconds=60), nothing, nothing)
+
+
+def join(visits: Visits, label: str = "") -> Any:
+    guest: Any = Guest()
+    visits.join(guest, at.Join(label, 0, -1.0, [OFFER], "", {}))
+    return guest
+
+
+def test_two_that_come_at_once(visits: Visits) -> None:
+    guests = [join(visits), join(visits), join(visits, "mine"), join(visits, "mine")]
+    assert [guest.context for guest in guests] == ["SSH0", "SSH1", "mine", "mine.2"]
+
+
+def test_one_that_comes_when_it_is_time_to_look_at_all(visits: Visits) -> None:
+    guest = join(visits)
+    visits.tick()
+    assert guest.heard == [at.Joined("SSH0")]
+
+
+def test_one_that_goes_as_soon_as_it_has_come(visits: Visits) -> None:
+    guest = join(visits)
+    guest.gone = True
+    visits.gone(guest, "it was closed")
+    posted: Any = visits.crew
+    assert posted.posted[-1] == m.ContextGone("SSH0", "it was closed")
+
+
+def test_one_that_is_told_to_leave_as_soon_as_it_has_come(visits: Visits) -> None:
+    guest = join(visits)
+    visits.detach(guest, at.Detach("", now=False))
+    posted: Any = visits.crew
+    assert posted.posted[-1] == m.Detach("SSH0", now=False)
