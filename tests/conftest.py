@@ -99,3 +99,11 @@ def pytest_report_header() -> str:
     told = "a missing program fails its tests" if os.environ.get("CI") else "a missing program skips its tests"
     versions = ", ".join(".".join(map(str, version)) for version in found())
     return f"taskrun: {told}; GNU Parallel is {shutil.which('parallel') or 'not installed'}; Pythons for hosts: {versions}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Times that a test has measured and judges nothing by."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "times":
+                terminalreporter.write_line(f"{value}")

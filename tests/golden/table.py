@@ -305,7 +305,7 @@ TABLE = (
     Case(
         "28_slurm",
         (
-            *(Step(number, later="a real cluster: tests/slurm/test_jobs.py") for number in range(1, 8)),
+            *(Step(number, later="a real cluster: tests/slurm/test_beside_disbatch.py") for number in range(1, 8)),
             Step(
                 8,
                 env={

@@ -23,20 +23,28 @@ def started(jobs: Jobs, tasks: int) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_node_that_slurm_calls_down(jobs: Jobs) -> None:
-    """One sentence; what it ran runs elsewhere when it must have ended; no agent is sent there again."""
-    job = jobs.submit("-N3", "--no-kill", "--wrap", "exec taskrun tasks.txt -p run --lost-after 9", files={"tasks.txt": WORK.format(9, 2)})
+def test_a_node_without_power_and_one_that_slurm_calls_down(jobs: Jobs) -> None:
+    """One sentence each; what they ran runs elsewhere when it must have ended; what srun says of it goes to the engines' logs."""
+    job = jobs.submit("-N3", "--no-kill", "-w", "node[1-3]", "--wrap", "exec taskrun tasks.txt -p run --lost-after 9",
+                      files={"tasks.txt": WORK.format(12, 2)})  # fmt: skip
     started(jobs, 3)
+    jobs.cluster.kill_node(2)
     jobs.run("scontrol", "update", "NodeName=node3", "State=DOWN", "Reason=test")
     try:
+        until(lambda: "node2" in job.output, 30, "its silence to be noticed")
+        jobs.cluster.revive_node(2)
         assert job.wait() == "COMPLETED", job.output
     finally:
         jobs.run("scontrol", "update", "NodeName=node3", "State=RESUME")
         jobs.sweep()
-    told = [line for line in job.output.splitlines() if "node3" in line]
-    assert told == ["taskrun: node3: SLURM has lost this node; what it ran runs elsewhere when it has been silent for long enough"]
-    check_once(jobs, 9)
-    assert "Node failure on node3" in next(jobs.folder.glob("run_node3_*.log")).read_text()
+    told = sorted(line for line in job.output.splitlines() if "node" in line)
+    assert re.fullmatch(r"taskrun: node2: the engine is lost: nothing was heard for \d+ s", told[0])
+    assert told[1:] == ["taskrun: node3: SLURM has lost this node; what it ran runs elsewhere when it has been silent for long enough"]
+    check_once(jobs, 12)
+    said = {k: "".join(path.read_text() for path in jobs.folder.glob(f"run_node{k}_*.log")) for k in (1, 2, 3)}
+    assert not said[1]
+    assert "srun: error: " in said[2]
+    assert "Node failure on node3" in said[3]
 
 
 @pytest.mark.timeout(120)
@@ -73,7 +81,7 @@ def test_a_killed_srun_and_a_killed_slurmd(jobs: Jobs) -> None:
     jobs.cluster.revive_node(2)
     os.kill(min(pids), signal.SIGKILL)
     assert job.wait() == "COMPLETED", job.output
-    assert "taskrun: node2: a new agent takes the place of the lost one\n" in job.output
+    assert "node2: a new agent takes the place of the lost one\n" in jobs.log()
     check_once(jobs, 6)
 
 

@@ -43,24 +43,6 @@ def test_salloc_with_the_driver_outside(jobs: Jobs) -> None:
     assert jobs.records()[0]["Node"].startswith("node")
 
 
-def test_slots_are_those_of_disbatch(jobs: Jobs) -> None:
-    """The steps of the recorded case 28, and what is said of them, in one job of nodes with 2, 2 and 1 of our tasks."""
-    steps = {"a": "", "b": "-c 2", "c": "-t 1 --no-retire", "d": "-s localhost:1"}
-    script = "".join(f"taskrun tasks.txt {options} -p {name}; mv seen seen_{name}\n" for name, options in steps.items())
-    jobs.taskrun.write({"job": f"#!/bin/bash\n{script}SLURM_CPUS_PER_TASK=2 taskrun tasks.txt -c 1 -p e\n"})
-    job = jobs.submit("-N3", "-n5", "--mem-per-cpu=100", "job", files={"tasks.txt": SEEN.format(6)})
-    assert job.wait() == "COMPLETED", job.output
-    found = {name: Counter(each[0] for each in seen(jobs.folder, f"seen_{name}")) for name in steps}
-    assert sorted(found["a"].values()) == [1, 2, 2]
-    assert sorted(found["b"].values()) == [1, 1], "the third node has one core for the job"
-    assert sorted(found["c"].values()) == [1, 1, 1]
-    assert found["d"] == {"0": 1}
-    assert {each[2:4] for each in seen(jobs.folder, "seen_b")} == {("2", "2")}
-    assert "taskrun: -c 1 is what counts, not the 2 cores a task that SLURM was asked for\n" in job.output
-    for name in (*steps, "e"):
-        assert len(jobs.records(name)) == 6
-
-
 GPUS = {
     "-N1 --gpus-per-task=1 --ntasks-per-node=2": {("0", "0"), ("1", "1")},
     "-N1 --gres=gpu:2 --ntasks-per-node=2": {("0", "0"), ("1", "1")},
