@@ -12,10 +12,12 @@ import hashlib
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeAlias
 
 from taskrun.staging.errands import Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
@@ -23,11 +25,16 @@ from taskrun.staging.rclone_words import to_rclone
 from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Missing, Permanent, Progress, StoreError, Transient
 
 _MOST_PARTS = 10_000
+_MOST_BYTES = 64 << 20  # of one file in memory
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404", "NoSuchUpload"}
 _DENIED = {"AccessDenied", "Forbidden", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
            "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem"}  # fmt: skip
 _PASSING = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "OperationAborted", "BadDigest",
             "IncompleteBody", "PreconditionFailed", "412", "NoSuchUpload", "RequestLimitExceeded", "BandwidthLimitExceeded"}  # fmt: skip
+
+
+#: What comes of a part: bytes, then None, or what went wrong.
+_Came: TypeAlias = "SimpleQueue[bytes | Exception | None]"
 
 
 class S3Store:
@@ -75,18 +82,49 @@ class S3Store:
         return _digest(self._head(entry.name), algorithm)
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
-        if offset >= entry.size:
-            return
+        """A large file in several parts at a time: one stream from S3 is slower than most networks."""
         with self._explained(entry.name):
-            same = {"IfMatch": entry.version} if entry.version else {}
-            answer = self._s3.get_object(Bucket=self._bucket, Key=entry.name, Range=f"bytes={offset}-", **same)
-            with contextlib.closing(answer["Body"]) as body:
-                left = entry.size - offset
-                while data := body.read(CHUNK):
-                    left -= len(data)
-                    yield data
-            if left:
-                raise Transient(f"s3://{self._bucket}/{entry.name}: the connection ended {left} bytes early")
+            if entry.size - offset <= self._part:
+                yield from self._read_part(entry, offset, entry.size)
+                return
+            over = threading.Event()
+
+            def fetch(start: int, came: _Came) -> None:
+                try:
+                    for data in self._read_part(entry, start, min(start + self._part, entry.size)):
+                        came.put(data)
+                        if over.is_set():
+                            return
+                    came.put(None)
+                except Exception as error:  # noqa: BLE001 - raised where it is waited for
+                    came.put(error)
+
+            ahead: deque[_Came] = deque()
+            with ThreadPoolExecutor(self._side_by_side, "s3-part") as pool:
+                try:
+                    for start in range(offset, entry.size, self._part):
+                        ahead.append(SimpleQueue())
+                        pool.submit(fetch, start, ahead[-1])
+                        if len(ahead) == self._side_by_side:
+                            yield from _all_of(ahead.popleft())
+                    while ahead:
+                        yield from _all_of(ahead.popleft())
+                finally:
+                    over.set()
+                    pool.shutdown(cancel_futures=True)
+
+    def _read_part(self, entry: Entry, start: int, end: int) -> Iterator[bytes]:
+        if start >= end:
+            return
+        same = {"IfMatch": entry.version} if entry.version else {}
+        answer = self._s3.get_object(Bucket=self._bucket, Key=entry.name, Range=f"bytes={start}-{end - 1}", **same)
+        left = end - start
+        with contextlib.closing(answer["Body"]) as body:
+            while data := body.read(CHUNK):
+                left -= len(data)
+                yield data
+        if left:
+            raise Transient(f"s3://{self._bucket}/{entry.name}: the connection ended {left} bytes early")
 
     def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
         del executable  # objects have no modes
@@ -157,7 +195,8 @@ class S3Store:
         self._open[name] = upload
         parts = dict(there)
         digest = hashlib.sha256()
-        with ThreadPoolExecutor(self._side_by_side, "s3-part") as pool:
+        side_by_side = max(1, min(self._side_by_side, _MOST_BYTES // length))
+        with ThreadPoolExecutor(side_by_side, "s3-part") as pool:
             running: set[Future[tuple[int, dict[str, Any], int]]] = set()
             try:
                 for number in range(1, -(-size // length) + 1):
@@ -167,7 +206,7 @@ class S3Store:
                         progress(len(data))
                         continue
                     running.add(pool.submit(self._put_part, data, name, upload, number))
-                    if len(running) == self._side_by_side:
+                    if len(running) == side_by_side:
                         running = _gather(running, FIRST_COMPLETED, parts, progress)
                 _gather(running, ALL_COMPLETED, parts, progress)
             except BaseException:
@@ -332,6 +371,13 @@ def _gather(
         parts[number] = part
         progress(size)
     return left
+
+
+def _all_of(came: _Came) -> Iterator[bytes]:
+    while (data := came.get()) is not None:
+        if isinstance(data, Exception):
+            raise data
+        yield data
 
 
 def _part(answer: dict[str, Any]) -> dict[str, Any]:

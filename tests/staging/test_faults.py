@@ -101,12 +101,11 @@ def test_a_folder_that_cannot_be_written_to_is_final(move: Moving, folder: Path,
 def test_a_download_that_breaks_off_goes_on_from_there(move: Moving, places: Places, proxy: Proxy, folder: Path) -> None:
     data = os.urandom(BIG)
     places.by_kind["s3"].write("big", data)
-    proxy.burst(3, "half", lambda asked: asked.method == "GET" and asked.path.endswith("big"))
+    proxy.burst(5, "half", lambda asked: asked.method == "GET" and asked.path.endswith("big"))  # of three parts at a time
     staged = move("s3://one/base/big", "big")
-    assert (staged.deliveries[0].tries, (folder / "big").read_bytes() == data) == (4, True)
+    assert ((folder / "big").read_bytes() == data, staged.deliveries[0].tries) in ((True, 2), (True, 3))
     begins = [asked.headers["range"] for asked in proxy.asked if "range" in asked.headers]
-    assert begins[0] == "bytes=0-"
-    assert len(set(begins)) == 4
+    assert begins.count("bytes=0-8388607") == 1  # half of it came, and was good
     assert sum(event.more for event in move.of(Advanced)) == BIG
 
 
