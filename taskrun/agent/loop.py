@@ -188,6 +188,8 @@ class Agent(object):
             self.slots.queue.feed()
             if self.slots.results or self.slots.running:
                 self.maybe_report(now, ending_now)
+            if self.slots.announced and not self.out:
+                self.slots.let_go()
             if self.beat_at <= now:
                 self.beat(now)
             if not ending_now:
@@ -247,7 +249,7 @@ class Agent(object):
                     self.gathered = time.monotonic()
 
     def maybe_report(self, now: float, ending_now: bool) -> None:
-        hurry = ending_now or len(self.slots.queue) <= self.slots.count // 2 or not self.slots.results
+        hurry = ending_now or self.slots.announced or len(self.slots.queue) <= self.slots.count // 2 or not self.slots.results
         if hurry or now - self.gathered >= GATHER:
             self.report()
 

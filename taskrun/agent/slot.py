@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # from a slot
 HERE, TAKEN, RUNNING, RESULT, UNSTARTED, EMPTIED, ALIVE, BYE = range(8)
 # to a slot
-CONFIG, BEAT, END, QUIT, ROLL = range(5)
+CONFIG, BEAT, END, QUIT, ROLL, GO = range(6)
 
 ARG_MAX = 131071  # bytes of one argument (Linux: MAX_ARG_STRLEN less its NUL)
 QUIET_MS = 5  # a task shorter than this costs one wake-up: its pipes are read after its end unless it takes longer
@@ -72,6 +72,7 @@ class Slot(object):
         self.current: "Any" = None  # (kind, id, n) of the task it holds
         self.end_how: "Any" = None
         self.quitting = False
+        self.told_of = False  # the driver knows that it holds the current task
         self.pairs: dict = {}  # poll objects
         self.null = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
         self.spawn = process.spawn if hasattr(posix, "posix_spawn") else process.fork_spawn
@@ -188,6 +189,8 @@ class Slot(object):
                 self.send((ALIVE,))
             elif what == ROLL:
                 self.send((HERE, posix.getpid(), self.current))
+            elif what == GO:
+                self.told_of = True
 
     def check_heard(self) -> None:
         if clock() - self.heard > self.lost_after:
@@ -261,6 +264,8 @@ class Slot(object):
     def attempt(self, task: tuple) -> "Any":
         """Run one task; its result row, or None when it was given back because no process could be made."""
         kind, number, n, line, repeat, command, rank = task[:7]
+        if comes_back(task) and not self.is_told_of():
+            return self.give_back(0)
         env = self.env
         text = b"%d" % number
         env[b"TASKRUN_ATTEMPT"] = mark = b"%s.%s%s.%d" % (self.run, b"" if kind == "task" else kind.encode(), text, n)
@@ -319,13 +324,10 @@ class Slot(object):
                     )  # fmt: skip
                 tries += 1
                 if tries > REFUSED_TRIES:
-                    self.send((UNSTARTED, self.current, code))
-                    return None
+                    return self.give_back(code)
                 self.pause(min(1.0, 0.1 * tries))
                 if self.told or self.quitting or self.end_how:
-                    self.send((UNSTARTED, self.current, 0))
-                    self.quitting = True
-                    return None
+                    return self.give_back(0)
         posix.close(out_write)
         posix.close(err_write)
         if keep >= 0:
@@ -357,6 +359,18 @@ class Slot(object):
             usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024,
             out_bytes, out_snippet, err_bytes, err_snippet, left_behind,
         )  # fmt: skip
+
+    def is_told_of(self) -> bool:
+        """A task whose engine was lost may be what it was lost by: this time the driver hears of it before it starts."""
+        while not (self.told_of or self.told or self.quitting or self.end_how):
+            self.pause(self.lost_after)
+        told_of, self.told_of = self.told_of, False
+        return told_of
+
+    def give_back(self, code: int) -> None:
+        """The task has not started. `code`: the error by which no process can be had, or 0."""
+        self.send((UNSTARTED, self.current, code))
+        self.quitting = self.quitting or not code
 
     def pair(self, out_fd: int, err_fd: int) -> "Any":
         """A poll object for these two; their numbers are nearly always the same."""
@@ -397,7 +411,7 @@ class Slot(object):
 
     def pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not (self.told or self.quitting or self.end_how):
+        while not (self.told or self.quitting or self.end_how or self.told_of):
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -472,6 +486,11 @@ class Slot(object):
             if clock() >= kill_at:
                 ending.signal_all(rest, ending.KILL)
             time.sleep(0.02)
+
+
+def comes_back(key: tuple) -> bool:
+    """An earlier attempt of this task (its key, or all of it) was lost or given up."""
+    return bool(key[0] == "task" and key[2] > 1)
 
 
 def remove_folder(path: str) -> None:

@@ -61,6 +61,7 @@ class Slots(object):
         self.peers: "Dict[int, Peer]" = {}
         self.results: "List[Tuple[Any, ...]]" = []
         self.running: "List[Tuple[Any, ...]]" = []
+        self.announced: "List[Peer]" = []  # that wait until the driver has been told what they hold
         self.connected: "List[str]" = []  # leases whose slot has come
         self.refused: "List[str]" = []  # why slots were set aside
         self.closing = False
@@ -205,6 +206,9 @@ class Slots(object):
         peer.task = self.queue.taken(tuple(key))
         peer.session = 0
         self.missing.discard(tuple(key))
+        if slot.comes_back(peer.task):
+            self.running.append(peer.task)
+            self.announced.append(peer)
 
     def result(self, peer: "Peer", row: "Tuple[Any, ...]") -> None:
         if peer.task is None or len(row) != 18 or row[:3] != peer.task[:3]:
@@ -212,6 +216,12 @@ class Slots(object):
         self.queue.forget(peer.task)
         peer.task = None
         self.results.append(row)
+
+    def let_go(self) -> None:
+        """The driver has been told."""
+        for peer in self.announced:
+            peer.tell(slot.GO)
+        del self.announced[:]
 
     def drop(self, peer: "Peer") -> None:
         self.poll.unregister(peer.fd)

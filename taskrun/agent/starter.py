@@ -145,7 +145,7 @@ class Builtin(object):
 
 
 class Parallel(object):
-    """Feeds GNU Parallel one line per lease, from the first lease on. Its death harms nobody: the jobs live on, the agent starts a new one."""
+    """Feeds GNU Parallel one line per lease. Its death harms nobody: the jobs live on, the agent starts another."""
 
     def __init__(self, arguments: list, path: str, version: str, slots: int, folder: str, env: dict) -> None:
         self.name = "parallel " + version

@@ -11,7 +11,7 @@ from taskrun.scheduling.engine import Context, Engine, Phase
 from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.placement import Placement
 from taskrun.scheduling.plan import Plan
-from taskrun.scheduling.policy import END_MARGIN, LOST_MARGIN, NODE_FAILURES, Policy
+from taskrun.scheduling.policy import END_MARGIN, LOST_MARGIN, Policy
 from taskrun.scheduling.stop import Stop
 
 
@@ -204,11 +204,12 @@ class Fleet:
         """It is given up, and its attempts with it."""
         self.out.add(m.GiveUp(engine.name, why))
         engine.why = engine.why or why
+        given_up = self.attempts.ledger.given_up
         keys = self.attempts.lose_all(engine)
-        self._depart(engine, keys, now)
+        self._depart(engine, keys, now, blamed=self.attempts.ledger.given_up > given_up)
 
-    def _depart(self, engine: Engine, keys: list[m.Key], now: float) -> None:
-        """It is gone. Unless it was meant to go, its context may offer another."""
+    def _depart(self, engine: Engine, keys: list[m.Key], now: float, *, blamed: bool = False) -> None:
+        """It is gone. Unless it was meant to go, its context may offer another. `blamed`: a task is given up for it, not the node."""
         self._set_phase(engine, "gone")
         context = engine.context
         del self.engines[engine.name]
@@ -217,9 +218,9 @@ class Fleet:
             self.step_context(context, now)
         if engine.detached or not (engine.why or engine.told):
             return
-        failures = context.failures[engine.node] = context.failures.get(engine.node, 0) + 1
+        failures = context.failures[engine.node] = context.failures.get(engine.node, 0) + (not blamed)
         if context.alive and not context.detached and not context.taken and not self.stop.closing and not context.spent:
-            if failures < NODE_FAILURES:
+            if failures < self.policy.node_failures:
                 context.asked += 1
                 self.out.add(m.Replace(context.name, engine.name, keys))
             else:

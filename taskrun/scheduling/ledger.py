@@ -32,6 +32,7 @@ class Ledger:
         self.counts = Counts()
         self.failed_since_barrier = False
         self.check_failed: Barrier | None = None
+        self.given_up = 0  # tasks whose losses came to the crash limit
         self.losses: dict[int, tuple[str, ...]] = {}  # task id -> nodes whose engine or slot died with it
 
     def ended(self, engine: str, task: Task | PerEngine, result: Result, assigned: float) -> None:
@@ -70,7 +71,9 @@ class Ledger:
     def lose(self, task: Task, node: str) -> bool:
         """Charge a loss to the task; True when that was the last one it may have."""
         losses = self.losses[task.id] = (*self.losses.get(task.id, ()), node)
-        return len(losses) >= self.crash_limit
+        limit_reached = len(losses) >= self.crash_limit
+        self.given_up += limit_reached
+        return limit_reached
 
     def last_chance(self, task: Task) -> bool:
         """One more loss, and it is recorded as failed."""

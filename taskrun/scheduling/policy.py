@@ -7,7 +7,6 @@ from typing import NamedTuple
 SUSPECT_HOLD = 0.5  # seconds a result that looks like the system's doing waits for the news that the step was told to stop
 LOST_MARGIN = 2.0  # seconds beyond the grace after which the tasks of a closed link have ended for certain
 END_MARGIN = 3.0  # seconds beyond the grace in which an engine that was told to end its tasks has said so
-NODE_FAILURES = 3  # engines of a node lost in a row without one task's result: it gets no other engine
 LIFE_SHARE = 2 / 3  # A of B: a slot ends its task after this share of the silence after which its engine is given up
 STEAL_PAUSE = 0.05  # seconds between two looks for tasks to move from a busy engine to an idle one
 
@@ -19,6 +18,11 @@ class Policy(NamedTuple):
     lost_after: float = 180.0  # seconds of silence after which an engine's tasks run elsewhere (B)
     wait_for_engines: float = 0.0  # seconds to wait with no engine left
     open_ended: bool = False  # contexts are to come from elsewhere: that those that came are spent is no end
+
+    @property
+    def node_failures(self) -> int:
+        """Engines of a node lost in a row, without a result, before it is set aside. A task that kills them is found out first."""
+        return self.crash_limit + 1
 
     @property
     def silence(self) -> float:

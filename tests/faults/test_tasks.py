@@ -308,14 +308,15 @@ def test_one_that_kills_the_agent_runs_again_on_the_next(taskrun: Taskrun, start
 
 
 @pytest.mark.parametrize("delay", [0, 0.5])
-def test_one_that_always_kills_the_agent_is_given_up_or_ends_the_run_resumably(taskrun: Taskrun, delay: float) -> None:
-    """An agent killed within milliseconds has not said what had started: then nothing is charged, and its node gets no fourth agent."""
-    task = f"echo x >> tried; sleep {delay}; kill -9 {grandparent('builtin')}; sleep 300.25"
-    result = taskrun("tasks.txt", *FLAGS, "--starter", "builtin", files={"tasks.txt": f"{task}\n"}, timeout=45)
+def test_one_that_always_kills_the_agent_is_given_up_and_the_others_run(taskrun: Taskrun, delay: float) -> None:
+    """An agent killed within milliseconds has not said what had started: nothing is charged. The second time it is said in time."""
+    task = f"echo x >> tried; sleep {delay}; read -r _ _ _ agent _ < /proc/$PPID/stat; kill -9 $agent; sleep 300.25"
+    text = f"echo before\n{task}\n" + "sleep 0.5; echo behind\n" * 3
+    result = taskrun("tasks.txt", "-s", "localhost:1", *FLAGS[2:], "--starter", "builtin", files={"tasks.txt": text}, timeout=60)
     no_traceback(result)
-    assert (taskrun.folder / "tried").read_text() == "x\nx\nx\n"
-    ended = (result.code, [record["ReturnCode"] for record in result.records()])
-    assert ended == (0, [-100]) or (ended == (3, []) and not delay), result.err
+    assert (taskrun.folder / "tried").read_text().count("x") in ((3,) if delay else (3, 4))
+    assert sorted(record["ReturnCode"] for record in result.records()) == [-100, 0, 0, 0, 0]
+    assert result.code == 0
     assert not alive(taskrun)
 
 

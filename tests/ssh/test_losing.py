@@ -211,9 +211,9 @@ def test_a_host_that_keeps_failing_is_set_aside(taskrun: Taskrun, hosts: SshHost
     """Whatever starts on host1 kills its agent."""
     agent = r"""$(ps -eo pid,args | awk '/ -I -S -E -c/ && !/sh -c|slot.pyc|awk/ {print $1}')"""
     taskrun.write({"task.sh": f'[ "$(hostname)" = host2 ] || kill -9 {agent}\nsleep 0.3\n'})
-    result = taskrun("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 56 bash task.sh\n"}, timeout=50)
+    result = taskrun("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 80 bash task.sh\n"}, timeout=50)
     assert result.code == 0
-    assert "host1: 3 engines were lost there in a row, and it is set aside" in result.err
+    assert "host1: 4 engines were lost there in a row, and it is set aside" in result.err
     assert {each["ReturnCode"] for each in result.records()} == {0}
     assert {each["Node"] for each in result.records()} == {"host2"}
 

@@ -166,3 +166,20 @@ def test_a_slot_that_answers_no_beat_is_killed(slots: Slots, monkeypatch: pytest
     slots.beat()
     assert killed == [4711]
     mine.close()
+
+
+def test_a_task_that_came_back_starts_when_the_driver_has_been_told(slots: Slots) -> None:
+    """It may be what its engine was lost by."""
+    again = ("task", 7, 2)
+    mine = come(slots, 4711)
+    slots.queue.add((*again, *TASK[3:]))
+    slots.queue.feed()
+    take(slots, again)
+    say(mine, slot.TAKEN, again)
+    read(slots)
+    assert [task[:3] for task in slots.running] == [again]
+    assert len(slots.announced) == 1
+    slots.let_go()
+    assert marshal.loads(mine.recv(1 << 17)) == (slot.GO,)
+    assert not slots.announced
+    mine.close()

@@ -122,20 +122,20 @@ def test_the_last_chance_waits_for_an_elsewhere() -> None:
     assert ("task", 0, 2) in script.assigned("e1", script.actions[-1:])
 
 
-def test_a_node_that_loses_three_engines_gets_no_other() -> None:
+def test_a_node_that_loses_four_engines_gets_no_other() -> None:
     script = Script(start(), task(0), engines=0)
-    for number in range(3):
+    for number in range(4):
         script.join(f"e{number}", node="n")
         script(m.LinkClosed(f"e{number}", "its START ended it"))
         script.after(7.1)
-    assert len(script.kind(m.Replace)) == 2
+    assert len(script.kind(m.Replace)) == 3
     assert script.code() == 3
     assert script.scheduler.stop_why == "no engine is left"
 
 
-def test_a_useless_engine_finishes_what_it_runs_and_three_are_enough() -> None:
-    script = Script(start(), task(0), task(1), task(2), engines=0)
-    for number in range(3):
+def test_a_useless_engine_finishes_what_it_runs_and_four_are_enough() -> None:
+    script = Script(start(), *map(task, range(4)), engines=0)
+    for number in range(4):
         engine = f"e{number}"
         script.join(engine, node="n")
         script.ends(("start", 0, number), engine=engine)  # not a task's result: no proof that it is of use
@@ -143,8 +143,26 @@ def test_a_useless_engine_finishes_what_it_runs_and_three_are_enough() -> None:
         assert script.kind(m.Recall, actions)
         script(m.Recalled(engine, script.assigned(engine)[1:]))
         script.leaves(engine)
-    assert len(script.kind(m.Replace)) == 2
+    assert len(script.kind(m.Replace)) == 3
     assert script.code() == 3
+
+
+def test_a_task_that_is_given_up_for_its_losses_clears_its_node() -> None:
+    """The engine that dies a fourth time, of a task that has ended three, is replaced: the task was to blame. A fifth is the node's."""
+    script = Script(task(0), task(1), engines=0)
+    for number in range(4):
+        engine = f"e{number}"
+        script.join(engine, node="n", slots=1)
+        if number:  # the first dies before it can say what has started
+            script(m.Taken(engine, script.assigned(engine)[:1]))
+        script(m.LinkClosed(engine, "killed"))
+        script.after(7.1)
+    assert script.recorded() == [(0, "crash-limit", -100)]
+    assert len(script.kind(m.Replace)) == 4
+    script.join("e4", node="n", slots=1)
+    script(m.LinkClosed("e4", "killed"))
+    script.after(7.1)
+    assert len(script.kind(m.SetAside)) == 1
 
 
 def test_a_result_of_a_task_makes_up_for_earlier_losses() -> None:
