@@ -291,8 +291,10 @@ class Door:
             return
         peer = str(place[0])
         self.guests = {guest for guest in self.guests if not guest.gone}
-        strangers = sum(not guest.proven for guest in self.guests)
-        if strangers >= STRANGERS_MOST or len(self.guests) >= GUESTS_MOST:
+        strangers = [guest for guest in self.guests if not guest.proven]
+        if len(strangers) >= STRANGERS_MOST:  # who knows the secret says so at once: those that are silent do not keep him out
+            min(strangers, key=lambda guest: guest.deadline).turn_out("there are too many that have proved nothing")
+        elif len(self.guests) >= GUESTS_MOST:
             sock.close()
             self.log("WARNING", f"attach: a connection from {peer} was closed: there are too many")
             return

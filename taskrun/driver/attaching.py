@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +15,7 @@ from typing import IO, Any
 from taskrun.driver.caller import Caller
 from taskrun.driver.contexts import Engines, carried_environment
 from taskrun.driver.loop import Signals
+from taskrun.driver.mailbox import Mailbox
 from taskrun.driver.member import REACHES, Reaching
 from taskrun.engines import attach_frames as at
 from taskrun.engines.command import last_words
@@ -37,10 +40,12 @@ class Attaching(Caller):
         self.ending: dict[int, float] = {}  # channel whose link is closed -> when its agent is killed
         self.options = options
         self.context = ""
+        self.held: socket.socket | None = None  # a name on this host, as long as something of the run may live here
         super().__init__(name, "join", options.use_address)
         for inherited in ("cpus_per_task", "tasks_per_node"):
             if inherited not in options.origins:
                 options.set(inherited, getattr(self.proven, inherited), "inherited")
+        self.mail = Mailbox(self.selector)
         self.logs: dict[int, IO[bytes]] = {}  # without a name: nothing stays, however this ends
         self.code = ExitCode.OK
         self.over = False
@@ -147,6 +152,7 @@ class Attaching(Caller):
 
     def _reach(self, request: EngineRequest, log: Path, log_fd: int) -> Agent:
         """Raises OSError."""
+        assert self.held is not None
         if request.reach == "local":
             return LocalAgent(self.held.fileno(), log_fd, shipped=True)
         note = self.say_to_person
@@ -156,8 +162,26 @@ class Attaching(Caller):
         """What an agent says on standard error, as a file that can be opened."""
         return Path(f"/proc/self/fd/{self.logs[channel].fileno()}")
 
-    def _eof(self, channel: int) -> None:
-        """An agent has ended its link: why, before the run sees that."""
+    def _eof(self, channel: int) -> bool:
+        """An agent has ended its link: why is said before the run sees that."""
+        agent = self.agents[channel]
+        if agent.settled:
+            self._failed(channel)
+            return True
+
+        def settle() -> None:
+            agent.settle()
+            self.mail.post(settled)
+
+        def settled() -> None:
+            if self.agents.get(channel) is agent:
+                self._failed(channel)
+                self.mux.close_channel(channel)
+
+        threading.Thread(target=settle, name=f"end of channel {channel}", daemon=True).start()
+        return False
+
+    def _failed(self, channel: int) -> None:
         agent = self.agents[channel]
         why = agent.failure or last_words(self._log(channel), 0)
         self.say(at.Failed(channel, why[-2000:], agent.permanent, agent.lives_on))
@@ -194,7 +218,8 @@ class Attaching(Caller):
         """Nothing of ours stays."""
         self.mux.close()
         end_agents(list(self.agents.values()), END_SECONDS)
-        if hasattr(self, "held"):
+        self.mail.close()
+        if self.held is not None:
             self.held.close()
         self.selector.close()
 

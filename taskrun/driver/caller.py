@@ -210,8 +210,9 @@ class Caller:
     def _broke(self, error: Broken) -> None:
         self.broken = error
 
-    def _eof(self, channel: int) -> None:
-        """For who has links."""
+    def _eof(self, _channel: int) -> bool:
+        """For who has links: one of them has ended. Whether the run may be told at once."""
+        return True
 
     def _end(self, channel: int) -> None:
         """The same."""

@@ -20,6 +20,7 @@ from taskrun.engines.tls import Broken, SecureStream
 
 PROVE_SECONDS = 10.0  # for the first words, and the proof
 CONTROL_SECONDS = 600.0  # of silence, of somebody who only looks
+WISHES_MOST = 16  # things that one asks the run for before it has done the first of them
 
 
 class Known(NamedTuple):
@@ -32,6 +33,9 @@ class Known(NamedTuple):
     tasks_per_node: int
     variables: list[str]
     lost_after: float
+
+    def __repr__(self) -> str:
+        return f"Known({self.run_id})"
 
 
 class Host(Protocol):
@@ -99,6 +103,7 @@ class Guest:
         self._channels = itertools.count(1)
         self._post = post
         self._to_host = to_host
+        self._wishes = 0
         self._nonces = ("", "")
         self._expected: tuple[type, ...] = (at.Hello,)
         self._acts: dict[type, Callable[[Any], None]] = {
@@ -108,7 +113,7 @@ class Guest:
             at.Failed: self._on_failed,
             at.Ended: self._on_ended,
             at.Detach: self._on_detach,
-            at.Look: lambda _: to_host(lambda host: host.look(self)),
+            at.Look: lambda _: self._wish(lambda host: host.look(self)),
             at.Beat: lambda _: None,
         }
         self.mux = Mux(stream, selector, self._control, self._broken)
@@ -190,7 +195,22 @@ class Guest:
 
     def _on_join(self, wanted: at.Join) -> None:
         self._expected = (at.Failed, at.Ended, at.Detach, at.Beat)
-        self._to_host(lambda host: host.join(self, wanted))
+        self._wish(lambda host: host.join(self, wanted))
+
+    def _wish(self, wish: Callable[[Host], None]) -> None:
+        """Have it done in the driver's loop. Raises Broken."""
+        if self._wishes >= WISHES_MOST:
+            raise Broken("it asks for more while it has no answer yet")
+        self._wishes += 1
+
+        def act(host: Host) -> None:
+            wish(host)
+            self._post(done)
+
+        def done() -> None:
+            self._wishes -= 1
+
+        self._to_host(act)
 
     def _on_failed(self, message: at.Failed) -> None:
         agent = self.agents.get(message.channel)
@@ -207,16 +227,19 @@ class Guest:
     def _on_detach(self, wanted: at.Detach) -> None:
         if self.role == "join" and wanted.name:  # its own engines are all that it may send away
             raise Broken("it wants to detach what is not its own")
-        self._to_host(lambda host: host.detach(self, wanted))
+        self._wish(lambda host: host.detach(self, wanted))
 
     def look_after(self, now: float) -> None:
         """Now and then."""
         if not self.proven and now > self.deadline:
-            self._broken(Broken(f"it did not prove anything within {PROVE_SECONDS:.0f} s"))
-            self.mux.close()
+            self.turn_out(f"it did not prove anything within {PROVE_SECONDS:.0f} s")
         elif self.proven:
             silence = self.known.lost_after if self.role == "join" else CONTROL_SECONDS
             self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
+
+    def turn_out(self, why: str) -> None:
+        self._broken(Broken(why))
+        self.mux.close()
 
     def _broken(self, error: Broken) -> None:
         if self.gone:

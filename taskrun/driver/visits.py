@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAMES_SHOWN = 12
 CONTEXTS_MOST = 1000  # that may be attached in the course of a run
 DESCRIPTORS_EACH = 4  # of an attached engine: two ends of a socket, each for reading and for writing
+DESCRIPTORS_OWN = 6  # of any other: with paramiko, also its connection and its log
 DESCRIPTORS_KEPT = 400  # for all else
 
 
@@ -142,7 +143,9 @@ class Visits:
         if len(self.crew.visits) >= CONTEXTS_MOST:
             return f"{CONTEXTS_MOST} contexts have been attached to this run, and it takes no more"
         have = engines + sum(visit.size for visit in self.crew.visits.values() if not visit.gone)
-        room = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH
+        own = sum(member.context not in self.crew.visits for member in self.crew.members.values())
+        kept = DESCRIPTORS_KEPT + DESCRIPTORS_OWN * own
+        room = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - kept) // DESCRIPTORS_EACH
         return f"the run can hold {room} attached engines (ulimit -n), and these would make {have}" if have > room else ""
 
     def _name(self, label: str) -> str:

@@ -30,6 +30,19 @@ _ADDRESS = re.compile(r"[^\s/,\[\]-][^\s/,\[\]]{0,400}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"[^=\0]{1,1000}")
 
+#: What may be said of what slots share (agent/share.py), and whether it can be that.
+_SHARES: dict[str, Callable[[Any], bool]] = {
+    "cores": lambda value: type(value) is int and 0 <= value < 1 << 31,
+    "cores_per_task": lambda value: type(value) is int and 0 <= value < 1 << 31,
+    "gpus": lambda value: value in ("", "auto", "all"),
+    "gpus_each": lambda value: type(value) is int and 0 <= value < 1 << 31,
+    "variables": lambda value: isinstance(value, list) and len(value) <= 1000 and all(map(_is_variable, value)),
+}
+
+
+def _is_variable(name: Any) -> bool:
+    return isinstance(name, str) and _VARIABLE.fullmatch(name) is not None
+
 
 class Bad(Exception):
     """It does not speak as agreed."""
@@ -235,15 +248,22 @@ def _offer(row: Any) -> Offer:
         and 0 < cores < 1 << 31
         and 0 < slots <= SLOTS_MOST
         and 0 <= each <= cores
-        and isinstance(share, dict)
     ):
-        raise Bad(f"`join` offers what is no engine: {sentence(repr(row)[:200])}")
-    return Offer(address, host, cores, slots, each, share, _variables(env))
+        raise Bad(f"`join` offers what is no engine: {sentence(repr(row[:5])[:200])}")
+    return Offer(address, host, cores, slots, each, _share(share), _variables(env))
+
+
+def _share(share: Any) -> dict[str, Any]:
+    """It goes on to the agent as it is."""
+    if not isinstance(share, dict) or not share.keys() <= _SHARES.keys() or not all(_SHARES[name](value) for name, value in share.items()):
+        raise Bad("`join` has a share that cannot be")
+    return share
 
 
 def _variables(env: Any) -> dict[str, str]:
-    if not isinstance(env, dict) or not all(isinstance(value, str) and "\0" not in value and _VARIABLE.fullmatch(name)
-                                            for name, value in env.items()):  # fmt: skip
+    if not isinstance(env, dict) or not all(
+        isinstance(value, str) and "\0" not in value and _is_variable(name) for name, value in env.items()
+    ):
         raise Bad("`join` has variables that cannot be")
     if sum(len(name) + len(value) for name, value in env.items()) > ENV_MOST:
         raise Bad("`join` has too many variables")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from taskrun.errors import Refused
 
 VERSION = 1
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,6 @@ def load(path: Path) -> Invitation:
         raise Refused(f"{path} is no attach file of a run") from None
     if values.get("v") != VERSION:
         raise Refused(f"{path} was written by a newer taskrun: attach with that one")
-    if not found.addresses or not found.secret:
+    if not (found.addresses and found.secret and _FINGERPRINT.fullmatch(found.fingerprint) and found.run_id.isprintable()):
         raise Refused(f"{path} is no attach file of a run")
     return found

@@ -22,6 +22,7 @@ CONTROL, DATA, END, OPENED = b"C", b"D", b"E", b"W"  # kinds of frames; OPENED: 
 WINDOW = 1 << 18  # bytes of a channel that may be on their way
 CHUNK = 1 << 15  # bytes of one data frame, at most
 BACKLOG = 1 << 20  # bytes that the connection has not taken; with more no link is read
+BACKLOG_MOST = 1 << 23  # with more the other side does not read at all
 CONTROL_FIRST = 1 << 12  # bytes of a control frame of somebody who has proved nothing yet
 CONTROL_MOST = 1 << 22  # and of any other
 
@@ -35,14 +36,15 @@ class Relay:
         self.link = link
         self.room = WINDOW  # what may be sent
         self.owed = 0  # bytes that were taken, for which the other side's window has not been opened again
+        self.ended = False  # it says nothing more
         self.reading = self.writing = False
 
 
 class Mux:
     """One end of a connection with its channels. One thread serves it, with a selector whose data are functions of the events.
 
-    `on_control` may raise Broken. `on_eof(channel)` is called before the other side is told that a link here has ended, `on_end(channel)`
-    when the other side's has, `on_broken` once, when the connection is of no use any more.
+    `on_control` may raise Broken. `on_eof(channel)` is called when a link here has ended: whether the other side may be told at once, else
+    `close_channel` does so later. `on_end(channel)`: when the other side's has. `on_broken`: once, when the connection is of no more use.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Mux:
         selector: selectors.BaseSelector,
         on_control: Callable[[dict[str, Any]], None],
         on_broken: Callable[[Broken], None],
-        on_eof: Callable[[int], None] = lambda _: None,
+        on_eof: Callable[[int], bool] = lambda _: True,
         on_end: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.stream = stream
@@ -92,7 +94,7 @@ class Mux:
 
     def _watch(self, channel: int, relay: Relay) -> None:
         """A link is read while there is room for what it says, and written to while something waits for it."""
-        reading = relay.room > 0 and not self._full
+        reading = relay.room > 0 and not self._full and not relay.ended
         if reading != relay.reading:
             relay.reading = reading
             if reading:
@@ -120,8 +122,11 @@ class Mux:
             if channel in self.relays:
                 self._watch(channel, relay)
         else:
-            self.on_eof(channel)
-            self.close_channel(channel)
+            relay.ended = True
+            if self.on_eof(channel):
+                self.close_channel(channel)
+            else:
+                self._watch(channel, relay)
 
     def _to_link(self, channel: int, relay: Relay) -> None:
         relay.link.flush()
@@ -138,6 +143,8 @@ class Mux:
     def send(self, message: dict[str, Any]) -> None:
         """A control frame."""
         self._send(CONTROL, 0, json.dumps(message, separators=(",", ":")).encode("ascii"))
+        if self.stream.backlog > BACKLOG_MOST:
+            self._break(Broken("it does not read what it is sent"))
 
     def _send(self, kind: bytes, channel: int, data: bytes, size: int = -1) -> None:
         if self.broken:
@@ -170,6 +177,8 @@ class Mux:
                 self._read()
         except Broken as error:
             self._break(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is: others are served by this thread, too
+            self._break(Broken(f"a mistake: {type(error).__name__}: {error}"))
 
     def _read(self) -> None:
         data = self.stream.read()

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from taskrun.errors import Refused
 
 SLOTS_MOST = 65_536  # of one engine: more processes than a node takes
+CORES_MOST = 1 << 31
 HOSTS_MOST = 10_000  # of one -s: more is a mistake in a range
 
 #: How its agent is reached: a child of the driver, over SSH, by a job step of SLURM, through who attached its context.
@@ -52,6 +53,8 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
             raise Refused(f"-s {text}: `{number}` is not a number of cores; write {name}:4 for four") from None
         if cores < 1:
             raise Refused(f"-s {text}: an engine needs at least one core; write {name}:1")
+        if cores >= CORES_MOST:
+            raise Refused(f"-s {text[:100]}: no machine has so many cores")
         for address in _expand(name, text):
             if not _ADDRESS.fullmatch(address) or not address.isprintable():
                 raise Refused(f"-s {text}: `{address}` is no name of a host; write HOST:{number} or USER@HOST:{number}")

@@ -157,7 +157,10 @@ class SecureStream:
 
     def write(self, data: bytes) -> None:
         """Queue it and send what the socket takes now. Raises Broken."""
-        self._tls.write(data)
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            raise Broken(f"no TLS any more ({error.reason or 'closed'})") from None
         self.flush()
 
     def flush(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -17,6 +18,7 @@ import pytest
 from attach.meeting import Meeting, gated
 from harness import Taskrun, until
 
+LOOK = b'{"k":"look"}'
 HEAD = struct.Struct(">cII")
 SECONDS = 20.0
 
@@ -241,14 +243,26 @@ def test_silence(meeting: Meeting) -> None:
 def test_too_many(meeting: Meeting) -> None:
     strangers = [Stranger(meeting) for _ in range(40)]
     logged(meeting, "there are too many")
+    guest = meeting.attach("-s", "localhost:1")  # while they are silent
+    meeting.wait_for(1, 1)
     for stranger in strangers:
         stranger.close()
     until(lambda: meeting.log().count("\n") > 20, 10, "a line for each")
-    guest = meeting.attach("-s", "localhost:1")  # there is room again
-    meeting.wait_for(1, 1)
     assert meeting.log().count("\n") < 45
     meeting.go()
     assert guest.finish().code == 0
+
+
+def test_who_asks_and_does_not_listen(meeting: Meeting) -> None:
+    """What is kept for it is bounded, and so is what it has the run do."""
+    stranger = Stranger(meeting).shake()
+    assert stranger.prove("control")["k"] == "proven"
+    asked = b"".join(HEAD.pack(b"C", 0, len(LOOK)) + LOOK for _ in range(1000))
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        for _ in range(100):
+            stranger.tls.sendall(asked)
+    stranger.close()
+    logged(meeting, "it asks for more while it has no answer yet")
 
 
 JOINS: list[dict[str, Any]] = [
@@ -260,6 +274,7 @@ JOINS: list[dict[str, Any]] = [
     {"offers": [["evil", "evil", 1, True, 1, {}, {}]]},
     {"offers": [["evil", "evil", 1, 1, -1, {}, {}]]},
     {"offers": [["evil", "evil", 1, 1, 1, {}, {"A=B": ""}]]},
+    {"offers": [["evil", "evil", 1, 1, 1, {"gpus": {}}, {}]]},
     {"offers": [["evil", "evil", 1, 1, 1, {}, {}]] * 2},
     {"offers": []},
     {"offers": 1},

@@ -64,6 +64,26 @@ def test_one_field_that_is_wrong(message: at.Message, data: st.DataObject) -> No
     check(frame, type(message))
 
 
+def nested(depth: int) -> Any:
+    value: Any = ""
+    for _ in range(depth):
+        value = {"gpus": value}
+    return value
+
+
+SHARES: list[Any] = [
+    nested(3), {"gpus": ["all"]}, {"gpus": "some"}, {"cores": -1}, {"cores": True}, {"variables": "A"}, {"variables": [1]}, {"more": 1}, [],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_shares_that_cannot_be(share: Any) -> None:
+    """They go on to the agent: what was nested deeply enough once ended the run."""
+    frame = at.frame_of(at.Join("", 0, -1.0, [OFFER._replace(share=share)], "", {}))
+    with pytest.raises(at.Bad):
+        at.message_of(frame, at.Join)
+
+
 @given(st.lists(values, min_size=7, max_size=7))
 def test_offers_of_anything(row: list[Any]) -> None:
     frame = at.frame_of(at.Join("", 0, -1.0, [OFFER], "", {}))

@@ -34,7 +34,14 @@ class Pair:
                 end.read()
         assert ends[1].fingerprint == identity.fingerprint
         self.muxes = [
-            Mux(end, self.selector, lambda _: None, lambda error: self.broken.append(str(error)), self.eof.append, self.ended.append)
+            Mux(
+                end,
+                self.selector,
+                lambda _: None,
+                lambda error: self.broken.append(str(error)),
+                lambda channel: self.eof.append(channel) is None,
+                self.ended.append,
+            )
             for end in ends
         ]
         self.sockets: list[socket.socket] = []
@@ -190,3 +197,34 @@ def test_who_is_reset_is_known_to_be(pair: Pair) -> None:
     assert caught.value.abrupt
     stream.close()
     near.close()
+
+
+def test_a_mistake_in_what_is_done_about_one_connection_ends_that_one_alone() -> None:
+    """Many are served by the same thread."""
+    pair = Pair()
+
+    def stumble(_: object) -> None:
+        raise ZeroDivisionError("of ours")
+
+    pair.muxes[1].on_control = stumble
+    pair.muxes[0].send({"k": "beat"})
+    pair.until(lambda: pair.broken)
+    assert pair.broken == ["a mistake: ZeroDivisionError: of ours"]
+    pair.close()
+
+
+def test_control_frames_are_not_kept_for_who_does_not_read() -> None:
+    pair = Pair()
+    for _ in range(200):
+        pair.muxes[0].send({"k": "x" * 100_000})
+    assert pair.broken == ["it does not read what it is sent"]
+    pair.close()
+
+
+def test_nothing_is_written_before_the_connection_is_established() -> None:
+    near, far = socket.socketpair()
+    stream = SecureStream(near, pinning_context(), server_side=False)
+    with pytest.raises(Broken):
+        stream.write(b"x")
+    stream.close()
+    far.close()

@@ -43,6 +43,7 @@ class Crew:
 
     def __init__(self) -> None:
         self.visits: dict[str, Any] = {}
+        self.members: dict[str, Any] = {}
         self.admission = SimpleNamespace(require_all=False)
         self.posted: list[m.Event] = []
         self.seats: dict[str, Any] = {}

@@ -33,7 +33,8 @@ def test_a_host_that_is_named_twice() -> None:
 @pytest.mark.parametrize(
     "given",
     ["a", "a:", ":4", "a:0", "a:-1", "a:4.5", "", ",", "n[1-]:2", "n[]:2", "n[a-b]:2", "n[2-1]:2", "n[1-99999999999]:2", "a b:2", "-l:2",
-     "me@-x:2", "a/b:2", "a@b@c:2", "n[1-200][1-200]:1", "a\x1b:2", "n[1-2:4", "n1-2]:4"],
+     "me@-x:2", "a/b:2", "a@b@c:2", "n[1-200][1-200]:1", "a\x1b:2", "n[1-2:4", "n1-2]:4",
+     "a:1" + "0" * 400],
 )  # fmt: skip
 def test_refused(given: str) -> None:
     with pytest.raises(Refused) as caught:
