@@ -18,6 +18,7 @@ from taskrun.driver.attach import Door
 from taskrun.driver.contexts import Engines, carried_environment, driver_node
 from taskrun.driver.crew import Crew
 from taskrun.driver.gate import Gate
+from taskrun.driver.job_end import JobEnd
 from taskrun.driver.loop import Loop
 from taskrun.driver.member import Member
 from taskrun.driver.picture import Picture
@@ -37,12 +38,18 @@ from taskrun.status.writer import StatusWriter
 if TYPE_CHECKING:
     from taskrun.driver.data import Data
     from taskrun.driver.run import Run
+    from taskrun.engines.slurm import Steps
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
 
 DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and of those it carries on, are called
+
+
+def by_monotonic(when: float) -> float:
+    """Epoch seconds in the scheduler's time."""
+    return time.monotonic() + when - time.time()
 
 
 class Drive:
@@ -149,6 +156,8 @@ class Drive:
         elif self.run.total_left is None or self.run.total_left > 0:
             crew.add_context(self.offer(engines), engines.requests, engines.steps)
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
+            if engines.steps is not None:
+                loop.every_second.append(self.make_job_end(engines.label, engines.steps, loop).step)
         loop.run(self.run.signals)
         code = scheduler.exit_code(count_failures=options.exit_code)
         if self.gate is not None and self.gate.data is not None:
@@ -274,12 +283,23 @@ class Drive:
         return m.ContextJoined(
             engines.label,
             max(0, self.run.options.task_limit),
-            end=None if end is None else time.monotonic() + end - time.time(),
+            end=None if engines.steps is None else math.inf if end is None else by_monotonic(end),
             task_time=self.run.options.task_time,
             gives_back=bool(self.retirement.command),
             keep=self.retirement.driver_node,
             one_fate=engines.steps is not None,
         )
+
+    def make_job_end(self, label: str, steps: Steps, loop: Loop) -> JobEnd:
+        def deadline() -> float | None:
+            context = self.scheduler.contexts.get(label)
+            return None if context is None or context.walltime is None else context.walltime.deadline
+
+        def moved(end: float) -> None:
+            self.run.say(f"SLURM has changed the time of this job: it ends at {time.strftime('%F %T', time.localtime(end))}")
+            loop.post(m.ContextEnds(label, by_monotonic(end)))
+
+        return JobEnd(steps.job, steps.end, deadline, moved)
 
     def wait_elsewhere(self, crew: Crew) -> None:
         """What earlier runs may have left on other hosts ends before anything is started."""

@@ -35,6 +35,13 @@ class ContextJoined(NamedTuple):
     one_fate: bool = False  # an engine that the system tells to stop is the system's taking all of it back: none takes its place
 
 
+class ContextEnds(NamedTuple):
+    """The system has changed its mind about when it ends a context that has an end."""
+
+    context: str
+    end: float
+
+
 class EngineMissing(NamedTuple):
     """An engine that was expected cannot be had, for now; should it join later, it is welcome."""
 
@@ -132,6 +139,7 @@ Event: TypeAlias = (
     Supply
     | SupplyEnd
     | ContextJoined
+    | ContextEnds
     | ContextGone
     | EngineMissing
     | EngineJoined

@@ -62,6 +62,7 @@ class Scheduler:
             m.Supply: self._supply,
             m.SupplyEnd: self._supply_end,
             m.ContextJoined: self._context_joined,
+            m.ContextEnds: self._context_ends,
             m.ContextGone: self._context_gone,
             m.EngineMissing: self._engine_missing,
             m.EngineJoined: self._fleet.join,
@@ -174,6 +175,11 @@ class Scheduler:
         context = self._fleet.contexts.setdefault(event.context, Context(event.context, event.limit, event.expected, walltime))
         context.gives_back, context.keep, context.one_fate = event.gives_back, event.keep, event.one_fate
         self._no_engine_since = None  # who comes now is given time to start
+
+    def _context_ends(self, event: m.ContextEnds, _: float) -> None:
+        context = self._fleet.contexts.get(event.context)
+        if context is not None and context.walltime is not None:
+            context.walltime.move(event.end)
 
     def _context_gone(self, event: m.ContextGone, _: float) -> None:
         context = self._fleet.contexts.get(event.context)

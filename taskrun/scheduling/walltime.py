@@ -38,15 +38,21 @@ class Lengths:
 
 
 class Walltime:
-    """`end`: when the system ends everything. `task_time`: what a task takes, if the person said so. `grace`: seconds from TERM to KILL."""
+    """`end`: when the system ends everything, inf for never. `task_time`: seconds a task takes, if that was said. `grace`: TERM to KILL."""
 
     def __init__(self, end: float, task_time: float | None, grace: float) -> None:
         self.stop_at = end - 2 * grace - MARGIN  # the run is told to stop
         self.task_time = task_time
+        self.grace = grace
         self.state: State = "open"
         self._lengths = Lengths()
         #: When the state changes, unless other lengths are measured.
         self.deadline: float | None = self._closing_time()
+
+    def move(self, end: float) -> None:
+        """It is another one now. Where nothing starts any more nothing will: engines are on their way out."""
+        self.stop_at = end - 2 * self.grace - MARGIN
+        self._set_deadline()
 
     def measured(self, seconds: float) -> None:
         """A task has ended. Cheap: the estimate is made anew only now and then."""

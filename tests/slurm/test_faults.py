@@ -112,10 +112,15 @@ def test_preemption(jobs: Jobs) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_time_is_over(jobs: Jobs) -> None:
-    """Nothing starts that could not end, the rest is given back in order, and --requeue has the job started again."""
-    text = "#TASKRUN PERENGINE STOP echo stop >> notes\n" + WORK.format(40, 2)
-    jobs.taskrun.write({"job": "#!/bin/bash\nexec taskrun tasks.txt -p run --grace 16 --task-time 4 --requeue\n"})
-    job = jobs.submit("-N3", "--time=1", "--requeue", "job", files={"tasks.txt": text})
+    """Nothing starts that could not end, the rest is given back in order, and --requeue has the job started again.
+
+    Its time limit is changed while it runs, each time: to a minute first, then to ten.
+    """
+    text = "#TASKRUN PERENGINE STOP echo stop >> notes\n" + WORK.format(66, 2)
+    jobs.taskrun.write({"job": "#!/bin/bash\nexec taskrun tasks.txt -p run --grace 13 --task-time 4 --requeue\n"})
+    job = jobs.submit("-N3", "--time=10", "--requeue", "job", files={"tasks.txt": text})
+    started(jobs, 3)
+    jobs.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=1")
     until(lambda: "this job is started again (--requeue)\n" in job.output, 120, "the end of its time")
     before = (jobs.folder / "notes").read_text()
     assert before.count("stop\n") == 3
@@ -124,9 +129,13 @@ def test_the_time_is_over(jobs: Jobs) -> None:
     assert "the allocation ends too soon for another task: a task takes 4 s" in waits
     assert "taskrun: stopped: the allocation ends\n" in job.output
     assert jobs.records()
-    jobs.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=10")
+    records = len(jobs.records())
+    until(lambda: len(jobs.records()) > records, 60, "a record of the second start")
+    jobs.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=10")
     assert job.wait(80) == "COMPLETED", job.output
-    check_once(jobs, 40)
+    assert job.output.count("taskrun: SLURM has changed the time of this job: it ends at 20") == 2
+    assert job.output.count("taskrun: stopped") == 1
+    check_once(jobs, 66)
 
 
 @pytest.mark.long

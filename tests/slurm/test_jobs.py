@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT
-from slurm.jobs import Job, Jobs
+from slurm.jobs import Job, Jobs, check_once
 
 EXAMPLES = ROOT / "examples" / "slurm"
 #: A slot that has nothing to do takes the next task: with a pause each has its turn.
@@ -168,23 +168,31 @@ def test_outside_and_inside(jobs: Jobs, where: str) -> None:
     assert [(each["Node"], each["ReturnCode"]) for each in jobs.records("two")] == [("node2", 1)]
 
 
+@pytest.mark.timeout(120)
 def test_the_examples(jobs: Jobs) -> None:
-    """Each script of examples/slurm runs the tasks to their end; attach.sh brings nodes to the first. (low.sh: see test_faults.py)"""
+    """Each script of examples/slurm runs the tasks to their end; attach.sh brings nodes to the second. (low.sh: see test_faults.py)
+
+    The first is told by SLURM that its time is nearly over: it stops in order, is started again by itself, and goes on.
+    """
     for path in EXAMPLES.iterdir():
         (jobs.folder / path.name).write_bytes(path.read_bytes())
-    first = jobs.submit("--ntasks=2", "job.sh")
     jobs.taskrun.env["LENGTH"] = "0.5"
-    assert first.wait() == "COMPLETED", first.output
+    first = jobs.submit("--ntasks=2", "job.sh")
+    jobs.until(lambda: len(list((jobs.folder / "primes").glob("*.txt"))) >= 4, what="tasks to end")
+    jobs.run("scancel", "--batch", "--signal=USR1", first.number)
+    jobs.until(lambda: "this job is started again (--requeue)\n" in first.output, what="the job to be started again")
+    assert "taskrun: stopped: SIGUSR1\n" in first.output
     gpus = jobs.submit("--ntasks=2", "gpus.sh")
     prefix = f"primes.txt_{gpus.number}"
     jobs.until((jobs.folder / f"{prefix}_attach.json").exists, what="the door")
     attached = jobs.submit("attach.sh", prefix)
     assert gpus.wait() == "COMPLETED", gpus.output
     assert attached.wait() == "COMPLETED", attached.output
+    assert "24 tasks done, none failed" in gpus.output
+    assert first.wait() == "COMPLETED", first.output
+    assert f"taskrun: SLURM has started this job again: it goes on with primes.txt_{first.number}_status.txt\n" in first.output
     for job in (first, gpus):
-        assert len(jobs.records(f"primes.txt_{job.number}")) == 24
-        assert "24 tasks done, none failed" in job.output
-    assert (
-        sum(int(path.read_text()) for path in (jobs.folder / "primes").glob("*.txt")) == 2762 - 168
-    )  # primes below 25000 but not below 1000
+        check_once(jobs, 24, f"primes.txt_{job.number}")
+    found = sum(int(path.read_text()) for path in (jobs.folder / "primes").glob("*.txt"))
+    assert found == 2762 - 168  # primes below 25000 but not below 1000
     assert {path.name for path in EXAMPLES.iterdir()} == {"primes.txt", "job.sh", "low.sh", "gpus.sh", "attach.sh"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -53,6 +54,18 @@ def test_the_percentile_is_right_to_five_percent(seed: int) -> None:
     found = lengths.quantile(0.95)
     assert found is not None
     assert true * 0.999 <= found <= true * 1.06
+
+
+def test_an_end_that_moves() -> None:
+    time = Walltime(math.inf, 300.0, 5.0)
+    assert time.look(1e9) == "open"
+    time.move(1000.0)
+    assert time.deadline == 680
+    assert time.look(680.0) == "closing"
+    time.move(2000.0)
+    assert (time.deadline, time.look(1979.0), time.look(1980.0)) == (1980, "closing", "over")
+    time.move(3000.0)
+    assert (time.deadline, time.look(1980.0)) == (None, "over")
 
 
 def test_lengths_in_words() -> None:

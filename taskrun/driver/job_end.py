@@ -1,0 +1,56 @@
+"""When SLURM ends a job is asked again now and then: the time limit of a running job may be changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from taskrun.engines import allocation, controller
+
+FIRST, USUAL, MOST = 15.0, 60.0, 600.0  # seconds between questions: they double to USUAL, to MOST while the controller does not answer
+LAST = 10.0  # seconds before something is done about the end: then it is asked once more
+
+
+class JobEnd:
+    """Of one job. Times are epoch seconds, but for those of the scheduler."""
+
+    def __init__(self, job: str, end: float | None, deadline: Callable[[], float | None], moved: Callable[[float], object]) -> None:
+        """`deadline`: when something is done about the end (monotonic). `moved(end)` is called by `step` when the end is another one."""
+        self.job = job
+        self.end = end
+        self.deadline = deadline
+        self.moved = moved
+        self.show = controller.show_job
+        self.now = time.monotonic
+        self._asked = self.now()
+        self._pause = FIRST
+        self._answer: float | None = None
+        self._asking: threading.Thread | None = None
+
+    def step(self) -> None:
+        """Once a second."""
+        if self._asking is not None and self._asking.is_alive():
+            return
+        answer, self._answer = self._answer, None
+        if answer is not None and (self.end is None or abs(answer - self.end) > 1.0):
+            self.end = answer
+            self.moved(answer)
+        deadline = self.deadline()
+        pause = self._pause if deadline is None else min(self._pause, max(deadline - LAST - self._asked, LAST))
+        now = self.now()
+        if now - self._asked >= pause:
+            self._asked = now
+            self._asking = threading.Thread(target=self._ask, name="job end", daemon=True)
+            self._asking.start()
+
+    def _ask(self) -> None:
+        """In a thread of its own: a busy controller takes its time."""
+        try:
+            found = allocation.parse_job(self.show(self.job))
+        except controller.Unanswered:
+            self._pause = min(2 * self._pause, MOST)
+            return
+        self._pause = min(2 * self._pause, USUAL)
+        if found.running:
+            self._answer = found.end

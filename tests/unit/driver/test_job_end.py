@@ -1,0 +1,59 @@
+"""Asking SLURM when the job ends: seldom, and once more before something is done about it."""
+
+from __future__ import annotations
+
+from taskrun.driver.job_end import FIRST, LAST, USUAL, JobEnd
+from taskrun.engines.controller import Unanswered
+
+
+class Place:
+    def __init__(self, deadline: float | None = None) -> None:
+        self.now = 1000.0
+        self.said = "JobState=RUNNING EndTime=5000"
+        self.questions: list[float] = []
+        self.moved: list[float] = []
+        self.job = JobEnd("7", 5000.0, lambda: deadline, self.moved.append)
+        self.job.now = lambda: self.now
+        self.job._asked = self.now
+        self.job.show = self.show
+
+    def show(self, job: str) -> str:
+        assert job == "7"
+        self.questions.append(self.now)
+        if not self.said:
+            raise Unanswered("no")
+        return self.said
+
+    def pass_to(self, now: float) -> list[float]:
+        """Seconds at which a question was asked, until then."""
+        self.questions.clear()
+        while self.now < now:
+            self.now += 1.0
+            self.job.step()
+            asking = self.job._asking
+            if asking is not None:
+                asking.join()
+        return self.questions
+
+
+def test_what_has_changed_is_said_once() -> None:
+    place = Place()
+    assert place.pass_to(1110.0) == [1000 + FIRST, 1000 + 3 * FIRST, 1000 + 7 * FIRST]
+    assert not place.moved
+    place.said = "JobState=RUNNING EndTime=6000"
+    assert place.pass_to(1300.0) == [1105 + USUAL, 1105 + 2 * USUAL, 1105 + 3 * USUAL]
+    assert place.moved == [6000.0]
+    place.said = "JobState=COMPLETING EndTime=5500"
+    place.pass_to(1500.0)
+    assert place.moved == [6000.0]
+
+
+def test_a_busy_controller_is_asked_less_and_less() -> None:
+    place = Place()
+    place.said = ""
+    assert place.pass_to(3000.0) == [1015.0, 1045.0, 1105.0, 1225.0, 1465.0, 1945.0, 2545.0]
+
+
+def test_once_more_before_the_end() -> None:
+    place = Place(1100.0)
+    assert place.pass_to(1100.0) == [1015.0, 1045.0, 1100.0 - LAST, 1100.0]
