@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from taskrun import threads
 from taskrun.engines.link import Link
 
 
@@ -14,7 +15,7 @@ class Heartbeat:
         self._links: set[Link] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
+        threads.start(self._run, "heartbeat")
 
     def begin(self, link: Link) -> None:
         with self._lock:

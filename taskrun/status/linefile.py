@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from taskrun import threads
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.status import rescue
 from taskrun.status.durable import sync_folder
@@ -65,8 +66,7 @@ class LineFile:
         self._dirty = threading.Event()
         self._stop = threading.Event()
         self._closed = False
-        self._thread = threading.Thread(target=self._keep_durable, name=f"fsync {path.name}", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._keep_durable, f"fsync {path.name}")
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Appends the lines (each with its newline) in one write. Raises RecordsFailed; what was written whole stays written."""

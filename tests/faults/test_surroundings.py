@@ -303,7 +303,7 @@ def test_few_descriptors(taskrun: Taskrun, number: int) -> None:
 
 
 @pytest.mark.parametrize("starter", STARTERS)
-@pytest.mark.parametrize("kilobytes", [120_000, 400_000])
+@pytest.mark.parametrize("kilobytes", [60_000, 120_000, 400_000])
 def test_little_memory(taskrun: Taskrun, kilobytes: int, starter: str) -> None:
     result = run(taskrun, f"ulimit -v {kilobytes}", flags=f"{FLAGS} --starter {starter}")
     complete(taskrun, result)

@@ -24,6 +24,7 @@ TIERS = (
     ("scheduling",),
     ("planning",),
     ("language", "status"),
+    ("threads",),
     ("__init__", "errors", "model"),
 )
 
