@@ -70,8 +70,9 @@ class Agent(object):
                 "now": time.time(),
             }
         )
-        for text in shares.warnings:
-            self.note("warning", text)
+        for level, texts in (("warning", shares.warnings), ("info", shares.notes)):
+            for text in texts:
+                self.note(level, text)
 
     # the link
 

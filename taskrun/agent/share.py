@@ -36,12 +36,16 @@ class Share(object):
 
 
 class Shares(object):
-    """`slots`: one Share each, perhaps fewer than were asked for. `outside`: variables of PERENGINE commands, which have no slot."""
+    """`slots`: one Share each, perhaps fewer than were asked for. `outside`: variables of PERENGINE commands, which have no slot.
+
+    `warnings` are for the person, `notes` for the log.
+    """
 
     def __init__(self, slots: int) -> None:
         self.slots: "List[Share]" = [Share() for _ in range(slots)]
         self.outside: "Dict[str, str]" = {}
         self.warnings: "List[str]" = []
+        self.notes: "List[str]" = []
 
 
 def divide(config: dict, slots: int, environ: "Mapping[str, str]", order: "List[Tuple[int, int]]") -> Shares:
@@ -110,6 +114,11 @@ def _cores(shares: Shares, granted: int, each: int, order: "List[Tuple[int, int]
     width = cpus_each(len(order), len({core for core, _ in order}), granted, len(shares.slots), each)
     for number, share in enumerate(shares.slots):
         share.cpus = [cpu for _, cpu in order[number * width : (number + 1) * width]]
+    if granted and not width:
+        shares.notes.append(
+            "slots are not bound to cores: %d slots, %d cores of the job, %d CPUs that it may use"
+            % (len(shares.slots), granted, len(order))
+        )
 
 
 def cpus_each(cpus: int, cores: int, granted: int, slots: int, each: int) -> int:

@@ -68,6 +68,7 @@ def test_each_slot_has_its_gpus(jobs: Jobs) -> None:
 
 def test_cores_of_slots(jobs: Jobs) -> None:
     text = "#TASKRUN REPEAT 6 python3 -c 'import os; print(*os.sched_getaffinity(0))' >> cores_$TASKRUN_CYLINDER_RANK; sleep 0.3\n"
+    text += "nproc > threads  # as many as OpenMP would start\n"
     text = "#TASKRUN PERENGINE START python3 -c 'import os; print(len(os.sched_getaffinity(0)))' > all\n" + text
     jobs.taskrun.write(
         {"job": "#!/bin/bash\ntaskrun tasks.txt -p one\nmkdir free; cd free; SLURM_CPU_BIND=none taskrun ../tasks.txt -p two\n"}
@@ -79,6 +80,8 @@ def test_cores_of_slots(jobs: Jobs) -> None:
     assert cores["cores_0"] != cores["cores_1"]
     assert (jobs.folder / "all").read_text() == (jobs.folder / "free" / "all").read_text(), "a PERENGINE command is not one slot's"
     assert " " in (jobs.folder / "free" / "cores_0").read_text()
+    assert (jobs.folder / "threads").read_text() == "1\n"
+    assert (jobs.folder / "free" / "threads").read_text() == (jobs.folder / "all").read_text()
 
 
 def test_options_for_srun(jobs: Jobs) -> None:

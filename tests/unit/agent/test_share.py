@@ -26,6 +26,14 @@ def test_five_tasks_on_forty_cores_have_eight_each() -> None:
     assert found == [list(range(8 * slot, 8 * slot + 8)) for slot in range(5)]
 
 
+def test_what_is_not_bound_is_said() -> None:
+    assert divide({"cores": 8, "cores_per_task": 4}, 2, {}, [(cpu, cpu) for cpu in range(64)]).notes == [
+        "slots are not bound to cores: 2 slots, 8 cores of the job, 64 CPUs that it may use"
+    ]
+    assert not divide({"cores": 8, "cores_per_task": 4}, 2, {}, ALONE).notes
+    assert not divide({}, 2, {}, ALONE).notes, "nobody asked"
+
+
 def test_hyperthreads_of_a_core_stay_together() -> None:
     order = [(cpu % 4, cpu) for core in range(4) for cpu in (core, core + 4)]
     assert cpus(2, order, cores=4, cores_per_task=2) == [[0, 4, 1, 5], [2, 6, 3, 7]], "SLURM counts cores"
