@@ -69,7 +69,13 @@ class Data:
         self.record = record
         self.porter = porter
         places = new_places(
-            cwd, tag, options.transfers, options.rclone_config or "", lambda text: note("warning", text), on_engine=options.stage_on_engine
+            cwd,
+            tag,
+            options.transfers,
+            options.rclone_config or "",
+            lambda text: note("warning", text),
+            ssh=options.ssh or "",
+            on_engine=options.stage_on_engine,
         )
         for folder in earlier.folders:
             places.remember(folder)

@@ -35,9 +35,10 @@ class Folder(NamedTuple):
 class Places:
     """Every store of a run."""
 
-    def __init__(self, settings: Settings, note: Callable[[str], None], *, on_engine: bool = False) -> None:
-        """`on_engine`: hosts that have rclone move files themselves."""
+    def __init__(self, settings: Settings, note: Callable[[str], None], *, ssh: str = "", on_engine: bool = False) -> None:
+        """`ssh`: the program that reaches hosts of engines, '' for the built-in SSH. `on_engine`: hosts move files themselves if they can."""
         self.settings = settings
+        self.ssh = ssh
         self.on_engine = on_engine
         self.note = note
         self.folders: dict[str, Folder] = {}  # of engines, also of those that have gone, and of earlier runs
@@ -73,10 +74,8 @@ class Places:
 
     def admit(self, member: Member) -> None:
         """An engine whose folder is not the driver's. Raises Refused when nothing can be moved there."""
-        if not hasattr(member.agent, "open_sftp"):
-            raise Refused(
-                "data is moved to hosts that do not share this folder through the built-in SSH alone: leave out --ssh, or share the folder"
-            )
+        if member.request.reach != "ssh":
+            raise Refused("data is moved to nodes that do not share this folder over ssh alone: name them with -s, or share the folder")
         name = self.name(member)
         self.stores.forget(Location("engine", name, ""))  # of an engine that was there before
         self._members[name] = member
@@ -85,6 +84,17 @@ class Places:
     def remember(self, folder: Folder) -> None:
         """A place of an earlier run that may still have outputs."""
         self.folders.setdefault(folder.address, folder)
+
+    @staticmethod
+    def hold(member: Member) -> None:
+        """The connection of its agent stays when that has left, until `let_go`. Through --ssh files go over connections of their own."""
+        if hasattr(member.agent, "hold"):
+            member.agent.hold()
+
+    @staticmethod
+    def let_go(member: Member) -> None:
+        if hasattr(member.agent, "let_go"):
+            member.agent.let_go()
 
     def dismiss(self, member: Member) -> None:
         """Its connection is of no use any more."""
@@ -96,11 +106,13 @@ class Places:
     def _host(self, location: Location) -> Store:
         """Called from the mover's threads."""
         from taskrun.engines.ssh_connection import SftpHost, lost_errors, sha256_there
+        from taskrun.engines.ssh_program import ProgramHost
 
         tag, lost = self.settings.tag, lost_errors()
         if location.kind == "engine":
             folder = self.folders[location.where]
-            through = _Through(self._members.get(location.where), SftpHost(folder.address, self.note))
+            own = ProgramHost(self.ssh, folder.address) if self.ssh else SftpHost(folder.address, self.note)
+            through = _Through(self._members.get(location.where), own)
             host, digest = folder.address.rpartition("@")[2], partial(sha256_there, through.python)
             errands = Errands(host, through.python, bootstrap.errand(), self.note, lost) if self.on_engine else None
             return SftpStore(host, through.open_sftp, tag, folder=folder.path, digest=digest, lost=lost, errands=errands)
@@ -112,7 +124,7 @@ class _Through:
     """The connection of an engine as long as there is one, then one of our own."""
 
     def __init__(self, member: Member | None, host: Any) -> None:
-        self._engine: Any = member.agent if member is not None else None
+        self._engine: Any = member.agent if member is not None and hasattr(member.agent, "open_sftp") else None
         self._host = host
 
     def open_sftp(self) -> Any:
@@ -131,7 +143,7 @@ class _Through:
 
 
 def new_places(
-    folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None], *, on_engine: bool = False
+    folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None], *, ssh: str = "", on_engine: bool = False
 ) -> Places:
     """The places of a run with its working directory."""
-    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None), note, on_engine=on_engine)
+    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None), note, ssh=ssh, on_engine=on_engine)

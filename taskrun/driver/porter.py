@@ -212,7 +212,7 @@ class Porter:
     def leave(self, action: m.Leave) -> None:
         member = self.crew.members.get(action.engine)
         if self.stager is not None and member is not None and not member.shared:
-            member.agent.hold()  # type: ignore[attr-defined]  # places.admit has looked
+            self.stager.places.hold(member)
             self.leavers.append(member)
         self.crew.leave(action)
 
@@ -222,11 +222,11 @@ class Porter:
         for member in [each for each in self.leavers if self.stager.places.name(each) == place]:
             self.leavers.remove(member)
             self.stager.places.dismiss(member)
-            member.agent.let_go()  # type: ignore[attr-defined]  # places.admit has looked
+            self.stager.places.let_go(member)
 
     def let_all_go(self) -> None:
-        while self.leavers:
-            self.leavers.pop().agent.let_go()  # type: ignore[attr-defined]  # places.admit has looked
+        while self.leavers and self.stager is not None:
+            self.stager.places.let_go(self.leavers.pop())
 
     def give_up(self, action: m.GiveUp) -> None:
         if self.stager is not None:

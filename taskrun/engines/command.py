@@ -86,11 +86,13 @@ def check_ssh(command: str) -> None:
 
 
 def ssh_command(command: str, address: str) -> list[str]:
-    """The argument list of `--ssh COMMAND` for one host: as rsync's -e, the words of COMMAND, the host, one command line.
+    """The argument list of `--ssh COMMAND` for one host: as for rsync's -e the words of COMMAND, the host, one command. Raises Refused."""
+    return [*ssh_words(command), address, bootstrap.remote_command()]
 
-    OpenSSH is told to ask nothing: it would ask the terminal of whoever started the run. Raises Refused.
-    """
+
+def ssh_words(command: str) -> list[str]:
+    """What comes before the host. OpenSSH is told to ask nothing: it would ask the terminal of whoever started the run. Raises Refused."""
     words = _words(command)
     if os.path.basename(words[0]) == "ssh":  # noqa: PTH119 - a word of a command line
         words += ["-o", "BatchMode=yes", "-T"]
-    return [*words, address, bootstrap.remote_command()]
+    return words

@@ -238,8 +238,8 @@ class Mover:
     def _plan(self, request: Request) -> list[Transfer]:
         store = self._stores.of(request.source)
         entries = list(store.find(request.source.pattern))
-        if not entries and request.source.pattern.plain is not None:
-            raise Missing(f"{request.source}: there is no such file")
+        if not entries and (plain := request.source.pattern.plain) is not None:
+            raise Missing(f"{request.source.at(plain)}: there is no such file")
         transfers = plan(request, entries)
         if transfers:
             free = self._stores.of(request.dest).free(transfers[0].target)

@@ -40,7 +40,7 @@ _Came: TypeAlias = "SimpleQueue[bytes | Exception | None]"
 class S3Store:
     """One bucket. `part`: bytes of a part; `side_by_side`: parts of one file under way, each in memory once."""
 
-    def __init__(self, bucket: str, *, part: int = 8 << 20, side_by_side: int = 4, connections: int = 20) -> None:
+    def __init__(self, bucket: str, *, part: int = 8 << 20, side_by_side: int = 6, connections: int = 28) -> None:
         self._bucket = bucket
         self._part = part
         self._side_by_side = side_by_side

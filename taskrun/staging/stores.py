@@ -27,7 +27,7 @@ class Settings:
 
 _OPEN: dict[str, Callable[[str, Settings], Store]] = {
     "local": lambda _, settings: LocalStore(settings.folder, settings.tag),
-    "s3": lambda where, settings: S3Store(where, connections=settings.transfers * 5),
+    "s3": lambda where, settings: S3Store(where, connections=settings.transfers * 7),
     "rclone": lambda where, settings: RcloneStore(where, settings.tag, config=settings.rclone_config),
 }
 

@@ -149,13 +149,6 @@ def test_stopped_while_fetching_and_while_shipping(far: Far, bucket: Bucket) -> 
     assert bucket.keys("out/") == {f"out/{number}/big" for number in range(4)}
 
 
-def test_the_user_s_own_ssh_moves_no_data(far: Far, bucket: Bucket) -> None:
-    result = far("#TASKRUN STAGE-OUT TASK x s3://genomes/x\necho > x\n", "--ssh", "ssh", where="host1:1")
-    assert result.code != 0
-    assert "leave out --ssh" in result.err
-    assert WORKDIR not in os.listdir(far.taskrun.folder)
-
-
 def test_a_location_that_is_a_host(taskrun: Taskrun, far: Far) -> None:
     there = far.hosts.path(3, "/srv/in data")
     there.mkdir(parents=True)

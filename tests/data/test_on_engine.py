@@ -134,6 +134,28 @@ def test_nothing_is_left_of_it_however_the_run_ends(far: Far, bucket: Bucket, pr
     assert not [path for k in (1, 2) for path in far.folder(k).rglob(".taskrun-*")]
 
 
+def test_through_the_user_s_own_ssh(far: Far, bucket: Bucket, proxy: Proxy) -> None:
+    """What the driver moves, and what the hosts do, by processes of --ssh; outputs are still fetched when agents have left."""
+    bucket.put("in/a b", b"a" * 3_000_000)
+    (far.taskrun.folder / "-near\n").write_bytes(b"near" * 100_000)
+    text = (
+        "#TASKRUN STAGE-IN ENGINE s3://genomes/in/ in/\n#TASKRUN STAGE-IN TASK './'*near* work/\n"
+        "#TASKRUN STAGE-OUT TASK out/$TASKRUN_REPEAT_INDEX s3://genomes/out/\n#TASKRUN STAGE-OUT all/* all/\n"
+        "#TASKRUN REPEAT 4 n=$TASKRUN_REPEAT_INDEX; mkdir -p out all; cat in/* work/* > out/$n; cp out/$n all/; sleep 0.3\n"
+    )
+    result = far(text, "--stage-on-engine", "--ssh", "ssh", "--settle", "60")
+    assert result.code == 0, result.err
+    want = b"a" * 3_000_000 + b"near" * 100_000
+    assert [bucket.get(f"out/{number}") for number in range(4)] == [want] * 4
+    assert [(far.taskrun.folder / f"all/{number}").read_bytes() for number in range(4)] == [want] * 4
+    found = manifest(result)
+    assert {each["verified"] for each in found["inputs"]} == {"sha256"}
+    for each in [*found["inputs"], *found["outputs"]]:
+        assert (each["by"] == "driver") == ("s3:" not in each["source"] + each["dest"]), each
+    again = far(text, "-r", "run_status.txt", "--ssh", "ssh", prefix="again")
+    assert (again.code, moved(again, "in"), moved(again, "out")) == (0, [], []), again.err
+
+
 def test_the_driver_moves_what_a_host_cannot(far: Far, bucket: Bucket, proxy: Proxy) -> None:
     """host1 has no rclone, host2 is refused by the store."""
     far.hosts.exec(1, "mount", "--bind", "/dev/null", "/usr/bin/rclone")
