@@ -136,6 +136,7 @@ def parse_job(text: str) -> Job:
     gpus: list[tuple[str, int]] = []
     flags: dict[str, str] = {}
     group = ""
+    text = text[text.find(" UserId=") + 1 :].partition(" Command=")[0]  # not its name, and not its command's words
     for name, value in _FIELD.findall(text):
         if name == "NodeList" and value != "(null)":
             nodes = value

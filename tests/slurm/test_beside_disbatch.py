@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def _uneven() -> Iterator[SlurmCluster]:
 def uneven(_uneven: SlurmCluster, taskrun: Taskrun) -> Iterator[Jobs]:
     yield Jobs(_uneven, taskrun)
     assert not _uneven.reset()
+
+
+def test_as_it_is_typed(uneven: Jobs) -> None:
+    """The program itself submitted, and with --wrap. Each of the 20 slots has one of the 20 tasks."""
+    text = "mkdir -p $TASKRUN_JOBID; cd $TASKRUN_JOBID; touch $TASKRUN_TASKID; until [ $(ls | wc -l) = 20 ]; do sleep 0.2; done\n" * 20
+    for command in (["taskrun", "tasks.txt"], ["--wrap", "exec taskrun tasks.txt"]):
+        job = uneven.submit("-n", "20", "--ntasks-per-node", "5", *command, files={"tasks.txt": text})
+        assert job.wait() == "COMPLETED", job.output
+        records = uneven.records(f"tasks.txt_{job.number}")
+        assert sorted(Counter(each["Node"] for each in records).values()) == [5] * 4
 
 
 def lines(status: Path) -> list[str]:

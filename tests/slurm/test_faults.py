@@ -12,6 +12,8 @@ from harness import ROOT, Taskrun, until
 from slurm.jobs import Jobs, check_once
 from slurm_cluster import SlurmCluster
 
+from taskrun.driver.retire import SLURM_COMMAND
+
 EXAMPLES = ROOT / "examples" / "slurm"
 WORK = '#TASKRUN REPEAT {} echo "start $TASKRUN_TASKID" >> notes; sleep {}; echo "end $TASKRUN_TASKID" >> notes\n'
 
@@ -175,10 +177,11 @@ def accounting() -> Iterator[SlurmCluster]:
 
 @pytest.mark.timeout(120)
 def test_idle_nodes_are_given_back_one_after_the_other(accounting: SlurmCluster, taskrun: Taskrun) -> None:
-    """A job shrinks twice, the driver's node stays; STOP commands run when a node leaves."""
+    """A job shrinks twice, the driver's node stays; STOP commands run when a node leaves; what --retire-cmd is told."""
     jobs = Jobs(accounting, taskrun)
     text = "#TASKRUN PERENGINE STOP hostname >> left\n" + "until test -e go_$(hostname); do sleep 0.2; done\n" * 3
-    job = jobs.submit("-N3", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": text})
+    told = 'echo "$NODE $NODES $RETCODES A=$ACTIVE R=$RETIRED D=$DRIVER_NODE" >> told; '
+    job = jobs.submit("-N3", "taskrun", "tasks.txt", "-p", "run", "--retire-cmd", told + SLURM_COMMAND, files={"tasks.txt": text})
 
     def nodes() -> str:
         return accounting.run("squeue", "-h", "-j", job.number, "-o", "%N").stdout.strip()
@@ -192,6 +195,7 @@ def test_idle_nodes_are_given_back_one_after_the_other(accounting: SlurmCluster,
     (jobs.folder / "go_node1").touch()
     assert job.wait() == "COMPLETED", job.output
     assert re.findall("given back: (.*)", jobs.log()) == ["node2; at work: node1,node3", "node3; at work: node1"]
+    assert (jobs.folder / "told").read_text() == ("node2 node2 0 A=node1,node3 R=node2 D=\nnode3 node3 0 A=node1 R=node2,node3 D=\n")
     assert sorted((each["Flags"][3], each["Node"]) for each in jobs.records()) == [
         (kind, f"node{k}") for kind in (" ", "P") for k in (1, 2, 3)
     ]

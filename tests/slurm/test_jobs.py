@@ -66,6 +66,13 @@ def test_each_slot_has_its_gpus(jobs: Jobs) -> None:
         assert {each[4:6] for each in seen(folder)} == GPUS[options], options
 
 
+def test_slots_without_a_gpu_are_set_aside(jobs: Jobs) -> None:
+    job = jobs.submit("-N1", "--gres=gpu:2", "taskrun", "tasks.txt", "-g", "-t", "3", "-p", "run", files={"tasks.txt": SEEN.format(6)})
+    assert job.wait() == "COMPLETED", job.output
+    assert {each[4:6] for each in seen(jobs.folder)} == {("0", "0"), ("1", "1")}
+    assert "taskrun: node1: -g: there are 2 GPUs for 3 slots: 2 slots are used\n" in job.output
+
+
 def test_cores_of_slots(jobs: Jobs) -> None:
     text = "#TASKRUN REPEAT 6 python3 -c 'import os; print(*os.sched_getaffinity(0))' >> cores_$TASKRUN_CYLINDER_RANK; sleep 0.3\n"
     text += "nproc > threads  # as many as OpenMP would start\n"

@@ -77,6 +77,15 @@ def test_what_scontrol_says_of_a_job() -> None:
     assert parse_job("EndTime=Unknown NodeList=(null) Nodes=a CPU_IDs=0 Mem=0 GRES= x=1") == Job()
 
 
+def test_what_the_person_wrote_is_not_what_scontrol_says() -> None:
+    """A job's name stands before the rest, the words of its command after it."""
+    text = (
+        "JobId=22 JobName=a JobState=FAILED NodeList=x UserId=root(0) JobState=RUNNING EndTime=1795262559 NodeList=node[1-3] BatchFlag=1 "
+        'Command=/bin/taskrun tasks --retire-cmd scontrol update NodeList="$ACTIVE" EndTime=1 Nodes=n1 GRES=gpu:4 WorkDir=/ Comment=EndTime=2'
+    )
+    assert parse_job(text) == Job("node[1-3]", 1795262559.0, running=True, batch=True)
+
+
 @pytest.mark.parametrize(("value", "count"), [("1", 1), ("a100:2", 2), ("", 0), ("gpu", 0)])
 def test_gpus_for_each_task(value: str, count: int) -> None:
     assert gpus_each({"SLURM_GPUS_PER_TASK": value}) == count
