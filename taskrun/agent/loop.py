@@ -9,7 +9,7 @@ import select
 import signal
 import time
 
-from . import share, slot, wire
+from . import folder, share, slot, wire
 from .leases import Leases
 from .losses import Before, Losses
 from .slots import Slots
@@ -300,7 +300,7 @@ class Agent(object):
         for loss in self.losses.open:
             self.losses.kill(loss.key, loss.session, 2.0)
         self.leases.kill()
-        slot.remove_folder(self.folder)
+        folder.remove(self.folder)
 
 
 def divided(config: "Dict[str, Any]") -> share.Shares:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import ending, losses, probe, process, slot, starter, wire, workdir
+from . import ending, folder, losses, probe, process, slot, starter, wire, workdir
 from .loop import Agent
 
 
@@ -26,28 +26,28 @@ def own_link() -> tuple:
 def make_folder(name: str) -> str:
     """The agent's private folder (0700). Its path is short enough for a socket. Raises OSError when none can be made."""
     error = None
-    for folder in probe.places(name):
+    for place in probe.places(name):
         try:
-            os.mkdir(folder, 0o700)
+            os.mkdir(place, 0o700)
         except OSError as caught:
             error = error or caught
             continue
         try:
-            compile_programs(folder)
-            return folder
+            compile_programs(place)
+            return place
         except OSError as caught:
             error = error or caught
-            slot.remove_folder(folder)
+            folder.remove(place)
     raise error or OSError("no folder for temporary files")
 
 
-def compile_programs(folder: str) -> None:
+def compile_programs(place: str) -> None:
     """Slots start from compiled files: compiling them anew for every lease would cost more than starting Python."""
     head = _frozen_importlib_external.MAGIC_NUMBER + b"\0" * (12 if sys.version_info >= (3, 7) else 8)
-    for module in (slot, process, ending):
+    for module in (slot, process, ending, folder):
         name = module.__name__
         code = module.__spec__.loader.get_code(name)  # type: ignore[union-attr]  # from Python's own cache, if there is one
-        with open(os.path.join(folder, name.rpartition(".")[2] + ".pyc"), "wb") as file:
+        with open(os.path.join(place, name.rpartition(".")[2] + ".pyc"), "wb") as file:
             file.write(head + marshal.dumps(code))
 
 
@@ -84,7 +84,7 @@ def look(message: dict, shipped: bool) -> dict:
     try:
         if not shared:
             workdir.check(message["cwd"], message["workdir"])
-        slot.remove_folder(make_folder(message["folder"]))
+        folder.remove(make_folder(message["folder"]))
     except workdir.Unusable as error:
         why = error.why
     except OSError as error:
@@ -111,8 +111,8 @@ def sweep(names: list) -> None:
     """Remove what killed agents of this run have left here: their private folders, once nobody listens in them any more."""
     for name in names:
         for place in probe.places(name):
-            if os.path.isdir(place) and (not os.path.exists(place + "/s") or slot.is_gone(place + "/s")):
-                slot.remove_folder(place)
+            if os.path.isdir(place) and (not os.path.exists(place + "/s") or folder.is_gone(place + "/s")):
+                folder.remove(place)
 
 
 def main(shipped: bool = False) -> int:
@@ -126,18 +126,18 @@ def main(shipped: bool = False) -> int:
     try:
         if shipped:
             workdir.settle(config)
-        folder = make_folder(config["folder"])
+        place = make_folder(config["folder"])
     except OSError as error:
         os.set_blocking(link_out, True)
         why = str(error) if isinstance(error, workdir.Unusable) else "no folder for temporary files: %s" % error
         write(link_out, wire.frame({"k": "useless", "why": why}))
         return 1
     if config.get("parallel"):
-        starter.unpack(config.pop("parallel"), folder)
+        starter.unpack(config.pop("parallel"), place)
     if shipped:
         held += losses.hold(config["run"], config["folder"])
-    config["slot_command"] = [os.path.realpath(sys.executable), "-I", "-S", "-E", os.path.join(folder, "slot.pyc")]
-    agent = Agent(link_in, link_out, config, folder, held)
+    config["slot_command"] = [os.path.realpath(sys.executable), "-I", "-S", "-E", os.path.join(place, "slot.pyc")]
+    agent = Agent(link_in, link_out, config, place, held)
     try:
         agent.serve()
     finally:

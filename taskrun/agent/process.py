@@ -1,9 +1,11 @@
 """A task's process: bash in a session of its own, and the two pipes it prints to."""
 
 import _signal  # type: ignore[import-not-found]  # `signal` without its enums, which cost a slot's start 5 ms
+import errno
 import posix
 
 BASH = b"/bin/bash"
+ARG_MAX = 131071  # bytes of one argument (Linux: MAX_ARG_STRLEN less its NUL)
 KEEP_FD = 9  # where a task finds the file with a command too long for an argument
 SNIPPET = 40  # bytes kept of each end of an output
 #: Every signal with a disposition: some are handled or ignored by Python, and GNU Parallel ignores SIGALRM for its jobs.
@@ -118,3 +120,34 @@ def fork_spawn(arguments: list, env: dict, null: int, out: int, err: int, keep: 
         posix.close(status_read)
         if status_write >= 0:
             posix.close(status_write)
+
+
+def read_command(path: str) -> bytes:
+    """A command that was too long for a message, from a file of the agent's. Raises OSError."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        size = posix.fstat(fd).st_size
+        data = b""
+        while len(data) < size:
+            chunk = posix.read(fd, size - len(data))
+            if not chunk:
+                raise OSError(errno.EIO, "its command cannot be read", path)
+            data += chunk
+        return data
+    finally:
+        posix.close(fd)
+
+
+def as_file(text: bytes, folder: str) -> int:
+    """A descriptor on an unnamed file with this text, at its beginning; in `folder` where there is no memory for it (Python 3.7)."""
+    if hasattr(posix, "memfd_create"):
+        fd = posix.memfd_create("task", posix.MFD_CLOEXEC)
+    else:
+        path = "%s/long-%d" % (folder, posix.getpid())
+        fd = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
+        posix.unlink(path)
+    view = memoryview(text)
+    while view:
+        view = view[posix.write(fd, view) :]
+    posix.lseek(fd, 0, 0)
+    return fd

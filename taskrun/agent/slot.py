@@ -18,11 +18,12 @@ import sys
 import time
 
 try:
-    from . import ending, process
+    from . import ending, folder, process
 except ImportError:  # as a program: the compiled files lie beside this one
     sys.path.insert(0, sys.argv[1].rpartition("/")[0])
     try:
         import ending  # type: ignore[import-not-found,no-redef]
+        import folder  # type: ignore[import-not-found,no-redef]
         import process  # type: ignore[import-not-found,no-redef]
     except ImportError:
         sys.exit(0)  # it was started so late that the agent has gone, and its folder with it
@@ -36,7 +37,6 @@ HERE, TAKEN, RUNNING, RESULT, UNSTARTED, EMPTIED, ALIVE, BYE = range(8)
 # to a slot
 CONFIG, BEAT, END, QUIT, ROLL, GO = range(6)
 
-ARG_MAX = 131071  # bytes of one argument (Linux: MAX_ARG_STRLEN less its NUL)
 QUIET_MS = 5  # a task shorter than this costs one wake-up: its pipes are read after its end unless it takes longer
 REFUSED_TRIES = 12  # forks refused in a row before the slot is set aside, about 10 s
 ORPHAN_GRACE = 2.0  # seconds from TERM to KILL when the agent is lost
@@ -292,15 +292,15 @@ class Slot(object):
             began = time.monotonic()
             try:
                 if type(command) is tuple:  # too long for a queue message: (path,), a file of the agent's
-                    command = self.fetch(command[0])
+                    command = process.read_command(command[0])
                 if self.cwd_error is not None:
                     raise self.cwd_error
                 if posix.stat(".").st_nlink == 0:
                     raise FileNotFoundError(errno.ENOENT, "the working directory is gone", self.cwd)
                 arguments = [process.BASH, b"-c", command]
-                if len(command) > ARG_MAX:
+                if len(command) > process.ARG_MAX:
                     arguments[2] = b". /dev/fd/%d" % process.KEEP_FD
-                    keep = self.as_file(b"exec %d<&-;" % process.KEEP_FD + command)
+                    keep = process.as_file(b"exec %d<&-;" % process.KEEP_FD + command, self.folder)
                 out_read, out_write = posix.pipe2(posix.O_CLOEXEC)
                 err_read, err_write = posix.pipe2(posix.O_CLOEXEC)
                 pid = self.spawn(arguments, env, self.null, out_write, err_write, keep)
@@ -380,34 +380,6 @@ class Slot(object):
             found.register(out_fd, select.POLLIN)
             found.register(err_fd, select.POLLIN)
         return found
-
-    def fetch(self, path: str) -> bytes:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            size = posix.fstat(fd).st_size
-            data = b""
-            while len(data) < size:
-                chunk = posix.read(fd, size - len(data))
-                if not chunk:
-                    raise OSError(errno.EIO, "its command cannot be read", path)
-                data += chunk
-            return data
-        finally:
-            posix.close(fd)
-
-    def as_file(self, text: bytes) -> int:
-        """A descriptor on an unnamed file with this text, at its beginning."""
-        if hasattr(posix, "memfd_create"):
-            fd = posix.memfd_create("task", posix.MFD_CLOEXEC)
-        else:
-            path = "%s/long-%d" % (self.folder, posix.getpid())
-            fd = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
-            posix.unlink(path)
-        view = memoryview(text)
-        while view:
-            view = view[posix.write(fd, view) :]
-        posix.lseek(fd, 0, 0)
-        return fd
 
     def pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -493,52 +465,22 @@ def comes_back(key: tuple) -> bool:
     return bool(key[0] == "task" and key[2] > 1)
 
 
-def remove_folder(path: str) -> None:
-    """The agent is gone and cannot tidy up: its slots do (each tries, the last one succeeds)."""
-    try:
-        for name in posix.listdir(path):
-            inner = path + "/" + name
-            try:
-                posix.unlink(inner)
-            except IsADirectoryError:
-                remove_folder(inner)
-            except OSError:
-                remove_folder(inner)
-        posix.rmdir(path)
-    except OSError:
-        pass
-
-
-def is_gone(path: str) -> bool:
-    """The socket is there and nobody listens: the agent was killed. (One that ends removes its folder itself.)"""
-    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        pass
-    finally:
-        probe.close()
-    return False
-
-
 def main(arguments: list) -> int:
     """`slot.pyc SOCKET LEASE`"""
-    folder = arguments[1].rpartition("/")[0]
+    private = arguments[1].rpartition("/")[0]
     posix.closerange(3, 256)
     try:
         slot = Slot(arguments[1], arguments[2])
     except (AgentLost, OSError):  # the agent has gone, or needs no more slots
-        if is_gone(arguments[1]):
-            remove_folder(folder)
+        if folder.is_gone(arguments[1]):
+            folder.remove(private)
         return 0
     try:
         reason = slot.serve()
         slot.send((BYE, reason))
     except AgentLost:
         slot.agent.close()
-        remove_folder(folder)
+        folder.remove(private)
     return 0
 
 
