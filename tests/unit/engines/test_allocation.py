@@ -81,7 +81,7 @@ def test_what_the_person_wrote_is_not_what_scontrol_says() -> None:
     """A job's name stands before the rest, the words of its command after it."""
     text = (
         "JobId=22 JobName=a JobState=FAILED NodeList=x UserId=root(0) JobState=RUNNING EndTime=1795262559 NodeList=node[1-3] BatchFlag=1 "
-        'Command=/bin/taskrun tasks --retire-cmd scontrol update NodeList="$ACTIVE" EndTime=1 Nodes=n1 GRES=gpu:4 WorkDir=/ Comment=EndTime=2'
+        'Command=/bin/taskrun tasks --retire-cmd scontrol update NodeList="$ACTIVE" EndTime=1 Nodes=n1 GRES=gpu:4 WorkDir=/ Comment=a'
     )
     assert parse_job(text) == Job("node[1-3]", 1795262559.0, running=True, batch=True)
 
