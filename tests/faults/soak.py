@@ -31,8 +31,8 @@ from harness import MARK, Record, Running, Taskrun, environment, kill, processes
 
 TASKS = 300
 LONG = 24  # of them: these have a child, and are long enough to be hit
-PATIENCE = 45.0  # seconds for one run and all its resumes
-GONE = 6.0  # seconds for the last process to go
+PATIENCE = 90.0  # seconds for one run and all its resumes
+GONE = 15.0  # seconds for the last process to go
 RESUMES = 6
 SLOTS = 4
 FLAGS = ("--lost-after", "1.5", "--grace", "1")  # the slots' own deadline is then 1 s, the driver's 4 s
