@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from data.conftest import Bucket, Far, Keys, manifest, moved
+from data.conftest import WORKDIR, Bucket, Far, Keys, manifest, moved
 from harness import Taskrun, cannot
 from staging.test_encryption import LAB
 
@@ -120,6 +121,26 @@ def test_a_disk_that_is_too_small(taskrun: Taskrun, bucket: Bucket, small: Path)
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "full", files={"tasks.txt": text})
     assert result.records()[0]["ReturnCode"] == 74
     assert os.listdir(small) == ["big"]
+
+
+def test_a_host_s_disk_that_is_too_small(far: Far, bucket: Bucket) -> None:
+    """Before a byte of it has gone, for what every engine is to have and for what a task is to have."""
+    bucket.put("in/big", bytes(5 << 20))
+    (far.folder(1) / "small").mkdir()
+    far.hosts.exec(1, "mount", "-t", "tmpfs", "-o", "size=8m", "none", f"{WORKDIR}/small")
+    try:
+        text = "#TASKRUN STAGE-IN TASK s3://genomes/in/big small/new/\ntouch ran\n"
+        result = far(text, where="host1:1")
+        assert result.records()[0]["ReturnCode"] == 74
+        assert re.search(r"small/new/: \d+ bytes are missing", result.err)
+        assert far.hosts.exec(1, "ls", "-A", f"{WORKDIR}/small").stdout == ""
+        result = far(text, "--workfactor", "1.2", where="host1:1", prefix="fits")
+        assert result.code == 0, result.err
+        result = far(text.replace("IN TASK", "IN ENGINE").replace("new/", "more/"), where="host1:1", prefix="full")
+        assert result.code == 2
+        assert "bytes are missing there for s3://genomes/in/big times 2" in result.err
+    finally:
+        far.hosts.exec(1, "umount", f"{WORKDIR}/small")
 
 
 def test_a_disk_that_fills_up_is_said(taskrun: Taskrun, small: Path) -> None:

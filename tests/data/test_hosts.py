@@ -7,7 +7,7 @@ import os
 import re
 import signal
 
-from data.conftest import WORKDIR, Bucket, Far, manifest, moved
+from data.conftest import Bucket, Far, manifest, moved
 from harness import Taskrun, until
 
 
