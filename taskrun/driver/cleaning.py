@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from taskrun.driver.deliveries import Span
 from taskrun.driver.places import Places
 from taskrun.errors import Refused
 from taskrun.staging.cleaning import Mode, Plan, Present, plan
@@ -40,20 +41,20 @@ def clean(mode: Mode, removals: list[Removing], note: Callable[[str, str], None]
 def plans(
     mode: Mode,
     places: Places,
-    prefix: Path,
-    started: float,
+    spans: Sequence[Span],
+    taskfile: Path | None,
     inputs: list[Delivery],
     outputs: list[Delivery],
     note: Callable[[str, str], None],
 ) -> list[Removing]:
-    """What would be removed now, place by place. `inputs`, `outputs`: of this run and those it carries on."""
+    """What would be removed now, place by place. `spans`, `inputs`, `outputs`: of this run and those it carries on."""
     found = []
     for place in ("", *places.folders):
         where = places.on(place, "./")
         try:
             store = places.stores.of(where)
             assert isinstance(store, FolderStore)
-            found.append(Removing(place, store, _plan(mode, places, store, where, prefix, started, inputs, outputs)))
+            found.append(Removing(place, store, _plan(mode, places, store, where, spans, taskfile, inputs, outputs)))
         except (StoreError, Refused) as error:
             note("warning", f"--clean: {place or 'the working directory'} cannot be looked at: {error}")
     return found
@@ -64,8 +65,8 @@ def _plan(
     places: Places,
     store: FolderStore,
     where: Location,
-    prefix: Path,
-    started: float,
+    spans: Sequence[Span],
+    taskfile: Path | None,
     inputs: list[Delivery],
     outputs: list[Delivery],
 ) -> Plan:
@@ -74,13 +75,13 @@ def _plan(
     entries = {name: entry for entry in store.find(where.pattern) for name in [_below(root, entry.name)] if not _foreign(name, where)}
     arrived = _by_path(places, root, where, ((each.dest, each) for each in inputs))
     shipped = _by_path(places, root, where, ((each.source, each) for each in outputs))
-    began = started - (folder.offset if folder is not None else 0.0)
+    offset = folder.offset if folder is not None else 0.0
 
     def made(path: str) -> bool:
         changed = store.changed(path)
-        return changed is not None and changed >= began
+        return changed is not None and any(span.since <= changed + offset <= span.until for span in spans)
 
-    own = frozenset(path for path in entries if folder is None and _is_own(Path(root, path), prefix))
+    own = frozenset(path for path in entries if folder is None and _is_own(Path(root, path), spans, taskfile))
 
     def version(path: str, entry: Entry) -> str:
         recorded = shipped[path].source_version if path in shipped else arrived[path].dest_version if path in arrived else ""
@@ -124,9 +125,12 @@ def _foreign(path: str, where: Location) -> bool:
     return not path or (where.kind == "engine" and path.startswith("."))
 
 
-def _is_own(path: Path, prefix: Path) -> bool:
-    """Status, sidecar, events, manifest, lock, logs: of this run."""
-    return path.parent == prefix.parent and path.name.startswith((f"{prefix.name}_", f"{prefix.name}."))
+def _is_own(path: Path, spans: Sequence[Span], taskfile: Path | None) -> bool:
+    """The task file; status, sidecar, events, manifest, lock, logs: of this run and those it carries on."""
+    prefixes = (Path(span.prefix) for span in spans)
+    return path == taskfile or any(
+        path.parent == each.parent and path.name.startswith((f"{each.name}_", f"{each.name}.")) for each in prefixes
+    )
 
 
 def is_safe(places: Places, delivery: Delivery) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskrun.driver.carrier import Carrier
-from taskrun.driver.deliveries import Earlier
+from taskrun.driver.deliveries import Earlier, Span
 from taskrun.driver.inspection import preflight
 from taskrun.driver.leftovers import remove_leftovers
 from taskrun.driver.outputs import Outputs
@@ -81,6 +82,7 @@ class Data:
             places.remember(folder)
         self._earlier = {folder.address for folder in earlier.folders}  # to be looked at for outputs
         self._worked_in = set(self._earlier)
+        self._spans = earlier.spans
         self._resumed = bool(options.resume_from)
         self._stagings: list[Staging] = []
         self.carrier = Carrier(
@@ -224,13 +226,14 @@ class Data:
         remove_leftovers(self._stagings, self.stager.places, sorted(self._worked_in))
         self.carrier.wake()
 
-    def clean(self, prefix: Path, started: float) -> None:
-        """What --clean says. `started`: epoch seconds; what is older the run has not made."""
+    def clean(self, prefix: Path, started: float, taskfile: Path | None) -> None:
+        """What --clean says. `started`: epoch seconds; what is older the run has not made, nor those that it carries on."""
         if self.options.clean != "keep":
             from taskrun.driver import cleaning
 
             stager = self.stager
-            found = cleaning.plans(self.options.clean, stager.places, prefix, started, stager.inputs, stager.outputs, self.note)
+            spans = [*self._spans, Span(started, math.inf, str(prefix))]
+            found = cleaning.plans(self.options.clean, stager.places, spans, taskfile, stager.inputs, stager.outputs, self.note)
             cleaning.clean(self.options.clean, found, self.note)
 
     def close(self) -> None:

@@ -233,7 +233,7 @@ class Drive:
             counts={"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
         )
         if code in (ExitCode.OK, ExitCode.TASKS_FAILED):
-            data.clean(self.run.prefix, self.run.started)
+            data.clean(self.run.prefix, self.run.started, self.run.source.path)
         if summary := data.summary():
             self.run.say(summary)
         data.close()

@@ -19,7 +19,6 @@ from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
-from taskrun.status import names, sidecar
 
 
 def dry_run(taskfile: str, options: Options) -> int:
@@ -42,12 +41,12 @@ def dry_run(taskfile: str, options: Options) -> int:
     if counts["mismatch"] and not options.force_resume:
         raise Refused(mismatch_text(mismatches, counts["mismatch"]))
     if options.clean != "keep":
-        _list_removals(options)
+        _list_removals(options, source.path)
     _say(_summary(counts, engines.requests))
     return ExitCode.OK
 
 
-def _list_removals(options: Options) -> None:
+def _list_removals(options: Options, taskfile: Path | None) -> None:
     """What --clean would remove now of what the runs given with -r have moved and made."""
     from taskrun.driver import cleaning
     from taskrun.driver.deliveries import earlier
@@ -61,10 +60,8 @@ def _list_removals(options: Options) -> None:
     places = new_places(Path.cwd(), "dry", 1, options.rclone_config or "", _say)
     for folder in before.folders:
         places.remember(folder)
-    started = min(sidecar.load(sidecar.find(status)).started for status in statuses)
-    prefix = names.prefix_of(statuses[-1])
     inputs, outputs = list(before.inputs), list(before.outputs)
-    for removing in cleaning.plans(options.clean, places, prefix, started, inputs, outputs, lambda _, text: _say(text)):
+    for removing in cleaning.plans(options.clean, places, before.spans, taskfile, inputs, outputs, lambda _, text: _say(text)):
         for what, listed in (("remove", removing.plan.remove), ("keep", removing.plan.kept)):
             for each in listed:
                 name = cleaning.shown(removing.place, each.path).encode("utf-8", "surrogateescape")

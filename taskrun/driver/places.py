@@ -36,7 +36,7 @@ class Places:
     """Every store of a run."""
 
     def __init__(self, settings: Settings, note: Callable[[str], None], *, ssh: str = "", on_engine: bool = False) -> None:
-        """`ssh`: the program that reaches hosts of engines, '' for the built-in SSH. `on_engine`: hosts move files themselves if they can."""
+        """`ssh`: the program that reaches engines' hosts, '' for the built-in one. `on_engine`: hosts move files themselves if they can."""
         self.settings = settings
         self.ssh = ssh
         self.on_engine = on_engine

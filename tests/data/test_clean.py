@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from data.conftest import WORKDIR, Bucket, Far, Keys, manifest, moved
-from harness import Taskrun, cannot
+from harness import Taskrun, cannot, until
 from staging.test_encryption import LAB
 
 TEXT = f"""\
@@ -42,17 +43,38 @@ def seal(gnupg: Keys, folder: Path) -> bytes:
     return (folder / "sealed").read_bytes()
 
 
-@pytest.mark.parametrize("mode", GONE)
-def test_the_table(taskrun: Taskrun, bucket: Bucket, gnupg: Keys, mode: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize(
+    ("mode", "killed"), [("keep", True), ("output", True), ("encrypted", False), ("encrypted", True), ("all", False), ("all", True)]
+)
+def test_the_table(
+    taskrun: Taskrun, bucket: Bucket, gnupg: Keys, mode: str, killed: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also when most was done by a run whose driver was killed: what that has made is the run's, too."""
     bucket.put("in/a", b"a")
     bucket.put("in/b.gpg", seal(gnupg, tmp_path_factory.mktemp("seal")))
     taskrun.write({"mine.txt": "older than the run"})
     os.utime(taskrun.folder / "mine.txt", (1, 1))
-    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", "--clean", mode, files={"tasks.txt": TEXT})
+    text = TEXT + ("until [ -e mine.txt.go ]; do sleep 0.1; done\n" if killed else "")
+    flags = ("--settle", "0", "--clean", mode)
+    names = {"mine.txt", "tasks.txt"} | RECORDS
+    if killed:
+        running = taskrun.start("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", files={"tasks.txt": text})
+        until(lambda: (taskrun.folder / "other.txt").exists() and bucket.keys("out/"), 30, "the first task")
+        os.kill(running.pid, signal.SIGKILL)
+        running.process.wait()
+        taskrun.write({"mine.txt.go": ""})
+        os.utime(taskrun.folder / "mine.txt.go", (1, 1))
+        result = taskrun("-r", "run_status.txt", "-p", "again", "-s", "localhost:1", *flags)
+        names |= {"mine.txt.go", "run_attach.json", "run_dbUtil.sh", *(name.replace("run_", "again_", 1) for name in RECORDS)}
+        names -= {"run_manifest.json"}
+    else:
+        result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", *flags, files={"tasks.txt": text})
     assert result.code == 0, result.err
-    every = INPUTS | OUTPUTS | {"made.gpg", "made", "other.txt", "mine.txt", "tasks.txt"} | RECORDS
-    # what was there before the run stays: the task file and mine.txt are older, as far as the file system can tell
-    assert files(taskrun.folder) | {"tasks.txt"} == every - GONE[mode]
+    every = INPUTS | OUTPUTS | {"made.gpg", "made", "other.txt"} | names
+    found = files(taskrun.folder)
+    assert {name for name in found if not name.endswith((".log", ".lock"))} == {
+        name for name in every - GONE[mode] if not name.endswith(".log")
+    }
     assert bucket.keys("out/") | bucket.keys("kept/") == {"out/plain.txt", "out/secret.txt.gpg", "kept/made.gpg.gpg"}
     assert len(manifest(result)["outputs"]) == 3
 
