@@ -64,10 +64,10 @@ def end_in_order(job: str, wanted: bool, say: Callable[[str], object]) -> None:
     elif wanted and owner.slurm_job().start + 1 >= STARTS_MOST:
         say(f"this job was started {STARTS_MOST} times and is not started again: submit it anew to carry on")
     elif wanted:
+        say("SLURM is asked to start this job again (--requeue)")  # it ends this process before it answers
         try:
             controller.ask(["scontrol", "requeue", job])
         except controller.Unanswered as error:
-            say(f"this job could not be started again (--requeue): {error}")
+            say(f"SLURM does not start this job again: {error}")
             return
-        say("this job is started again (--requeue)")
         time.sleep(TAKING_SECONDS)

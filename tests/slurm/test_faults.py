@@ -102,6 +102,7 @@ def test_preemption(jobs: Jobs) -> None:
     assert "taskrun: stopped: the allocation is taken back\n" in low.output
     assert "taskrun: SLURM takes this job's nodes for another one, and starts it again later\n" in low.output
     prefix = f"primes.txt_{low.number}"
+    assert [each["exit_code"] for each in jobs.events("run", prefix) if each["what"] == "end"] == [3]
     stopped = [each["Node"] for each in jobs.records(prefix) if each["Flags"] == "   P"]
     assert sorted(stopped) == sorted((jobs.folder / "stops").read_text().split()) == ["node1", "node2"]
     jobs.taskrun.env.pop("LENGTH")
@@ -123,9 +124,10 @@ def test_the_time_is_over(jobs: Jobs) -> None:
     job = jobs.submit("-N3", "--time=10", "--requeue", "job", files={"tasks.txt": text})
     started(jobs, 3)
     jobs.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=1")
-    until(lambda: "this job is started again (--requeue)\n" in job.output, 120, "the end of its time")
+    until(lambda: "SLURM is asked to start this job again (--requeue)\n" in job.output, 120, "the end of its time")
     before = (jobs.folder / "notes").read_text()
     assert before.count("stop\n") == 3
+    assert [each["exit_code"] for each in jobs.events("run") if each["what"] == "end"] == [3]
     assert before.count("start") == before.count("end"), "nothing had to be cut short"
     waits = [each["why"] for each in jobs.events("wait")]
     assert "the allocation ends too soon for another task: a task takes 4 s" in waits
