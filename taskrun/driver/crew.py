@@ -69,7 +69,7 @@ class Crew:
         self.on_changed: Callable[[str, str, str], None] = lambda *_: None  # an engine: `left` or `lost`, its name, why
         self.seats: dict[str, tuple[str, EngineRequest]] = {}  # every engine there has been -> context, request
         self.mail = Mailbox(selector)
-        self.starting = Starting(self.mail, self._start)
+        self.starting = Starting(self.mail, self._start, lambda: self.admission.had_one)
         self.admission = Admission(Common(config, shipped), self.steps, self.visits, self._tell, self._join, require_all=require_all)
         self.survivors = self.admission.survivors
         self.missing: list[str] = []  # hosts that could not be had, each with why

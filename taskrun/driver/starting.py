@@ -12,7 +12,8 @@ from heapq import heapify, heappop, heappush
 from taskrun.driver.mailbox import Mailbox
 from taskrun.driver.member import Member
 
-GO = 1.0  # seconds of starting agents until the loop turns; one costs a child, a few milliseconds
+GO_FIRST = 0.1  # seconds of starting agents until the loop turns, while no engine works; one costs a child, a few milliseconds
+GO = 1.0  # and later, when those that work compete with those that start, if they are on this machine
 AHEAD = 8  # engines of a context that begin before the others: a hundred agents that start on one machine are all of them slow
 AHEAD_SECONDS = 0.25
 
@@ -20,10 +21,11 @@ AHEAD_SECONDS = 0.25
 class Starting:
     """In the order in which they are due. To be looked at: (when, monotonic seconds; who)."""
 
-    def __init__(self, mail: Mailbox, start: Callable[[Member], None]) -> None:
-        """`mail`: calls back in the loop."""
+    def __init__(self, mail: Mailbox, start: Callable[[Member], None], works: Callable[[], bool]) -> None:
+        """`mail`: calls back in the loop; `works`: whether an engine does already."""
         self._mail = mail
         self._start = start
+        self._works = works
         self._line: list[tuple[float, int, Member]] = []
         self._numbers = itertools.count()
         self._wake_at = math.inf
@@ -54,7 +56,7 @@ class Starting:
     def step(self) -> None:
         """Start those that are due, as many as one go allows; it is called again for the others. Raises what starting raises."""
         now = time.monotonic()
-        until = now + GO
+        until = now + (GO if self._works() else GO_FIRST)
         while self._line and self._line[0][0] <= now < until:
             self._start(heappop(self._line)[2])
             now = time.monotonic()
