@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness import ROOT, Taskrun, until
-from slurm.jobs import Jobs, check_once
+from slurm.jobs import Job, Jobs, check_once
 from slurm_cluster import SlurmCluster
 
 from taskrun.driver.retire import SLURM_COMMAND
@@ -168,6 +170,28 @@ def test_the_controller_is_away(jobs: Jobs) -> None:
         until(lambda: (jobs.folder / "notes").read_text().count("end") == 8, 30, "all tasks to end")
     assert job.wait() == "COMPLETED", job.output
     check_once(jobs, 8)
+
+
+def test_what_the_controller_does_not_answer_is_asked_again(jobs: Jobs) -> None:
+    """Of sbatch and scontrol: the first time each finds no controller at its port."""
+    conf = Path(jobs.cluster.env["SLURM_CONF"])
+    nobody = re.sub(r"(?m)^SlurmctldPort=.*", "SlurmctldPort=1", conf.read_text())
+    jobs.taskrun.write({"nobody.conf": f"{nobody}MessageTimeout=2\n", "tasks.txt": "true\n"})
+    for name in ("sbatch", "scontrol"):
+        program = jobs.folder / "programs" / name
+        asked = jobs.folder / f"asked_{name}"
+        program.write_text(f"""#!/bin/sh
+            echo "$@" >> {asked}; [ "$(wc -l < {asked})" != 1 ] || export SLURM_CONF={jobs.folder}/nobody.conf
+            exec {shutil.which(name)} "$@" """)
+        program.chmod(0o755)
+    done = jobs.run("taskrun", "submit", "tasks.txt", "-n", "1", "-o", "out")
+    number = re.fullmatch(r"Submitted batch job (\d+)\n", done.stdout)
+    assert number, done.stderr
+    assert len((jobs.folder / "asked_sbatch").read_text().splitlines()) == 2
+    job = Job(jobs.cluster, number[1], jobs.folder / "out")
+    assert job.wait() == "COMPLETED", job.output
+    assert (jobs.folder / "asked_scontrol").read_text().splitlines()[:2] == [f"show job -d -o {job.number}"] * 2
+    assert "SLURM does not say" not in job.output
 
 
 @pytest.fixture
