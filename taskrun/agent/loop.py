@@ -9,7 +9,7 @@ import select
 import signal
 import time
 
-from . import folder, share, slot, wire
+from . import folder, probe, share, slot, wire
 from .leases import Leases
 from .losses import Before, Losses
 from .slots import Slots
@@ -276,7 +276,7 @@ class Agent(object):
             load = os.getloadavg()[0]
         except OSError:
             load = 0.0
-        self.send({"k": "beat", "load": load, "running": self.slots.held()})
+        self.send({"k": "beat", "load": load, "memory": probe.available(), "running": self.slots.held()})
 
     def check_use(self) -> None:
         """Slots that were set aside, and the end of the last one."""

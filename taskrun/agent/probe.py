@@ -25,6 +25,18 @@ def memory() -> int:
         return 0
 
 
+def available() -> int:
+    """Bytes of memory that programs could have now without swapping, 0 if unknown."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
 def cores() -> int:
     """Cores that this process may use."""
     try:

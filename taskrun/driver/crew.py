@@ -338,7 +338,7 @@ class Crew:
 
     @staticmethod
     def _on_beat(member: Member, message: frames.Beat) -> None:
-        member.load = message.load
+        member.beat = message
 
     # actions out
 

@@ -25,6 +25,7 @@ from taskrun.driver.picture import Picture
 from taskrun.driver.porter import Porter
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.retire import SLURM_COMMAND, Retirement
+from taskrun.driver.sampling import Sampling
 from taskrun.driver.supply import FileSupply, StreamSupply, Supply
 from taskrun.driver.visits import Visits
 from taskrun.errors import ExitCode, RecordsFailed, Refused
@@ -150,6 +151,7 @@ class Drive:
         crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
         self.door = door = self.open_door(events)
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
+        loop.every_second.append(Sampling(crew.members.values, events).tick)
         if options.startup_only:
             door.open_now()
             self.say_how_to_attach()

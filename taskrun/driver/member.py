@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskrun.engines.frames import Beat
 from taskrun.engines.link import Agent
 from taskrun.engines.local import LocalAgent
 from taskrun.engines.request import EngineRequest, Reach
@@ -50,7 +51,7 @@ class Member:
         self.replaces = False
         self.lost_for_good = False  # its node is no longer the context's
         self.tries = 0  # that failed before this one
-        self.load: float | None = None  # of its node, as it said last
+        self.beat: Beat | None = None  # what it said last of its node
 
     def again(self) -> Member:
         """Another try to have it."""

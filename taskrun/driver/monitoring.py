@@ -18,7 +18,7 @@ from taskrun.driver.caller import Caller, is_dead, prefix_of, why_not
 from taskrun.engines import attach_frames as at
 from taskrun.errors import Refused
 from taskrun.observers import monitor
-from taskrun.observers.terminal import Terminal
+from taskrun.observers.terminal import Gone, Terminal
 from taskrun.status import names
 
 LOOK_SECONDS = 1.0  # between two looks
@@ -88,10 +88,13 @@ def live(where: Asked, name: str) -> None:
     view = MonitorView(terminal.encoding, color=not os.environ.get("NO_COLOR"))
     try:
         view.show(where.look())
-        with _keys(terminal) as read_key:
-            _follow(where, view, terminal, read_key)
-        terminal.erase()
-        terminal.finish()
+        try:
+            with _keys(terminal) as read_key:
+                _follow(where, view, terminal, read_key)
+        finally:  # also when a signal ends it
+            with contextlib.suppress(Gone):
+                terminal.erase()
+                terminal.finish()
         if not view.left:  # the run is over: how it ended stays to be read
             sys.stdout.write(monitor.text(last_look(name, view.picture)))
     finally:
@@ -156,8 +159,9 @@ def _keys(terminal: Terminal) -> Iterator[Callable[[float], list[str]]]:
     def read(seconds: float) -> list[str]:
         for key, _ in selector.select(seconds):
             if key.fd == woken:
-                os.read(woken, 512)
-                terminal.resized()
+                if signal.SIGWINCH in os.read(woken, 512):
+                    terminal.resized()
+                    terminal.wipe()
             else:
                 return typed(os.read(fd, 64))
         return []

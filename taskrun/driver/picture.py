@@ -45,6 +45,13 @@ class Picture:
 
     def _contexts(self) -> list[dict[str, Any]]:
         visits = self.crew.visits
+        sums: dict[str, tuple[int, int]] = {}  # of engines that have gone, too
+        for engine, (finished, failed) in self.recorder.by_engine.items():
+            if engine not in self.crew.seats:
+                continue
+            context, _ = self.crew.seats[engine]
+            before = sums.get(context, (0, 0))
+            sums[context] = before[0] + finished, before[1] + failed
         return [
             {
                 "name": name,
@@ -53,6 +60,8 @@ class Picture:
                 else "draining"
                 if context.engines
                 else "gone",
+                "finished": sums.get(name, (0, 0))[0],
+                "failed": sums.get(name, (0, 0))[1],
                 "limit_left": context.left if context.limited else None,
                 "from": visits[name].guest.peer if name in visits else "",
             }
@@ -79,7 +88,8 @@ class Picture:
                     "held": held,
                     "finished": finished,
                     "failed": failed,
-                    "load": member.load,
+                    "load": member.beat.load if member.beat is not None else None,
+                    "memory": member.beat.memory if member.beat is not None else None,
                     "quiet": round(now - member.heard, 1),
                 }
             )
@@ -87,5 +97,5 @@ class Picture:
             state = f"tried again in {max(0.0, due - now):.0f} s" if member.tries else "waiting to be started"
             rows.append({"name": member.name, "context": member.context, "host": member.request.host, "rank": member.rank,
                          "slots": member.request.slots, "state": state, "running": 0, "held": 0,
-                         "finished": 0, "failed": 0, "load": None, "quiet": None})  # fmt: skip
+                         "finished": 0, "failed": 0, "load": None, "memory": None, "quiet": None})  # fmt: skip
         return sorted(rows, key=lambda row: row["rank"])

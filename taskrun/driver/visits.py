@@ -180,7 +180,7 @@ class Visits:
                 self._draining_now("engine", each.name)
         self._tell("told", "", how="detach now" if wanted.now else "detach", name=name)
         self.said(f"{name} is detached {'at once' if wanted.now else 'after what it runs'}, as {guest.peer} asked")
-        running = sum(len(each.live) for each in engines.values() if name in (each.name, each.context.name))
+        running = sum(min(len(each.live), each.slots) for each in engines.values() if name in (each.name, each.context.name))
         after = "what it runs is ended and runs again elsewhere" if wanted.now else f"it ends what it has ({running}), then it leaves"
         guest.tell(at.Done(f"{name} is detached: {after}"))
 

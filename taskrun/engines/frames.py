@@ -94,9 +94,11 @@ class Note(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """It lives. `load`: of its node, over a minute."""
+    """It lives. `load`: of its node, over a minute; `memory`: available there, bytes, 0 if unknown; `running`: tasks."""
 
     load: float
+    memory: int
+    running: int
 
 
 class Cleared(NamedTuple):
@@ -171,7 +173,10 @@ def _beat(frame: dict[str, Any]) -> Beat:
     load = frame.get("load", 0.0)
     if not (type(load) in (float, int) and 0 <= load < _SECONDS):
         raise BadFrame("`beat` has no load that it can have")
-    return Beat(float(load))
+    counts = [frame.get(name, 0) for name in ("memory", "running")]
+    if not all(type(count) is int and 0 <= count < _BYTES for count in counts):
+        raise BadFrame("`beat` has no numbers that it can have")
+    return Beat(float(load), *counts)
 
 
 def _done(frame: dict[str, Any]) -> Done:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from taskrun.observers.progress import clock
 from taskrun.status import names, sidecar
 
-HEAD = ("ENGINE", "CONTEXT", "HOST", "STATE", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "HEARD")
+HEAD = ("ENGINE", "CONTEXT", "HOST", "STATE", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "FREE", "HEARD")
 CONTEXT_HEAD = ("CONTEXT", "STATE", "ENGINES", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LEFT TO TAKE", "FROM")
-_NUMBERS = frozenset(("SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "HEARD", "ENGINES", "LEFT TO TAKE"))
+_NUMBERS = frozenset(("SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "FREE", "HEARD", "ENGINES", "LEFT TO TAKE"))
 #: Endings of attempts that write no record: the task runs again.
 _NO_RECORD = frozenset(("engine-lost", "preempted", "cancelled", "throttled"))
 
@@ -48,6 +48,7 @@ def context_rows(picture: dict[str, Any]) -> list[str]:
     for context in picture.get("contexts", []):
         own = [each for each in picture.get("engines", []) if each["context"] == context["name"]]
         sums = [sum(each[name] or 0 for each in own) for name in ("slots", "running", "finished", "failed")]
+        sums[2:] = [context.get(name, seen) for name, seen in zip(("finished", "failed"), sums[2:], strict=True)]  # engines may have gone
         left = context.get("limit_left")
         rows.append((context["name"], context["state"], len(own), *sums, left, context.get("from") or "-"))
     return _aligned([CONTEXT_HEAD, *rows])
@@ -57,8 +58,9 @@ def engine_rows(picture: dict[str, Any]) -> list[Row]:
     engines = picture.get("engines", [])
     cells: list[tuple[object, ...]] = [HEAD]
     for each in engines:
-        load, quiet = each.get("load"), each.get("quiet")
-        last = (None if load is None else f"{load:.1f}", None if quiet is None else clock(quiet))
+        load, memory, quiet = each.get("load"), each.get("memory"), each.get("quiet")
+        free = f"{memory / 1e9:.1f} GB" if memory else None
+        last = (None if load is None else f"{load:.1f}", free, None if quiet is None else clock(quiet))
         cells.append((*(each[name.lower()] for name in ("name", *HEAD[1:8])), *last))
     first, *rest = _aligned(cells)
     return [Row(first), *(Row(text, each["name"], each["context"], each["state"]) for text, each in zip(rest, engines, strict=True))]
@@ -131,6 +133,7 @@ class Fold:
         """A run that goes on with the same files counts anew."""
         self.contexts: dict[str, dict[str, Any]] = {}
         self.engines: dict[str, dict[str, Any]] = {}
+        self._samples: dict[str, int] = {}  # engine -> how many of it
         self.done = self.failed = 0
         self.waiting = self.told = ""
 
@@ -169,10 +172,21 @@ class Fold:
             self.engines[name] = {
                 "name": name, "context": event["context"], "host": event.get("host") or name, "rank": event["rank"],
                 "slots": event["slots"],
-                "state": "running", "running": 0, "held": 0, "finished": 0, "failed": 0, "load": None, "quiet": None,
+                "state": "running", "running": 0, "held": 0, "finished": 0, "failed": 0, "load": None, "memory": None, "quiet": None,
             }  # fmt: skip
+            self._samples[name] = 0
         elif name in self.engines:
             self.engines[name]["state"] = what
+
+    def _sample(self, event: dict[str, Any]) -> None:
+        """Load: the mean of a run; memory: the least there was left."""
+        engine = self.engines.get(event["engine"])
+        if engine is not None:
+            load, memory, before = float(event["load"]), int(event["memory"]), self._samples[engine["name"]]
+            self._samples[engine["name"]] = before + 1
+            engine["load"] = ((engine["load"] or 0.0) * before + load) / (before + 1)
+            if memory:
+                engine["memory"] = min(memory, engine["memory"] or memory)
 
     def _attempt(self, event: dict[str, Any]) -> None:
         if event["cause"] in _NO_RECORD:

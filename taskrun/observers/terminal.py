@@ -69,6 +69,11 @@ class Terminal:
         """What is drawn stays where it is: others have written since."""
         self._drawn = []
 
+    def wipe(self) -> None:
+        """For a view that has the screen to itself, when its size has changed: what a terminal makes of old frames then nobody can tell."""
+        self._drawn = []
+        self._write("\x1b[H\x1b[2J")
+
     def draw(self, lines: list[tuple[str, int]]) -> None:
         """Put a frame (line, its cells) in the place of the one that is there; nothing while the terminal takes nothing."""
         if self._busy():

@@ -39,7 +39,7 @@ def test_as_text(meet: Meet, taskrun: Taskrun) -> None:
     assert lines[1] == "0 done · 3 running · 0 failed · 5 left"
     assert lines[3].split("  ")[0] == "CONTEXT"
     assert [line.split()[0] for line in lines[4:6]] == ["SSH0", "friend"]
-    assert lines[7].split() == ["ENGINE", "CONTEXT", "HOST", "STATE", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "HEARD"]
+    assert lines[7].split() == ["ENGINE", "CONTEXT", "HOST", "STATE", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "FREE", "HEARD"]
     assert [line.split()[1] for line in lines[8:10]] == ["SSH0", "friend"]
     assert [line.split()[3:8] for line in lines[8:10]] == [["running", "1", "1", "0", "0"], ["running", "2", "2", "0", "0"]]
     for name in ("run_status.txt", str(meeting.path("run.json"))):
@@ -144,7 +144,7 @@ def watch(taskrun: Taskrun) -> Iterator[Callable[..., Screen]]:
 
 
 def test_live_with_its_keys(meet: Meet, watch: Callable[..., Screen]) -> None:
-    meeting = meet(gated(6), "-s", "localhost:1")
+    meeting = meet(gated(6) + "until test -e end; do sleep 0.05; done\n", "-s", "localhost:1")
     guest = meeting.attach("-s", "localhost:1", "-l", "friend")
     meeting.wait_for(1, 1)
     screen = watch("run")
@@ -164,6 +164,8 @@ def test_live_with_its_keys(meet: Meet, watch: Callable[..., Screen]) -> None:
     screen.shows(r"draining")
     meeting.go()
     assert guest.finish().code == 0
+    screen.shows(r"friend +gone +0 +0 +0 +[1-9]")  # what it has finished still counts
+    (meeting.folder / "end").touch()
     assert meeting.running.finish().code == 0
     assert screen.finish() == 0  # it ends with the run, and leaves how that ended
     assert "run: ended with exit code 0" in screen.plain()
@@ -177,6 +179,8 @@ def test_live_stops_an_engine_at_once(meet: Meet, watch: Callable[..., Screen]) 
     screen.shows(r"friend")
     screen.type(b"dd!")
     screen.shows(r"end what \S+_1 runs, at once\? y")
+    fcntl.ioctl(screen.master, termios.TIOCSWINSZ, struct.pack("HHHH", 9, 60, 0, 0))
+    screen.shows(r"(?s)run: running.*end what \S+_1 runs, at once\? y")
     screen.type(b"y")
     assert guest.finish().code == 0
     screen.type(b"q")
@@ -193,6 +197,7 @@ def test_a_terminal_is_left_as_it_was(meet: Meet, watch: Callable[..., Screen], 
     screen.shows("ENGINE")
     screen.process.send_signal(number)
     assert screen.finish() == code
+    assert "\x1b[A\x1b[2K" in screen.text  # the view is taken off
     meeting.go()
     assert meeting.running.finish().code == 0
 
@@ -234,6 +239,21 @@ def test_nothing_is_stopped_by_one_key() -> None:
         assert view.key(keys[0]) is None
         assert view.key(keys[1]) == wish
     assert not view.left
+
+
+def test_samples_are_folded() -> None:
+    """How busy an engine was on average, and how little memory there was left."""
+    fold = monitor.Fold()
+    for event in (
+        {"kind": "engine", "what": "joined", "engine": "e0", "context": "c", "host": "h", "rank": 0, "slots": 1},
+        {"kind": "sample", "engine": "e0", "load": 1.0, "memory": 5, "running": 1},
+        {"kind": "sample", "engine": "e0", "load": 2.5, "memory": 3, "running": 1},
+        {"kind": "sample", "engine": "e0", "load": 2.5, "memory": 0, "running": 1},
+        {"kind": "sample", "engine": "e1", "load": 9.0, "memory": 1, "running": 1},
+        {"kind": "sample", "engine": "e0", "load": "x", "memory": 1, "running": 1},
+    ):
+        fold.take(json.dumps({"t": 1.0, **event}).encode())
+    assert [(each["load"], each["memory"]) for each in fold.engines.values()] == [(2.0, 3)]
 
 
 def test_names_that_a_terminal_would_obey() -> None:
