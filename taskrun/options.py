@@ -57,6 +57,14 @@ def count(text: str) -> int:
     return value
 
 
+def silence(text: str) -> float:
+    """A length of time from 1 s on: what lives is heard from several times in it."""
+    value = seconds(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
 def at_least_one(text: str) -> int:
     """A whole number from 1 on."""
     value = int(text)
@@ -72,6 +80,16 @@ def factor(text: str) -> float:
         raise ValueError(text)
     return value
 
+
+#: What the value of an option is to be, by its kind.
+_WANTED: dict[Callable[[str], Any], str] = {
+    seconds: "length of time as 90s, 5m or 2h",
+    silence: "length of time from 1s on",
+    count: "whole number from 0 on",
+    at_least_one: "whole number from 1 on",
+    factor: "number from 0 on",
+    float: "number",
+}
 
 _KVS = "there is no key-value server in taskrun: engines join with -s"
 
@@ -235,7 +253,7 @@ OPTIONS = (
         ("--lost-after",),
         "silence after which an engine is lost and its tasks run elsewhere (default 180s)",
         ENGINES,
-        kind=seconds,
+        kind=silence,
         default=180.0,
         metavar="TIME",
         inherit=True,
@@ -441,7 +459,17 @@ class Parser(argparse.ArgumentParser):
     """argparse with errors in our form: one sentence, exit 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message} (see {self.prog} --help)")
+        raise Refused(f"{message}{self._meant(message)} (see {self.prog} --help)")
+
+    def _meant(self, message: str) -> str:
+        """A hint for a misspelt option."""
+        wrong = next((word for word in message.split() if word.startswith("--")), "")
+        if not message.startswith("unrecognized") or not wrong:
+            return ""
+        from difflib import get_close_matches  # only for a mistake
+
+        near = get_close_matches(wrong.partition("=")[0], self._option_string_actions, 1, 0.7)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -489,19 +517,32 @@ def parser() -> Parser:
 
 
 def _add(group: argparse._ActionsContainer, option: Option) -> None:
-    help_text = argparse.SUPPRESS if option.later else option.help
-    if option.kind is None:
-        group.add_argument(*option.flags, dest=option.name, action="store_const", const=True, help=help_text)
+    if option.later:  # with its value or without
+        group.add_argument(*option.flags, dest=option.name, nargs="?", const="", help=argparse.SUPPRESS)
+    elif option.kind is None:
+        group.add_argument(*option.flags, dest=option.name, action="store_const", const=True, help=option.help)
     else:
         group.add_argument(
             *option.flags,
             dest=option.name,
-            type=option.kind,
+            type=_reading(option.kind),
             action="append" if option.many else "store",
             choices=option.choices,
             metavar=option.metavar,
-            help=help_text,
+            help=option.help,
         )
+
+
+def _reading(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`kind` with an error that says what is wanted."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"`{text}` is no {_WANTED[kind]}") from None
+
+    return read
 
 
 def command_parser(name: str, usage: str, description: str, chosen: tuple[str, ...], epilog: str = "") -> Parser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import BinaryIO
@@ -12,42 +11,35 @@ from taskrun.errors import ExitCode, Handled, Refused
 from taskrun.language.diagnostics import render_all, visible
 from taskrun.language.items import Foreach
 from taskrun.language.source import Scan, scan, scan_file
+from taskrun.options import Options, command_parser, parse_command
 
 _FOREACH_SHOWN = 20
 _STAGES_SHOWN = 20
+
+_OPTIONS = ("ignore_unknown", "rclone_config", "passphrase_file")
+
+_PURPOSE = "Shows every problem of a task file, as FILE:LINE:COLUMN, without running anything."
 
 _EPILOG = """\
 examples:
   taskrun check tasks.txt
   generate | taskrun check -
 
-exit code: 0 if taskrun would run it (warnings alone do not count), 2 if it would not.
+exit codes: 0 taskrun would run it (warnings alone do not count) · 2 it would not
 Problems go to stderr; for each file without an error one line goes to stdout.
 """
 
 
 def check(argv: list[str]) -> int:
     """Runs the command with the arguments after its name; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="taskrun check",
-        description="Show every problem of a task file, as FILE:LINE:COLUMN, without running anything.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("check", "[options] FILE …", _PURPOSE, _OPTIONS, _EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILE", help="task file; - reads standard input")
-    parser.add_argument(
-        "--ignore-unknown",
-        action="store_true",
-        help="unknown directives are warnings and ignored, as disBatch does; a run has the same flag",
-    )
-    parser.add_argument("--rclone-config", default="", metavar="FILE", help="rclone's configuration, for remote:path")
-    parser.add_argument("--passphrase-file", default="", metavar="FILE", help="file with the passphrase of the gpg key")
-    options = parser.parse_args(argv)
-    codes = [_check_one(name, options) for name in options.files]
+    namespace, options = parse_command(parser, argv, _OPTIONS)
+    codes = [_check_one(name, options) for name in namespace.files]
     return max(codes)
 
 
-def _check_one(name: str, options: argparse.Namespace) -> int:
+def _check_one(name: str, options: Options) -> int:
     lists = FileLists()
     ignore_unknown = options.ignore_unknown
     try:
@@ -55,7 +47,7 @@ def _check_one(name: str, options: argparse.Namespace) -> int:
         if result.stages and not result.errors:
             from taskrun.driver.inspection import inspect
 
-            result = inspect(result, options.rclone_config, options.passphrase_file)
+            result = inspect(result, options.rclone_config or "", options.passphrase_file or "")
         if not result.errors:
             result = take_all(result, lists)
     except Handled as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 
-from taskrun.errors import ExitCode, Handled, RecordsFailed
+from taskrun.errors import ExitCode, Handled, RecordsFailed, Refused
 
 #: Subcommands by name; everything else is a run. A task file of such a name is `./check`.
 COMMANDS = {
@@ -20,6 +21,8 @@ COMMANDS = {
     "run": "taskrun.cli.run:run",
     "submit": "taskrun.cli.submit:submit",
 }
+
+_DIAGNOSTIC = re.compile(r".*:\d+:\d+: (?:error|warning): ").match
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +64,9 @@ def _make_streams_usable() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
-    if sys.stdout is None:
+    if sys.stdout is None or isinstance(
+        getattr(sys.stdout, "buffer", None), io.RawIOBase
+    ):  # with PYTHONUNBUFFERED a write may be cut short
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
@@ -74,6 +79,7 @@ def _main(arguments: list[str]) -> int:
     try:
         if arguments and arguments[0] in COMMANDS:
             return int(_load(COMMANDS[arguments[0]])(arguments[1:]))
+        _no_misspelt_command(arguments)
         return int(_load(COMMANDS["run"])(arguments))
     except RecordsFailed as error:
         _complain(str(error))
@@ -89,6 +95,16 @@ def _main(arguments: list[str]) -> int:
         return ExitCode.OK  # the reader of our output has gone (`| head`): nothing is wrong
 
 
+def _no_misspelt_command(arguments: list[str]) -> None:
+    """Raises Refused for a first word that is nearly a command, and no file."""
+    if arguments and not arguments[0].startswith("-") and not os.path.lexists(arguments[0]):
+        from difflib import get_close_matches  # only for a mistake
+
+        near = get_close_matches(arguments[0], COMMANDS, 1, 0.7)
+        if near:
+            raise Refused(f"{arguments[0]}: no such file; did you mean the command `taskrun {near[0]}`?")
+
+
 def _flush() -> OSError | None:
     """What is printed last, before Python does it: there a reader that has gone is an error. What else has gone wrong."""
     try:
@@ -100,7 +116,7 @@ def _flush() -> OSError | None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(text + "\n" if ": error: " in text.partition("\n")[0] else f"taskrun: {text}\n")
+    sys.stderr.write(text + "\n" if _DIAGNOSTIC(text) else f"taskrun: {text}\n")
 
 
 def _load(where: str) -> Callable[[list[str]], int]:

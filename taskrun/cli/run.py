@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,9 @@ def _newest(options: Options) -> tuple[Sidecar, Path, Path]:
     from taskrun.status import sidecar
 
     statuses = [files.absolute(name) for name in options.resume_from]
+    for status in statuses:
+        if not os.path.lexists(status):
+            raise Refused(f"{status} cannot be read: {os.strerror(errno.ENOENT)}")
     found = [(sidecar.load(where), where, status) for status in statuses for where in [sidecar.find(status)]]
     return max(found, key=lambda each: each[0].started)
 
@@ -105,20 +110,21 @@ def _from_earlier(options: Options) -> tuple[str, str | None, Sidecar]:
     from taskrun.status import names
 
     earlier, where, status = _newest(options)
+    again = f"-r {shlex.quote(str(status))}"
     _inherit(options, earlier)
     if earlier.task_file is not None:
         task_file = earlier.task_file.path
         if not Path(task_file).exists():
-            raise Refused(f"{task_file}, the task file of {status.name}, is gone: put it back, or name it: taskrun TASKFILE -r {status}")
+            raise Refused(f"{task_file}, the task file of {status.name}, is gone: put it back, or name it: taskrun TASKFILE {again}")
     else:
         if not earlier.stream_complete and not options.as_is:
             raise Refused(
-                f"{status.name} is of a stream whose end was not read: give the whole stream again (generate | taskrun - -r {status}), "
+                f"{status.name} is of a stream whose end was not read: give the whole stream again (generate | taskrun - {again}), "
                 "or --as-is for what was read of it"
             )
         task_file = str(names.with_suffix(names.prefix_of(where.with_name(earlier.status)), files.TASKS))
         if not Path(task_file).exists():
-            raise Refused(f"{task_file}, the copy of the stream of {status.name}, is gone: give the stream again with -r {status}")
+            raise Refused(f"{task_file}, the copy of the stream of {status.name}, is gone: give the stream again with {again}")
         if not earlier.stream_complete:
             _cut_torn(Path(task_file))
     _enter(earlier, status)

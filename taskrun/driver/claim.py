@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import socket
 import time
 from collections.abc import Callable
@@ -97,7 +98,9 @@ class Claim:
             self.append = True
         elif whole and (status.exists() or status.is_symlink()):
             if not any(path.exists() and path.samefile(status) for path in resumed):
-                raise Refused(f"{status} exists: -r {status} carries on from it, with --append in the same file; or give another -p")
+                raise Refused(
+                    f"{status} exists: -r {shlex.quote(str(status))} carries on from it, with --append in the same file; or give another -p"
+                )
             self.append = True
         if self.append and options.match == "command" and not self.requeued:
             raise Refused(f"--match command gives tasks new ids, and {status} has the old ones: leave out --append and -p for a new file")

@@ -34,8 +34,13 @@ def choose_prefix(given: str | None, task_name: str, job: str, folder: Path) -> 
         path = folder / given
         if ".." in path.parts:  # it stays where it is now, should a folder on the way be removed
             path = Path(os.path.realpath(path.parent)) / path.name if path.name != ".." else Path(os.path.realpath(path))
-        if not path.is_dir():
-            if given.endswith("/") or not path.parent.is_dir():
+        try:
+            folder_is_there = path.parent.is_dir()
+            is_folder = path.is_dir()
+        except OSError as error:
+            raise Refused(f"-p {given}: {os.strerror(error.errno or 0)}") from None
+        if not is_folder:
+            if given.endswith("/") or not folder_is_there:
                 missing = path if given.endswith("/") else path.parent
                 raise Refused(f"-p {given}: the folder {missing} does not exist; make it first")
             return path, True

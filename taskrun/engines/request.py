@@ -45,7 +45,9 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
         name, colon, number = text.rpartition(":")
         name = name.strip()
         number = number.strip()
-        if not colon or not name or "]" in number:
+        if colon and not name:
+            raise Refused(f"-s {text}: the host is missing; write localhost:4 for four cores of this machine")
+        if not colon or not number or "]" in number:
             raise Refused(f"-s {text}: the number of cores is missing; write {text.rstrip(':')}:4 for four")
         try:
             cores = int(number)

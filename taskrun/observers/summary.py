@@ -41,7 +41,7 @@ def summary_lines(ending: Ending) -> list[str]:
         return [*lines, "taskrun: No tasks to run."]
     if not (ending.done or ending.left or ending.broken or ending.unread):
         failed = f", {ending.failed} of them failed" if ending.failed else ""
-        lines.append(f"taskrun: nothing is left to run: {ending.skipped} on record{failed} · {ending.status}")
+        lines.append(f"taskrun: nothing is left to run: {ending.skipped} on record{failed} · {_visible(ending.status)}")
         return lines if not ending.failed else [*lines, f"run again what failed: {_again(ending)}"]
     parts = [f"{ending.done} {'task' if ending.done == 1 else 'tasks'} done"]
     if ending.skipped:
@@ -49,7 +49,7 @@ def summary_lines(ending: Ending) -> list[str]:
     parts.append(f"{ending.failed} failed" if ending.failed else "none failed")
     if ending.left:
         parts.append(f"{ending.left} not run")
-    lines.append(f"taskrun: {', '.join(parts)} in {ending.seconds:.1f} s · {ending.status}")
+    lines.append(f"taskrun: {', '.join(parts)} in {ending.seconds:.1f} s · {_visible(ending.status)}")
     lines += failure_lines(ending.failures)
     if ending.more_failures > 0:
         lines.append(f"  … and {ending.more_failures} more (R in the first column of the status file)")
@@ -62,6 +62,10 @@ def summary_lines(ending: Ending) -> list[str]:
     elif ending.failed or ending.left:
         lines.append(f"run again what is missing{' and what failed' if ending.failed else ''}: {_again(ending)}")
     return lines
+
+
+def _visible(path: str) -> str:
+    return path if path.isprintable() else command_line([path])
 
 
 def _again(ending: Ending, *taskfile: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def find(status: Path) -> Path:
     sidecar_name = names.with_suffix(names.prefix_of(status), names.SIDECAR).name
     raise Refused(
         f"{status} has no sidecar {sidecar_name} that says what was run: name the task file and the engines, "
-        f"as in `taskrun TASKFILE -s HOST:SLOTS -r {status}`"
+        f"as in `taskrun TASKFILE -s HOST:SLOTS -r {shlex.quote(str(status))}`"
     )
 
 

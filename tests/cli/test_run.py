@@ -395,7 +395,7 @@ REFUSALS = {
     "-s without a number": (("tasks.txt", "-s", "localhost"), r"-s localhost: the number of cores is missing; write localhost:4 for four"),
     "-s with an empty number": (
         ("tasks.txt", "-s", "localhost:"),
-        r"-s localhost:: .* is not a number of cores; write localhost:4 for four",
+        r"-s localhost:: the number of cores is missing; write localhost:4 for four",
     ),
     "-s with a word": (("tasks.txt", "-s", "localhost:x"), r"-s localhost:x: `x` is not a number of cores; write localhost:4 for four"),
     "-s zero": (("tasks.txt", "-s", "localhost:0"), r"-s localhost:0: an engine needs at least one core; write localhost:1"),
@@ -406,9 +406,9 @@ REFUSALS = {
     "-c 0": (("tasks.txt", "-s", "localhost:2", "-c", "0"), r"-c 0: a task needs more than 0 cores; leave -c out for one"),
     "-t too large": (("tasks.txt", "-s", "localhost:2", "-t", "1000000000"), r"1000000000 slots on \S+: an engine has at most 65536; .*"),
     "-c nan": (("tasks.txt", "-s", "localhost:2", "-c", "nan"), r"-c nan: .*"),
-    "-c a word": (("tasks.txt", "-s", "localhost:2", "-c", "x"), r".*-c.*'x'.*"),
-    "-t a word": (("tasks.txt", "-s", "localhost:2", "-t", "x"), r".*-t.*'x'.*"),
-    "-C a word": (("tasks.txt", "-s", "localhost:2", "-C", "x"), r".*-C.*'x'.*"),
+    "-c a word": (("tasks.txt", "-s", "localhost:2", "-c", "x"), r".*-c.*`x` is no number.*"),
+    "-t a word": (("tasks.txt", "-s", "localhost:2", "-t", "x"), r".*-t.*`x` is no whole number.*"),
+    "-C a word": (("tasks.txt", "-s", "localhost:2", "-C", "x"), r".*-C.*`x` is no whole number.*"),
     "-t negative": (("tasks.txt", "-s", "localhost:2", "-t", "-5"), r".*-t.*-5.*"),
     "empty prefix": (("tasks.txt", "-s", "localhost:2", "-p", ""), r"-p: an empty prefix names no file; .*"),
     "prefix in a missing folder": (
