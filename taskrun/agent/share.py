@@ -116,7 +116,7 @@ def _cores(shares: Shares, granted: int, each: int, order: "List[Tuple[int, int]
         share.cpus = [cpu for _, cpu in order[number * width : (number + 1) * width]]
     if granted and not width:
         shares.notes.append(
-            "slots are not bound to cores: %d slots, %d cores of the job, %d CPUs that it may use"
+            "slots are not bound to cores (slots: %d, cores of the job: %d, CPUs that it may use: %d)"
             % (len(shares.slots), granted, len(order))
         )
 

@@ -125,4 +125,4 @@ def test_side_by_side(uneven: Jobs, record_property: Callable[[str, object], Non
     slots = {name: sorted(path.name for path in (uneven.folder / f"all_{name}").iterdir()) for name in seconds}
     assert slots["ours"] == slots["theirs"]
     assert len(slots["ours"]) == 17
-    assert "node4: slots are not bound to cores: 5 slots, 5 cores of the job, " in uneven.log("ours"), "this machine has fewer"
+    assert "node4: slots are not bound to cores (slots: 5, cores of the job: 5, " in uneven.log("ours"), "this machine has fewer"

@@ -28,7 +28,7 @@ def test_five_tasks_on_forty_cores_have_eight_each() -> None:
 
 def test_what_is_not_bound_is_said() -> None:
     assert divide({"cores": 8, "cores_per_task": 4}, 2, {}, [(cpu, cpu) for cpu in range(64)]).notes == [
-        "slots are not bound to cores: 2 slots, 8 cores of the job, 64 CPUs that it may use"
+        "slots are not bound to cores (slots: 2, cores of the job: 8, CPUs that it may use: 64)"
     ]
     assert not divide({"cores": 8, "cores_per_task": 4}, 2, {}, ALONE).notes
     assert not divide({}, 2, {}, ALONE).notes, "nobody asked"
