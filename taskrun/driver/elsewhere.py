@@ -58,6 +58,8 @@ def _left_by(run: sidecar.Sidecar, status: Path, now: float) -> Elsewhere:
         for context in run.contexts:
             if isinstance(context, dict) and context.get("kind") == "slurm" and controller.is_over(str(context.get("job"))):
                 continue  # SLURM has ended what was left of it
+            if isinstance(context, dict) and "left" in context:
+                continue  # it was over long before
             if isinstance(context, dict) and context.get("kind") != "local" and isinstance(context.get("hosts"), dict):
                 hosts |= {address: until for address in context["hosts"] if not is_here(address.rpartition("@")[2], run.host)}
     hosts = {address: min(until, now + patience) for address, until in hosts.items() if until > now}

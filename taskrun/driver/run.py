@@ -291,8 +291,9 @@ class Run:
                 raise
 
     def add_given(self, given: dict[str, Any]) -> None:
-        """A context that has come while the run went on."""
-        self.sidecar.contexts.append(given)
+        """A context that has come while the run went on, or of which there is more to say."""
+        if not any(each is given for each in self.sidecar.contexts):
+            self.sidecar.contexts.append(given)
         self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))
 
     def was_slurm(self) -> bool:

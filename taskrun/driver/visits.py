@@ -30,8 +30,10 @@ DESCRIPTORS_KEPT = 400  # for all else
 class Visit:
     """A context that a guest has brought."""
 
-    def __init__(self, guest: Guest, wanted: at.Join) -> None:
+    def __init__(self, guest: Guest, wanted: at.Join, given: dict[str, Any]) -> None:
+        """`given`: what the sidecar says of it."""
         self.guest = guest
+        self.given = given
         self.workdir = wanted.workdir
         self.last = ""  # what became of an engine of it: `left` or `lost`
         self._env = wanted.env
@@ -70,7 +72,7 @@ class Visits:
         said: Callable[[str], None],
         given: Callable[[dict[str, Any]], None],
     ) -> None:
-        """`said`: takes a sentence for the person; `given`: what there is to know about a new context, for the sidecar."""
+        """`said`: takes a sentence for the person; `given`: what there is to know about a context, new or known, for the sidecar."""
         self.crew = crew
         self.scheduler = scheduler
         self.picture = picture
@@ -133,8 +135,9 @@ class Visits:
         self._tell("context", "joined", context=context, hosts=hosts, guest=guest.peer)
         self.said(f"context {context} is attached from {guest.peer}: {slots} slot{'s'[: slots != 1]} on {len(requests)} "
                   f"host{'s'[: len(requests) != 1]}")  # fmt: skip
-        self.given({"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer})
-        crew.visits[context] = Visit(guest, wanted)
+        given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer}
+        self.given(given)
+        crew.visits[context] = Visit(guest, wanted, given)
         end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None
         crew.add_context(m.ContextJoined(context, wanted.limit, end=end, one_fate=end is not None), requests)
 
@@ -203,6 +206,14 @@ class Visits:
                 self._tell("context", "left", context=name, why=over.why)
                 visit.guest.dismiss(over)
                 self.crew.context_gone(name, over.why)
+            elif visit.gone and not context.engines and "left" not in visit.given:
+                self._look_at_end(name, visit)
+
+    def _look_at_end(self, name: str, visit: Visit) -> None:
+        """When nothing of it can live any more, a resume need not wait for that."""
+        if not self.crew.has_any(name) and not visit.given["hosts"].keys() & self.crew.survivors.ends(time.monotonic()).keys():
+            visit.given["left"] = time.time()
+            self.given(visit.given)
 
     def _draining_now(self, kind: str, name: str) -> None:
         """Said once."""

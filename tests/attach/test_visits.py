@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from taskrun.driver.survivors import Survivors
 from taskrun.driver.visits import Visits
 from taskrun.engines import attach_frames as at
 from taskrun.scheduling import messages as m
@@ -47,6 +49,8 @@ class Crew:
         self.admission = SimpleNamespace(require_all=False)
         self.posted: list[m.Event] = []
         self.seats: dict[str, Any] = {}
+        self.survivors = Survivors()
+        self.any = True
 
     def add_context(self, joined: m.ContextJoined, _: Any) -> None:
         self.posted.append(joined)
@@ -58,7 +62,7 @@ class Crew:
         self.posted.append(event)
 
     def has_any(self, _: str) -> bool:
-        return True
+        return self.any
 
 
 @pytest.fixture
@@ -67,6 +71,26 @@ def visits(tmp_path: Path) -> Visits:
     picture: Any = SimpleNamespace(show=dict)
     crew: Any = Crew()
     return Visits(crew, Scheduler(Policy()), picture, EventsWriter(tmp_path / "events", sync_seconds=60), nothing, nothing)
+
+
+def test_what_a_resume_need_not_wait_for_is_said_when_it_is_certain(visits: Visits) -> None:
+    crew: Any = visits.crew
+    guest = join(visits)
+    for event in crew.posted:
+        visits.scheduler.handle(event, 1.0)
+    guest.gone = True
+    visits.gone(guest, "it was closed")
+    given = crew.visits["SSH0"].given
+    visits.tick()
+    assert "left" not in given  # an engine of it is not gone yet
+    crew.any = False
+    crew.survivors.silence = 1000.0
+    crew.survivors.lost("friend", time.monotonic())
+    visits.tick()
+    assert "left" not in given  # and may live on
+    crew.survivors.back("friend")
+    visits.tick()
+    assert "left" in given
 
 
 def join(visits: Visits, label: str = "") -> Any:
