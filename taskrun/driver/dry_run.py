@@ -1,4 +1,4 @@
-"""`--dry-run`: what would run, expanded, with run, skip or retry and the reason. Writes no file, takes no lock, starts nothing."""
+"""`--dry-run`: what would run, expanded, with run, skip, retry or left and the reason. Writes no file, takes no lock, starts nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def dry_run(taskfile: str, options: Options) -> int:
     resume = Resume(indexes, retry=options.retry, force=options.force_resume, match=options.match) if indexes else None
     counts: Counter[str] = Counter()
     mismatches: list[Decision] = []
-    lines = _lines(_planned(source, options), resume, counts, mismatches)
+    lines = _lines(_planned(source, options), resume, options.fail_fast, counts, mismatches)
     out = sys.stdout.buffer
     for line in lines:
         out.write(line)
@@ -97,16 +97,26 @@ def _planned(source: Source, options: Options) -> Iterator[Supplied]:
                 yield from expander.expand(item)
 
 
-def _lines(planned: Iterable[Supplied], resume: Resume | None, counts: Counter[str], mismatches: list[Decision]) -> Iterator[bytes]:
+def _lines(
+    planned: Iterable[Supplied], resume: Resume | None, fail_fast: bool, counts: Counter[str], mismatches: list[Decision]
+) -> Iterator[bytes]:
     """One line each: what, id, line, repeat index, reason, command; tab-separated, the command last, raw."""
+    failed = False  # a task that is skipped, since the barrier before
+    stopped = ""  # why nothing more is run
     for item in planned:
         if isinstance(item, Task):
             decision = resume.decide(item) if resume is not None else None
-            action = decision.action if decision is not None else "run"
-            counts[action] += 1
+            action: str = decision.action if decision is not None else "run"
+            reason = decision.reason if decision is not None else "no record"
             if decision is not None and action == "mismatch":
                 mismatches += [decision] if len(mismatches) < MISMATCHES_SHOWN else []
-            reason = decision.reason if decision is not None else "no record"
+            elif decision is not None and action == "skip" and decision.code:
+                failed = True
+                if fail_fast and not stopped:
+                    stopped = "--fail-fast stops the run: a skipped task had failed"
+            elif stopped and action != "skip":
+                action, reason = "left", stopped
+            counts[action] += 1
             repeat = "" if item.repeat == NO_REPEAT else str(item.repeat)
             yield _line(action, item.id, item.line, repeat, reason, item.command)
             for each in item.staging:
@@ -116,6 +126,9 @@ def _lines(planned: Iterable[Supplied], resume: Resume | None, counts: Counter[s
             counts["barrier"] += 1
             reason = "waits for all above, stops if one failed" if item.check else "waits for all above"
             yield _line("barrier", item.id, item.line, "", reason, item.text)
+            if item.check and failed and not stopped:
+                stopped = f"line {item.line} stops the run: a task above it had failed"
+            failed = False
         elif isinstance(item, PerEngine):
             reason = "on each engine, before its first task" if item.when == "START" else "on each engine, when it leaves"
             yield _line(item.when.lower(), item.id, item.line, "", reason, item.command)
@@ -134,5 +147,7 @@ def _summary(counts: Counter[str], requests: Iterable[object]) -> str:
         parts.append(f"{counts['retry']} to run again")
     if counts["skip"]:
         parts.append(f"{counts['skip']} done already")
+    if counts["left"]:
+        parts.append(f"{counts['left']} not run")
     where = ", ".join(f"{request.slots} slots on {request.host}" for request in requests)  # type: ignore[attr-defined]
     return f"{', '.join(parts)}; {where}. Nothing was run (--dry-run)."

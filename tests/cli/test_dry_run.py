@@ -49,6 +49,36 @@ def test_the_plan_of_a_resume(taskrun: Taskrun) -> None:
     assert {path.name: path.read_bytes() for path in taskrun.folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("first", "more", "words", "actions", "left"),
+    [
+        (
+            "false\n",
+            "#BARRIER CHECK\ntrue\n#REPEAT 2\n",
+            (),
+            "skip barrier left left left",
+            "line 2 stops the run: a task above it had failed",
+        ),
+        ("test -e now || ! touch now\n", "#BARRIER CHECK\ntrue\n", ("-R",), "retry barrier run", ""),
+        ("false\n", "#BARRIER\n#BARRIER CHECK\ntrue\n", (), "skip barrier barrier run", ""),
+        ("false\ntrue\n", "true\n", ("-f",), "skip skip left", "--fail-fast stops the run: a skipped task had failed"),
+    ],
+)
+def test_what_a_failure_on_record_stops_is_planned_as_it_is_run(
+    taskrun: Taskrun, first: str, more: str, words: tuple[str, ...], actions: str, left: str
+) -> None:
+    taskrun("tasks.txt", "-s", "localhost:1", "-p", "one", files={"tasks.txt": first})
+    taskrun.write({"tasks.txt": first + more})
+    planned = taskrun("-r", "one_status.txt", *words, "--dry-run")
+    rows = [line.split("\t") for line in planned.out.splitlines()]
+    assert [row[0] for row in rows] == actions.split()
+    assert {row[4] for row in rows if row[0] == "left"} == ({left} if left else set())
+    assert (f", {actions.count('left')} not run;" in planned.err) == bool(left)
+    result = taskrun("-r", "one_status.txt", *words, "-p", "two")
+    ran = [record["TaskID"] for record in result.records() if record["Flags"] in ("    ", "R   ")]
+    assert ran == [int(row[1]) for row in rows if row[0] in ("run", "retry")]
+
+
 def test_a_stream(taskrun: Taskrun) -> None:
     result = taskrun("-", "-s", "localhost:2", "--dry-run", stdin=b"touch ran\n#TASKRUN REPEAT 2 true \xe9\n")
     assert result.code == 0
