@@ -77,6 +77,7 @@ class Data:
             lambda text: note("warning", text),
             ssh=options.ssh or "",
             on_engine=options.stage_on_engine,
+            silent=options.lost_after,
         )
         for folder in earlier.folders:
             places.remember(folder)

@@ -21,6 +21,7 @@ from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Store
 from taskrun.staging.stores import Settings, Stores
 
+SILENT_SECONDS = 60.0
 _ENGINE = "engine://"
 
 
@@ -35,11 +36,17 @@ class Folder(NamedTuple):
 class Places:
     """Every store of a run."""
 
-    def __init__(self, settings: Settings, note: Callable[[str], None], *, ssh: str = "", on_engine: bool = False) -> None:
-        """`ssh`: the program that reaches engines' hosts, '' for the built-in one. `on_engine`: hosts move files themselves if they can."""
+    def __init__(
+        self, settings: Settings, note: Callable[[str], None], *, ssh: str = "", on_engine: bool = False, silent: float = SILENT_SECONDS
+    ) -> None:
+        """`ssh`: the program that reaches engines' hosts, '' for the built-in one. `on_engine`: hosts move files themselves if they can.
+
+        `silent`: seconds without a word from a host after which a transfer has failed, SILENT_SECONDS at most.
+        """
         self.settings = settings
         self.ssh = ssh
         self.on_engine = on_engine
+        self.silent = min(SILENT_SECONDS, silent)
         self.note = note
         self.folders: dict[str, Folder] = {}  # of engines, also of those that have gone, and of earlier runs
         self.stores = Stores(settings, self._host)
@@ -112,38 +119,39 @@ class Places:
         if location.kind == "engine":
             folder = self.folders[location.where]
             own = ProgramHost(self.ssh, folder.address) if self.ssh else SftpHost(folder.address, self.note)
-            through = _Through(self._members.get(location.where), own)
+            through = _Through(self._members.get(location.where), own, self.silent)
             host, digest = folder.address.rpartition("@")[2], partial(sha256_there, through.python)
             errands = Errands(host, through.python, bootstrap.errand(), self.note, lost) if self.on_engine else None
             return SftpStore(host, through.open_sftp, tag, folder=folder.path, digest=digest, lost=lost, errands=errands)
-        away = SftpHost(location.where, self.note)
+        away = _Through(None, SftpHost(location.where, self.note), self.silent)
         return SftpStore(location.where, away.open_sftp, tag, digest=partial(sha256_there, away.python), lost=lost)
 
 
 class _Through:
-    """The connection of an engine as long as there is one, then one of our own."""
+    """The connection of an engine as long as its agent is there, then one of our own."""
 
-    def __init__(self, member: Member | None, host: Any) -> None:
+    def __init__(self, member: Member | None, host: Any, silent: float) -> None:
         self._engine: Any = member.agent if member is not None and hasattr(member.agent, "open_sftp") else None
         self._host = host
+        self._silent = silent
 
     def open_sftp(self) -> Any:
-        return self._try("open_sftp")
+        return self._try("open_sftp", self._silent)
 
     def python(self, text: str) -> Any:
-        return self._try("python", text)
+        return self._try("python", text, self._silent)
 
-    def _try(self, name: str, *arguments: str) -> Any:
+    def _try(self, name: str, *arguments: str | float) -> Any:
         if self._engine is not None:
             try:
                 return getattr(self._engine, name)(*arguments)
             except ConnectionError:
+                if not self._engine.held and not self._engine.ended():
+                    raise  # it is silent: whether it is lost is said elsewhere
                 self._engine = None
         return getattr(self._host, name)(*arguments)
 
 
-def new_places(
-    folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None], *, ssh: str = "", on_engine: bool = False
-) -> Places:
-    """The places of a run with its working directory."""
-    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None), note, ssh=ssh, on_engine=on_engine)
+def new_places(folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None], **more: Any) -> Places:
+    """The places of a run with its working directory. `more`: of Places."""
+    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None), note, **more)

@@ -48,13 +48,13 @@ class SshAgent:
         self.link = Link(os.dup(ours.fileno()), ours.detach())
         threading.Thread(target=self._run, name=f"ssh {address}", daemon=True).start()
 
-    def open_sftp(self) -> paramiko.SFTPClient:
-        """A file transfer session over this connection. Raises OSError when it is gone."""
-        return sftp_session(self._transport())
+    def open_sftp(self, silent: float) -> paramiko.SFTPClient:
+        """A file transfer session over this connection. Raises ConnectionError when it is gone, or silent for so many seconds."""
+        return sftp_session(self._transport(), silent)
 
-    def python(self, text: str) -> paramiko.Channel:
-        """The standard streams of the host's Python, running this text. Raises OSError when the connection is gone."""
-        return python_session(self._transport(), text)
+    def python(self, text: str, silent: float) -> paramiko.Channel:
+        """The standard streams of the host's Python, running this text. Raises ConnectionError, too."""
+        return python_session(self._transport(), text, silent)
 
     def _transport(self) -> paramiko.Transport:
         if not self._transports or not self._transports[-1].is_active():

@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ told = time.time()
 with open(sys.stdin.buffer.read(), "rb") as file:
     for data in iter(lambda: file.read(1 << 20), b""):
         digest.update(data)
-        if time.time() - told > 5:
+        if time.time() - told > 1:
             told = time.time()
             print(".", flush=True)
 print(digest.hexdigest())
@@ -221,6 +221,10 @@ def _public_blob(path: str) -> bytes | None:
         return None
 
 
+class Unanswered(ConnectionError):
+    """Nobody has answered in time."""
+
+
 class SftpHost:
     """The connection that `sftp://` locations of one host share. `where`: `[user@]host[:port]`."""
 
@@ -230,13 +234,25 @@ class SftpHost:
         self._opened: list[paramiko.Transport] = []
         self._lock = threading.Lock()
 
-    def open_sftp(self) -> paramiko.SFTPClient:
+    def open_sftp(self, silent: float) -> paramiko.SFTPClient:
         """One more session; connects anew when the connection is gone. Raises OSError, and what `lost_errors` names."""
-        return sftp_session(self._transport())
+        with self._connection() as transport:
+            return sftp_session(transport, silent)
 
-    def python(self, text: str) -> paramiko.Channel:
+    def python(self, text: str, silent: float) -> paramiko.Channel:
         """The same for the host's Python, running this text."""
-        return python_session(self._transport(), text)
+        with self._connection() as transport:
+            return python_session(transport, text, silent)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[paramiko.Transport]:
+        """One on which nobody answers is closed: the next one is made anew."""
+        transport = self._transport()
+        try:
+            yield transport
+        except Unanswered:
+            transport.close()
+            raise
 
     def _transport(self) -> paramiko.Transport:
         with self._lock:
@@ -249,17 +265,45 @@ class SftpHost:
             return self._opened[-1]
 
 
-def sftp_session(transport: paramiko.Transport) -> paramiko.SFTPClient:
-    """A file transfer session over a connection. Raises ConnectionError."""
+def sftp_session(transport: paramiko.Transport, silent: float) -> paramiko.SFTPClient:
+    """A file transfer session over a connection. `silent`: seconds without a word after which an operation of it fails.
+
+    Raises ConnectionError.
+    """
     import paramiko
 
-    channel = transport.open_session(timeout=SILENT_SECONDS)
-    channel.settimeout(SILENT_SECONDS)  # a host that has lost its power says nothing, for ever
+    channel = _session(transport, silent)
     try:
         channel.invoke_subsystem("sftp")
         return paramiko.SFTPClient(channel)
-    except paramiko.SSHException as error:
+    except (paramiko.SSHException, TimeoutError) as error:
         raise ConnectionError(f"the host takes no file transfers (sftp): {error}") from error
+
+
+def python_session(transport: paramiko.Transport, text: str, silent: float) -> paramiko.Channel:
+    """The standard streams of the host's Python, running this text. Raises ConnectionError."""
+    import paramiko
+
+    channel = _session(transport, silent)
+    try:
+        channel.exec_command(python_command(text))
+    except paramiko.SSHException as error:
+        raise ConnectionError(f"the host takes no commands: {error}") from error
+    return channel
+
+
+def _session(transport: paramiko.Transport, silent: float) -> paramiko.Channel:
+    """A channel. Raises ConnectionError."""
+    import paramiko
+
+    try:
+        channel = transport.open_session(timeout=silent)
+    except paramiko.ChannelException as error:
+        raise ConnectionError(f"the host takes no more sessions on this connection: {error}") from error
+    except paramiko.SSHException as error:
+        raise Unanswered(f"the host has not answered for {silent:.0f} s: {error}") from error
+    channel.settimeout(silent)  # a host that has lost its power says nothing, for ever
+    return channel
 
 
 def notice_silence(transport: paramiko.Transport) -> None:
@@ -270,19 +314,6 @@ def notice_silence(transport: paramiko.Transport) -> None:
         for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3)):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENT_SECONDS * 1000))
-
-
-def python_session(transport: paramiko.Transport, text: str) -> paramiko.Channel:
-    """The standard streams of the host's Python, running this text. Raises ConnectionError."""
-    import paramiko
-
-    try:
-        channel = transport.open_session(timeout=SILENT_SECONDS)
-        channel.settimeout(SILENT_SECONDS)
-        channel.exec_command(python_command(text))
-    except paramiko.SSHException as error:
-        raise ConnectionError(f"the host takes no commands: {error}") from error
-    return channel
 
 
 def sha256_there(python: Callable[[str], Any], path: str) -> str | None:

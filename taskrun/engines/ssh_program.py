@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from taskrun.engines.bootstrap import python_command
 from taskrun.engines.command import ssh_words
-from taskrun.engines.ssh_connection import SILENT_SECONDS
 
 if TYPE_CHECKING:
     import paramiko
@@ -26,29 +25,29 @@ class ProgramHost:
         self._words = ssh_words(command)
         self._address = address
 
-    def open_sftp(self) -> paramiko.SFTPClient:
-        """One more file transfer session. Raises ConnectionError."""
+    def open_sftp(self, silent: float) -> paramiko.SFTPClient:
+        """One more file transfer session. `silent`: seconds without a word after which an operation of it fails. Raises ConnectionError."""
         import paramiko
 
-        stream = ProgramStream([*self._words, "-s", self._address, "sftp"])
+        stream = ProgramStream([*self._words, "-s", self._address, "sftp"], silent)
         try:
             return paramiko.SFTPClient(stream)  # type: ignore[arg-type]  # all of a channel that it uses
         except (paramiko.SSHException, OSError) as error:
             stream.close()
             raise ConnectionError(f"{self._words[0]} makes no file transfer session (sftp): {stream.said() or error}") from error
 
-    def python(self, text: str) -> ProgramStream:
+    def python(self, text: str, silent: float) -> ProgramStream:
         """The standard streams of the host's Python, running this text. Raises OSError."""
-        return ProgramStream([*self._words, self._address, python_command(text)])
+        return ProgramStream([*self._words, self._address, python_command(text)], silent)
 
 
 class ProgramStream:
     """Standard input and output of a program, as a channel. It is ended with it."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], silent: float) -> None:
         self.closed = False
         self._sock, theirs = socket.socketpair()
-        self._sock.settimeout(SILENT_SECONDS)
+        self._sock.settimeout(silent)
         self._errors = tempfile.TemporaryFile()
         with theirs:
             fd = theirs.fileno()

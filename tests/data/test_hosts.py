@@ -94,6 +94,25 @@ def test_what_an_engine_made_before_it_was_lost(far: Far, bucket: Bucket) -> Non
     assert bucket.keys() == {"all/host1", "all/host2"}
 
 
+def test_a_host_that_falls_silent_while_it_is_fetched_from(far: Far, taskrun: Taskrun) -> None:
+    """Its agent has left, nobody tells us: the silence is noticed, and the rest is fetched through a new connection."""
+    text = "#TASKRUN STAGE-OUT big out/\ntruncate -s 300M big; echo end >> big\n"
+    running = far.start(text, "--settle", "60", "--lost-after", "4", where="host1:1")
+
+    def begun() -> bool:
+        return any(path.stat().st_size for path in taskrun.folder.glob("out/.taskrun-*~"))
+
+    until(begun, 30, "a file on its way")
+    far.hosts.cut_host(1)
+    log = taskrun.folder / "run_driver.log"
+    until(lambda: "tried again" in log.read_text(), 30, "a look at the clock")
+    far.hosts.mend_host(1)
+    result = running.finish(50)
+    assert result.code == 0, result.err
+    (output,) = manifest(result)["outputs"]
+    assert (output["tries"] > 1, output["size"], output["by"]) == (True, (300 << 20) + 4, "driver")
+
+
 def test_a_host_that_cannot_be_looked_at_any_more_is_said(far: Far, bucket: Bucket) -> None:
     text = "#TASKRUN STAGE-OUT all/* s3://genomes/all/\n"
     text += "#TASKRUN REPEAT 2 mkdir -p all; hostname > all/$(hostname); until [ -e /srv/go ]; do sleep 0.1; done\n"
