@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
+
+_DIAGNOSTIC = re.compile(r".*:\d+:\d+: (?:error|warning): ").match
 
 
 class ExitCode(IntEnum):
@@ -31,3 +34,8 @@ class RecordsFailed(Handled):
     """A record could not be written or made durable; the run must not go on without its records."""
 
     exit_code = ExitCode.RECORDS
+
+
+def told(text: str) -> str:
+    """`text` as the person reads it: with our name before it, unless it is about a line of the task file and begins with that place."""
+    return text if _DIAGNOSTIC(text) else f"taskrun: {text}"

@@ -121,7 +121,7 @@ OPTIONS = (
         kind=None,
         inherit=True,
     ),
-    Option("dry_run", ("--dry-run",), "show what would run, expanded, with run, skip, retry or left and the reason; run nothing", RUN, kind=None),
+    Option("dry_run", ("--dry-run",), "show what would run, expanded, and why (run, skip, retry, left); run nothing", RUN, kind=None),
     Option("quiet", ("-q", "--quiet"), "no progress and no summary, only errors", RUN, kind=None),
     Option(
         "hosts",

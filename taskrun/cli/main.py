@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from collections.abc import Callable
 
-from taskrun.errors import ExitCode, Handled, RecordsFailed, Refused
+from taskrun.errors import ExitCode, Handled, RecordsFailed, Refused, told
 
 #: Subcommands by name; everything else is a run. A task file of such a name is `./check`.
 COMMANDS = {
@@ -21,8 +20,6 @@ COMMANDS = {
     "run": "taskrun.cli.run:run",
     "submit": "taskrun.cli.submit:submit",
 }
-
-_DIAGNOSTIC = re.compile(r".*:\d+:\d+: (?:error|warning): ").match
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,7 +113,7 @@ def _flush() -> OSError | None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(text + "\n" if _DIAGNOSTIC(text) else f"taskrun: {text}\n")
+    sys.stderr.write(told(text) + "\n")
 
 
 def _load(where: str) -> Callable[[list[str]], int]:

@@ -64,9 +64,9 @@ class Claim:
 
     def take(self) -> None:
         """Raises Refused when the prefix, or a run that is carried on, is somebody else's."""
-        self._choose()
+        self.choose()
         while not self._lock():
-            self._choose()
+            self.choose()
 
     def release(self) -> None:
         self._stack.close()
@@ -81,7 +81,8 @@ class Claim:
                 if not each.touch():
                     raise RecordsFailed(f"{each.path}: another run has taken this prefix over; this one stops")
 
-    def _choose(self) -> None:
+    def choose(self) -> None:
+        """The names, nothing taken yet. Raises Refused where they cannot be had."""
         options = self.options
         job = files.job_id(os.environ, self.started)
         self.prefix, whole = files.choose_prefix(options.prefix, self.name, job, self.cwd)

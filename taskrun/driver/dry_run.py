@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 from taskrun.driver import files
+from taskrun.driver.claim import Claim
 from taskrun.driver.contexts import choose_engines
-from taskrun.driver.run import open_records
+from taskrun.driver.run import open_records, working_directory
 from taskrun.driver.source import Source, open_source
 from taskrun.driver.supply import MISMATCHES_SHOWN, plan_file
 from taskrun.errors import ExitCode, Refused
@@ -29,6 +31,7 @@ def dry_run(taskfile: str, options: Options) -> int:
         sys.stderr.write(render_all(source.scan.diagnostics, source.shown, 0, source.scan.warnings))
     for warning in warnings + source.lists.take_notes():
         _say(warning)
+    Claim(options, "", time.time(), Path(working_directory()), source.name, False, _say).choose()
     indexes = open_records(options, _say)
     resume = Resume(indexes, retry=options.retry, force=options.force_resume, match=options.match) if indexes else None
     counts: Counter[str] = Counter()

@@ -53,7 +53,8 @@ def open_records(options: Options, say: Callable[[str], None]) -> list[StatusInd
     return indexes
 
 
-def _working_directory() -> str:
+def working_directory() -> str:
+    """Raises Refused when it is gone."""
     try:
         return os.getcwd()  # noqa: PTH109 - a name that is not UTF-8 stays as it is
     except OSError as error:
@@ -69,7 +70,7 @@ class Run:
         self.earlier = earlier
         self.run_id = f"{time.strftime('%y%m%d%H%M%S')}-{os.urandom(5).hex()}"
         self.started = time.time()
-        self.cwd = _working_directory()
+        self.cwd = working_directory()
         self.stack = contextlib.ExitStack()
         self.requeued = self.find_own(taskfile, stream_name)
         self.source = open_source(taskfile, options)

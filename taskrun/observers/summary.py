@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import NamedTuple
 
-from taskrun.errors import ExitCode
+from taskrun.errors import ExitCode, told
 from taskrun.model import Barrier, PerEngine, Result, Task
 
 COMMAND_WIDTH = 60
@@ -36,7 +36,7 @@ def summary_lines(ending: Ending) -> list[str]:
     """The lines to print. Nothing to run is said, too."""
     lines = []
     if ending.broken:
-        lines.append(ending.broken if "\n" in ending.broken else f"taskrun: {ending.broken}")
+        lines.append(told(ending.broken))
     if ending.code == ExitCode.OK and not (ending.done or ending.skipped):
         return [*lines, "taskrun: No tasks to run."]
     if not (ending.done or ending.left or ending.broken or ending.unread):

@@ -92,9 +92,13 @@ def test_a_stream(taskrun: Taskrun) -> None:
         ("touch ran\n#TASKRUN BARIER\n", ("-s", "localhost:1")),
         ("true\n", ("-s", "localhost:0")),
         ("true\n", ("-s", "localhost:1", "-c", "2")),
+        ("true\n", ("-s", "localhost:1", "-p", "gone/run")),
+        ("true\n", ("-s", "localhost:1", "-p", "taken")),
+        ("true\n", ("-s", "localhost:1", "--append")),
+        ("true\r\nfalse\n", ("-s", "localhost:1")),
     ],
 )
 def test_what_a_run_refuses_it_refuses(taskrun: Taskrun, text: str, words: tuple[str, ...]) -> None:
-    result = taskrun("tasks.txt", *words, "--dry-run", files={"tasks.txt": text})
+    result = taskrun("tasks.txt", *words, "--dry-run", files={"tasks.txt": text, "taken_status.txt": ""})
     assert result.code == 2
     assert (result.err, result.out) == (taskrun("tasks.txt", *words).err, "")

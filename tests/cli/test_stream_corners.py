@@ -34,7 +34,7 @@ def test_a_last_line_without_its_end_is_taken_and_said(shell: Taskrun) -> None:
     assert (shell.folder / "run_tasks.txt").read_text() == "true\necho half"
     again = shell("printf 'true\\necho half and all\\ntouch after\\n' | $T - -r run_status.txt -s localhost:1 -p two")
     assert again.code == 3
-    assert again.err.startswith("1 task is not what run_status.txt has on record: nothing more is run\n  task 1\n")
+    assert again.err.startswith("taskrun: 1 task is not what run_status.txt has on record: nothing more is run\n  task 1\n")
     assert "nothing is left" not in again.err
     assert not (shell.folder / "after").exists()
     assert shell("printf 'true\\necho half and all\\n' | $T - -r run_status.txt --match command -p three").code == 0
