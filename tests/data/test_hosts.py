@@ -7,6 +7,7 @@ import os
 import re
 import signal
 
+import pytest
 from data.conftest import Bucket, Far, manifest, moved
 from harness import Taskrun, until
 
@@ -113,6 +114,7 @@ def test_a_host_that_falls_silent_while_it_is_fetched_from(far: Far, taskrun: Ta
     assert (output["tries"] > 1, output["size"], output["by"]) == (True, (300 << 20) + 4, "driver")
 
 
+@pytest.mark.timeout(120)  # where it is the first, hosts and the S3 server start with it: 40 s on a machine under load
 def test_a_host_that_cannot_be_looked_at_any_more_is_said(far: Far, bucket: Bucket) -> None:
     text = "#TASKRUN STAGE-OUT all/* s3://genomes/all/\n"
     text += "#TASKRUN REPEAT 2 mkdir -p all; hostname > all/$(hostname); until [ -e /srv/go ]; do sleep 0.1; done\n"
