@@ -12,6 +12,8 @@ from taskrun.language.words import plain
 if TYPE_CHECKING:
     from lark import Token
 
+    from taskrun.language.diagnostics import Severity
+
 #: `unknown` is an error, but a warning where unknown directives are ignored as disBatch does.
 Weight: TypeAlias = Literal["error", "warning", "unknown"]
 
@@ -26,7 +28,6 @@ _check_word = re.compile(r"(?<![^ \t\r\f\v])CHECK(?![^ \t\r\f\v])").search
 _quoted_braces = re.compile(r"['\"]\{\}['\"]?|\{\}['\"]").search
 _clause = re.compile(rb"(start|step)[ \t\r\f\v]+[-+]?[0-9]", re.IGNORECASE).match
 
-
 _SCOPES = ("RUN", "ENGINE", "TASK")
 
 
@@ -38,6 +39,9 @@ class Finding(NamedTuple):
     length: int
     message: str
     hint: str
+
+    def severity(self, ignore_unknown: bool) -> Severity:
+        return "warning" if self.weight == "warning" or (self.weight == "unknown" and ignore_unknown) else "error"
 
 
 class Meaning(NamedTuple):
@@ -158,13 +162,13 @@ class Rules:
             values.append(value)
             if number is not None and value >= LIMIT:
                 findings.append(Finding("error", _column(number), len(number), "the number is too large", f"it must be below {LIMIT:,}"))
+        too_large = bool(findings)
         text = _bytes(command)
-        clause = None if findings else _clause(text)
+        clause = None if too_large else _clause(text)
         if command is not None and clause:
             message = f"`{clause[1].decode()}` is part of the command here"
             findings.append(Finding("warning", _column(command), len(clause[1]), message, _usage("REPEAT")))
         count, start, step = values
-        too_large = any(finding.weight == "error" for finding in findings)
         return Meaning(None if too_large else Repeat(0, count, start, step, text), tuple(findings))
 
     def foreach(self, children: list[Any]) -> Meaning:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Stage, Suffix
+from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Stage, Suffix
 from taskrun.language.meaning import Finding
 
 if TYPE_CHECKING:
@@ -63,20 +63,6 @@ class Order:
 
 
 def _placed(item: Item, line: int, raw: bytes) -> Item:
-    if isinstance(item, PerEngine):
-        return PerEngine(line, item.when, item.command)
-    if isinstance(item, Prefix):
-        return Prefix(line, item.text)
-    if isinstance(item, Suffix):
-        return Suffix(line, item.text)
-    if isinstance(item, Repeat):
-        return Repeat(line, item.count, item.start, item.step, item.command)
-    if isinstance(item, Foreach):
-        return Foreach(line, item.glob, item.command, raw)
-    if isinstance(item, Stage):
-        return Stage(line, item.way, item.scope, item.source, item.dest, raw)
-    if isinstance(item, Encrypt):
-        return Encrypt(line, item.recipients, item.sign, raw)
-    if isinstance(item, Barrier):
-        return Barrier(line, item.check, item.key, raw)
-    return item
+    if isinstance(item, Barrier | Foreach | Stage | Encrypt):
+        return item._replace(line=line, text=raw)
+    return item._replace(line=line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from taskrun.language.diagnostics import Diagnostic, Problems, Severity, first_error
+from taskrun.language.diagnostics import Diagnostic, Problems, first_error
 from taskrun.language.items import Item, Lines, above
 from taskrun.language.order import Order
 from taskrun.language.raw_text import LINE_MAX, RawText, directive
@@ -125,9 +125,7 @@ class Reader:
             self._tell(finding, line, raw)
 
     def _tell(self, finding: Finding, line: int, raw: bytes) -> None:
-        severity: Severity = "error" if finding.weight == "error" else "warning"
-        if finding.weight == "unknown" and not self._ignore_unknown:
-            severity = "error"
+        severity = finding.severity(self._ignore_unknown)
         if self._problems.wants(severity):
             self.diagnostics.append(Diagnostic.at(severity, line, finding.column, finding.length, finding.message, finding.hint, raw))
 

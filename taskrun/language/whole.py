@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from taskrun.language.diagnostics import CAP, Diagnostic, Severity, first_error
+from taskrun.language.diagnostics import CAP, Diagnostic, first_error
 from taskrun.language.grammar import parse_lines
 from taskrun.language.items import Item, Lines, above
 from taskrun.language.meaning import Meaning
@@ -43,8 +43,7 @@ def parse_whole(data: bytes, name: str = "tasks.txt", *, ignore_unknown: bool = 
         if item is not None:
             items.append(item)
         for finding in findings:
-            lenient = finding.weight == "warning" or (finding.weight == "unknown" and ignore_unknown)
-            severity: Severity = "warning" if lenient else "error"
+            severity = finding.severity(ignore_unknown)
             found.append(Diagnostic.at(severity, parsed.line, finding.column, finding.length, finding.message, finding.hint, raw))
     found.sort(key=lambda diagnostic: (diagnostic.line, diagnostic.column))
     error = first_error(found)

@@ -28,11 +28,6 @@ _PATIENCE = 5.0
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-def lock_path(status: Path) -> Path:
-    """The lock of the run that writes this status file."""
-    return names.with_suffix(names.prefix_of(status), names.LOCK)
-
-
 class Lock:
     """A lock that this process holds. Made by `acquire`. `previous`: whose dead lock it took over, if it did."""
 

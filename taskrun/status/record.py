@@ -15,12 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from taskrun.model import NO_REPEAT, Barrier, Cause, PerEngine, Result, Task
-
-#: The causes that write a line; every other attempt is in the events file only, and its task runs again.
-RECORDED: frozenset[Cause] = frozenset(
-    ("ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out", "crash-limit", "skipped")
-)
+from taskrun.model import NO_REPEAT, Barrier, PerEngine, Result, Task
 
 _SNIPPET = rb"(?:'[^'\\\t\n]*(?:\\[^\t\n][^'\\\t\n]*)*'|\"[^\"\\\t\n]*(?:\\[^\t\n][^\"\\\t\n]*)*\")"
 _INT = rb"-?\d{1,18}"

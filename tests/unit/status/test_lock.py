@@ -17,8 +17,8 @@ import pytest
 
 from taskrun.errors import Refused
 from taskrun.status import lock as lock_module
-from taskrun.status import owner
-from taskrun.status.lock import Lock, acquire, acquire_or_check, lock_path
+from taskrun.status import names, owner
+from taskrun.status.lock import Lock, acquire, acquire_or_check
 from taskrun.status.owner import Owner
 
 
@@ -61,11 +61,17 @@ def only(path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
-def test_names(tmp_path: Path) -> None:
-    assert lock_path(tmp_path / "x_status.txt") == tmp_path / "x.lock"
-    assert lock_path(tmp_path / "x_status.txt.unwritten") == tmp_path / "x.lock"
-    assert lock_path(tmp_path / "old.txt") == tmp_path / "old.txt.lock"
-    assert lock_path(tmp_path / "_status.txt") == tmp_path / "_status.txt.lock"
+@pytest.mark.parametrize(
+    ("status", "lock"),
+    [
+        ("x_status.txt", "x.lock"),
+        ("x_status.txt.unwritten", "x.lock"),
+        ("old.txt", "old.txt.lock"),
+        ("_status.txt", "_status.txt.lock"),
+    ],
+)
+def test_names(status: str, lock: str) -> None:
+    assert names.with_suffix(names.prefix_of(Path(status)), names.LOCK) == Path(lock)
 
 
 def test_taken_touched_and_released(prefix: Path, path: Path) -> None:
