@@ -54,7 +54,7 @@ def parse_address(text: str | None) -> Address | None:
     host, colon, port = text.rpartition(":")
     if not colon or (text.count(":") > 1 and not host.startswith("[")):  # ::1 is an address without a port
         host, port = text, "0"
-    if not port.isdecimal() or not port.isascii() or int(port) > 65535:
+    if not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
         raise Refused(f"--use-address {text}: `{port}` is no port; write HOST:PORT, HOST, or :PORT for all interfaces")
     return Address("" if host == "*" else host.removeprefix("[").removesuffix("]"), int(port), given=True)
 
@@ -199,6 +199,9 @@ class Door:
             self._open()
         except Refused as error:
             self.log("WARNING", f"nobody can attach to this run: {error}")
+            return
+        except Exception as error:  # noqa: BLE001 - a library that is not as it should be: the run goes on all the same
+            self.log("ERROR", f"nobody can attach to this run: {type(error).__name__}: {error}")
             return
         if not self._closing.is_set():
             self._serve()

@@ -146,6 +146,8 @@ class Attaching(Caller):
                 at.Failed(channel, f"its agent cannot be started: {error}"[:4000], isinstance(error, FileNotFoundError | KeyError), False)
             )
             self.say(at.Ended(channel))
+            if channel in self.logs:
+                self.logs.pop(channel).close()
             return
         self.agents[channel] = agent
         self.mux.open(channel, agent.link)
