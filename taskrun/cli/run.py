@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def run(argv: list[str]) -> int:
     """Runs a task file, or carries a run on. Raises Handled."""
     taskfile, options = parse(argv)
+    typed_in = _here()
     earlier: Sidecar | None = None
     name = None
     if taskfile is None:
@@ -32,7 +33,15 @@ def run(argv: list[str]) -> int:
         from taskrun.driver.dry_run import dry_run
 
         return dry_run(taskfile, options)
-    return int(Run(taskfile, options, ["taskrun", *argv], earlier, name).go())
+    return int(Run(taskfile, options, ["taskrun", *argv], earlier, name, typed_in).go())
+
+
+def _here() -> str:
+    """The folder of the person's shell; empty if it is gone."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - a name that is not UTF-8 stays as it is
+    except OSError:
+        return ""
 
 
 def _stream_again(options: Options) -> str | None:

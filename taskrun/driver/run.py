@@ -64,13 +64,17 @@ def working_directory() -> str:
 class Run:
     """The run of one task file. `go` returns its exit code; raises Refused before anything has run."""
 
-    def __init__(self, taskfile: str, options: Options, argv: list[str], earlier: sidecar.Sidecar | None, stream_name: str | None) -> None:
+    def __init__(
+        self, taskfile: str, options: Options, argv: list[str], earlier: sidecar.Sidecar | None, stream_name: str | None, typed_in: str
+    ) -> None:
+        """`typed_in`: the folder of the person's shell, which a run that is carried on from elsewhere does not run in."""
         self.options = options
         self.argv = argv
         self.earlier = earlier
         self.run_id = f"{time.strftime('%y%m%d%H%M%S')}-{os.urandom(5).hex()}"
         self.started = time.time()
         self.cwd = working_directory()
+        self.typed_in = typed_in
         self.stack = contextlib.ExitStack()
         self.requeued = self.find_own(taskfile, stream_name)
         self.source = open_source(taskfile, options)
@@ -332,7 +336,8 @@ class Run:
         )
 
     def shown(self, path: Path) -> str:
+        """A path as the person can type it."""
         with contextlib.suppress(ValueError):
-            relative = str(path.relative_to(self.cwd))
+            relative = str(path.relative_to(self.typed_in))
             return f"./{relative}" if relative.startswith("-") else relative
         return str(path)
