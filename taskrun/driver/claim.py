@@ -110,7 +110,9 @@ class Claim:
     def _lock(self) -> bool:
         """False: another run was faster with the name that was made for this one."""
         options = self.options
-        prefixes = [self.prefix] + [names.prefix_of(files.absolute(name)) for name in options.resume_from]
+        resumed = [files.absolute(name) for name in options.resume_from]
+        named = [*resumed, *(Path(os.path.realpath(each)) for each in resumed)]  # a link: its run has the lock where it points
+        prefixes = [self.prefix, *map(names.prefix_of, named)]
         self.release()
         seen = set()
         for prefix in prefixes:

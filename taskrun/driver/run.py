@@ -235,7 +235,7 @@ class Run:
             self.log = Log(path, self.options.loglevel)
         except OSError as error:
             if self.options.logfile:
-                raise Refused(f"--logfile {self.options.logfile}: {os.strerror(error.errno or 0)}") from None
+                raise Refused(f"--logfile {self.options.logfile}: {error.strerror}") from None
         self.stack.callback(self.log.close)
         self.log.write("INFO", f"taskrun {__version__}, run {self.run_id}: {command_line(self.argv)}")
 

@@ -42,8 +42,16 @@ def test_two_runs_with_one_prefix(taskrun: Taskrun) -> None:
 
 def test_resuming_from_a_run_that_lives(taskrun: Taskrun) -> None:
     running = begin(taskrun)
-    for flags in (("-p", "two"), (), ("--append",), ("-p", "run"), ("--take-over", "-p", "two")):
-        result = taskrun("-r", "run_status.txt", *flags)
+    (taskrun.folder / "link.txt").symlink_to("run_status.txt")
+    for name, *flags in (
+        ("run_status.txt", "-p", "two"),
+        ("run_status.txt",),
+        ("run_status.txt", "--append"),
+        ("run_status.txt", "-p", "run"),
+        ("run_status.txt", "--take-over", "-p", "two"),
+        ("link.txt", "-p", "two"),
+    ):
+        result = taskrun("-r", name, *flags)
         assert result.code == 2, flags
         assert f"{running.pid}" in result.err
         assert result.err.count("\n") == 1

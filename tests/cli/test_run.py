@@ -341,6 +341,20 @@ def test_logfile(taskrun: Taskrun) -> None:
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO taskrun ", log)
     assert "secret" not in log, "nothing per task at the default level"
     assert not (taskrun.folder / "out" / "run_driver.log").exists()
+    again = taskrun("tasks.txt", "-s", "localhost:1", "--logfile", "my.log", "-p", "out/again")
+    assert again.code == 0
+    assert (taskrun.folder / "my.log").read_text().startswith(log), "a log is appended to"
+
+
+@pytest.mark.parametrize("name", ["tasks.txt", "one_status.txt"])
+def test_nothing_is_logged_into_a_file_that_is_no_log(taskrun: Taskrun, name: str) -> None:
+    """Lines in the task file would be run, and in a status file they would be no records."""
+    taskrun("tasks.txt", "-s", "localhost:1", "-p", "one", files={"tasks.txt": "true\n"})
+    before = (taskrun.folder / name).read_bytes()
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "two", "--logfile", name)
+    assert (result.code, result.err) == (2, f"taskrun: --logfile {name}: it is there already, and is no log: name another file\n")
+    assert (taskrun.folder / name).read_bytes() == before
+    assert not list(taskrun.folder.glob("two*"))
 
 
 ODD = [b"a b.txt", b'it\'s "q".txt', b"new\nline", b"\xe9\xff.txt", b"-tasks", "é….txt".encode(), b"$HOME`x`*", b"check"]
