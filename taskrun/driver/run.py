@@ -187,13 +187,16 @@ class Run:
             if self.carried is not None:
                 self.carried.publish()
         except RecordsFailed as error:  # nothing has run
+            self.leave_nothing()
             raise Refused(str(error)) from None
         append = self.append or self.carried is not None
         status = StatusWriter(self.status_path, header=options.status_header, append=append, on_error=self.errors.append)
         try:
             events = EventsWriter(names.with_suffix(self.prefix, names.EVENTS), append=True, on_error=self.errors.append)
-        except BaseException:
+        except BaseException as error:
             status.close()
+            if isinstance(error, Refused):
+                self.leave_nothing()
             raise
         if status.torn:
             self.say("the last line of the status file was torn: it was cut off, its task runs again")
@@ -202,12 +205,8 @@ class Run:
         except Refused:  # a stream whose first lines are wrong, or no engine can be had: nothing was run, nothing stays
             status.close()
             events.close()
+            self.leave_nothing()
             if not self.append:
-                ours = [names.STATUS, names.EVENTS, names.SIDECAR, files.FILES, files.DRIVER_LOG]
-                if isinstance(self.drive.supply, StreamSupply):
-                    ours.append(files.TASKS)
-                for suffix in ours:
-                    names.with_suffix(self.prefix, suffix).unlink(missing_ok=True)
                 self.drive.leave_nothing()
             raise
         except RecordsFailed as error:
@@ -228,6 +227,17 @@ class Run:
             for line in summary_lines(self.ending(code)):
                 self.console.say(line)
         return code
+
+    def leave_nothing(self) -> None:
+        """Nothing was run: removes the files that were made for it."""
+        if self.append:
+            return
+        ours = [names.STATUS, names.EVENTS, names.SIDECAR, files.FILES, files.DRIVER_LOG]
+        if isinstance(self.drive.supply, StreamSupply):
+            ours.append(files.TASKS)
+        for suffix in ours:
+            with contextlib.suppress(OSError):
+                names.with_suffix(self.prefix, suffix).unlink()
 
     def open_log(self) -> None:
         path = files.absolute(self.options.logfile) if self.options.logfile else names.with_suffix(self.prefix, files.DRIVER_LOG)

@@ -38,6 +38,14 @@ def test_it_is_refused_in_a_sentence(taskrun: Taskrun, words: tuple[str, ...], t
     assert [path.name for path in taskrun.folder.iterdir()] == ["tasks.txt"]
 
 
+@pytest.mark.parametrize(("name", "told"), [("_run.json", "cannot be written"), ("_events.jsonl", "cannot be opened for writing")])
+def test_a_file_that_cannot_be_made_leaves_no_others(taskrun: Taskrun, name: str, told: str) -> None:
+    (taskrun.folder / f"run{name}").mkdir()
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": "true\n"})
+    assert (result.code, result.err) == (2, f"taskrun: {taskrun.folder}/run{name} {told}: Is a directory\n")
+    assert sorted(path.name for path in taskrun.folder.iterdir()) == [f"run{name}", "tasks.txt"]
+
+
 def test_a_path_that_a_shell_would_split_is_quoted_where_it_is_to_be_typed(taskrun: Taskrun) -> None:
     taskrun("tasks.txt", "-s", "localhost:1", "-p", "my run", files={"tasks.txt": "true\n"})
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "my run")
