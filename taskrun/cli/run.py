@@ -21,7 +21,7 @@ def run(argv: list[str]) -> int:
     typed_in = _here()
     earlier: Sidecar | None = None
     name = None
-    if taskfile is None:
+    if not taskfile:
         if not options.resume_from:
             raise Refused("which task file? `taskrun tasks.txt`, `taskrun -` for standard input, `taskrun -r STATUS` to carry on")
         taskfile, name, earlier = _from_earlier(options)

@@ -19,6 +19,7 @@ LONG = "x" * 300
         (("tasks.txt", "--stater=builtin"), "unrecognized arguments: --stater=builtin; did you mean --starter? (see taskrun --help)"),
         (("tasks.txt", "--xyzzy"), "unrecognized arguments: --xyzzy (see taskrun --help)"),
         (("chekc", "tasks.txt"), "chekc: no such file; did you mean the command `taskrun check`?"),
+        (("",), "which task file? `taskrun tasks.txt`, `taskrun -` for standard input, `taskrun -r STATUS` to carry on"),
         (("check", "-z", "tasks.txt"), "unrecognized arguments: -z (see taskrun check --help)"),
         (("tasks.txt", "--grace", "5x"), "argument --grace: `5x` is no length of time as 90s, 5m or 2h (see taskrun --help)"),
         (("tasks.txt", "-C", "-2"), "argument -C/--context-task-limit: `-2` is no whole number from 0 on (see taskrun --help)"),
