@@ -73,6 +73,7 @@ class Run:
         self.earlier = earlier
         self.run_id = f"{time.strftime('%y%m%d%H%M%S')}-{os.urandom(5).hex()}"
         self.started = time.time()
+        self.began = time.monotonic()  # the clock of the machine may be set while the run goes
         self.cwd = working_directory()
         self.typed_in = typed_in
         self.stack = contextlib.ExitStack()
@@ -335,7 +336,7 @@ class Run:
             failed=counts.failed + counts.skipped_failed,
             left=scheduler.left if scan is None else max(0, scan.tasks - counts.done - counts.skipped),
             per_engine_failed=counts.per_engine_failed,
-            seconds=time.time() - self.started,
+            seconds=time.monotonic() - self.began,
             status=self.shown(self.status_path),
             failures=self.drive.recorder.failures,
             more_failures=counts.failed + counts.per_engine_failed - len(self.drive.recorder.failures),
