@@ -21,3 +21,11 @@ def start(work: Callable[..., Any], name: str, *arguments: Any) -> threading.Thr
     except RuntimeError:
         raise Refused(f"no thread can be started for {name}: raise `ulimit -v` or `ulimit -u`") from None
     return thread
+
+
+def start_or_do(work: Callable[[], Any], name: str) -> None:
+    """The same with what is short, and is done here and now where there is no room."""
+    try:
+        start(work, name)
+    except Refused:
+        work()

@@ -7,11 +7,11 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import IO, Any
 
+from taskrun import threads
 from taskrun.driver.caller import Caller
 from taskrun.driver.contexts import Engines, carried_environment
 from taskrun.driver.loop import Signals
@@ -180,7 +180,7 @@ class Attaching(Caller):
                 self._failed(channel)
                 self.mux.close_channel(channel)
 
-        threading.Thread(target=settle, name=f"end of channel {channel}", daemon=True).start()
+        threads.start_or_do(settle, f"end of channel {channel}")
         return False
 
     def _failed(self, channel: int) -> None:

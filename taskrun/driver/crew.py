@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import selectors
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskrun import threads
 from taskrun.agent import wire
 from taskrun.driver import orders
 from taskrun.driver.admission import Admission
@@ -147,7 +147,7 @@ class Crew:
             agent.settle()
             self.mail.post(lambda: self._gone(member, why))
 
-        threading.Thread(target=settle, name=f"end of {member.name}", daemon=True).start()
+        threads.start_or_do(settle, f"end of {member.name}")
 
     def _gone(self, member: Member, why: str) -> None:
         if self.members.get(member.name) is not member:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 
+from taskrun import threads
 from taskrun.driver.mailbox import Mailbox
 from taskrun.driver.member import Member
+from taskrun.errors import Refused
 
 GO_FIRST = 0.1  # seconds of starting agents until the loop turns, while no engine works; one costs a child, a few milliseconds
 GO = 1.0  # and later, when those that work compete with those that start, if they are on this machine
@@ -65,9 +67,12 @@ class Starting:
             if self._wake_at == now:
                 self._mail.post(self._wake)
             else:
-                timer = threading.Timer(self._wake_at - now, self._mail.post, [self._wake])
-                timer.daemon = True
-                timer.start()
+                with contextlib.suppress(Refused):  # else somebody looks once a second
+                    threads.start(self._wake_later, "next start", self._wake_at - now)
+
+    def _wake_later(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self._mail.post(self._wake)
 
     def _wake(self) -> None:
         self._wake_at = math.inf
