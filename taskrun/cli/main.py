@@ -97,7 +97,7 @@ def _no_misspelt_command(arguments: list[str]) -> None:
     if arguments and not arguments[0].startswith("-") and not os.path.lexists(arguments[0]):
         from difflib import get_close_matches  # only for a mistake
 
-        near = get_close_matches(arguments[0], COMMANDS, 1, 0.7)
+        near = get_close_matches(arguments[0], COMMANDS, 1, 0.75)
         if near:
             raise Refused(f"{arguments[0]}: no such file; did you mean the command `taskrun {near[0]}`?")
 
