@@ -231,12 +231,14 @@ class Copy:
         """Straight into the destination; after a source that broke off, from there on."""
         if self._half is not None and self._half.version != entry.version:
             self._drop_half()
-        if self._half is None:
-            writer = dest.writer(self._transfer.target, entry.size, executable=self._transfer.executable)
-            self._half = _Half(entry.version, writer, _Sums(self._expected(entry)))
-        half = self._half
-        self._half = None
+        half, self._half = self._half, None
+        goes_on = half is not None
+        if half is None:
+            sums = _Sums(self._expected(entry))
+            half = _Half(entry.version, dest.writer(self._transfer.target, entry.size, executable=self._transfer.executable), sums)
         try:
+            if goes_on:
+                half.writer.go_on()
             chunks = self._source.read(entry, half.sums.size)
             while (data := self._next(chunks, half)) is not None:
                 half.writer.write(data)
@@ -252,6 +254,7 @@ class Copy:
         try:
             return next(chunks, None)
         except Transient:
+            half.writer.rest()
             self._half = half  # what has been written is good
             raise
 
@@ -271,7 +274,8 @@ class Copy:
 
     def _changed(self, entry: Entry, writer: Writer) -> tuple[Arrived, str, str]:
         """Through the change, if there is one, into `writer`: what arrived, its sha256, the source's."""
-        came, went = _Sums(self._expected(entry)), _Sums(None)
+        went = _Sums(None)
+        came: _Sums
 
         def read() -> Iterator[bytes]:
             for data in self._source.read(entry):
@@ -284,6 +288,7 @@ class Copy:
             went.add(data)
 
         try:
+            came = _Sums(self._expected(entry))
             if self._transfer.change is not None:
                 self._transfer.change.apply(read(), write)
             else:

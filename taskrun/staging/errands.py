@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ _ALWAYS = (
 )  # fmt: skip
 _SEND = ("--copy-links", "--ignore-times", "--no-check-dest", "--stats", "500ms", "--stats-log-level", "ERROR", "--use-json-log")
 _SIGN_OF_LIFE = 10.0  # seconds
+_AT_A_TIME = 2  # on one host: sshd allows ten sessions of all kinds (see sftp)
 _TRIES = 3  # that fail in a row before the driver moves what goes there and comes from there
 
 
@@ -88,6 +90,7 @@ class Errands:
         self._text = text
         self._note = note
         self._lost: tuple[type[BaseException], ...] = (*lost, EOFError, ConnectionError, TimeoutError)
+        self._room = threading.Semaphore(_AT_A_TIME)
         self._useless: dict[str, str] = {}  # store, or '' for all of them → why
         self._failures: Counter[str] = Counter()  # store → tries in a row that rclone there said had failed and might pass
 
@@ -154,7 +157,7 @@ class Errands:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         try:
-            with contextlib.closing(self._python(self._text)) as channel:
+            with self._room, contextlib.closing(self._python(self._text)) as channel:
                 yield channel
         except self._lost as error:
             raise Transient(f"{self.host}: the connection was lost: {str(error) or type(error).__name__}") from error

@@ -219,6 +219,10 @@ class Mover:
         except Cancelled:
             self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), "cancelled", "cancelled", group.tries))
             return
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave somebody waiting for ever
+            why = f"{type(error).__name__}: {error} (a mistake in taskrun)"
+            self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), why, "permanent", group.tries))
+            return
         self._post(Found(request.id, len(transfers), sum(one.size for one in transfers)))
         if not transfers:
             self._end(group)

@@ -18,13 +18,14 @@ from typing import IO, Any
 from taskrun.errors import Refused
 from taskrun.staging.errands import Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
-from taskrun.staging.rclone_words import NOT_FOUND, PICTURED, from_rclone, meaning, to_rclone
+from taskrun.staging.rclone_words import NOT_FOUND, PICTURED, from_rclone, is_text, meaning, to_rclone
 from taskrun.staging.store import (
     ALGORITHMS,
     CHUNK,
     Arrived,
     Entry,
     Missing,
+    Permanent,
     Progress,
     StoreError,
     Transient,
@@ -127,6 +128,8 @@ class RcloneStore:
     @contextlib.contextmanager
     def _arriving(self, target: Target) -> Iterator[str]:
         """The name to send a file to. A remote that can rename shows files while they grow; others (object stores) when they are whole."""
+        if not is_text(target.path):
+            raise Permanent(f"{self._place(target.path)}: rclone writes only names that are UTF-8, and this one is not: rename it")
         if not self._features().get("Features", {}).get("Move"):
             yield target.path
             return

@@ -32,6 +32,11 @@ def meaning(place: str, code: int, said: str) -> StoreError:
     return (Permanent if code == _FATAL else Transient)(text)
 
 
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8."""
+    return not re.search("[\udc80-\udcff]", name)
+
+
 def to_rclone(name: str) -> str:
     """rclone shows control characters as pictures and stray bytes as hex digits, and takes these for what they mean."""
 

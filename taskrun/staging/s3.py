@@ -272,7 +272,9 @@ class S3Store:
             raise Denied(f"{place}: {str(error).lower()}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
         except (aws.HTTPClientError, aws.ConnectionError, aws.IncompleteReadError, aws.FlexibleChecksumError, ResponseParserError) as error:
             raise Transient(f"{place}: {error}") from error
-        except (aws.BotoCoreError, Boto3Error, UnicodeEncodeError) as error:
+        except UnicodeEncodeError as error:
+            raise Permanent(f"{place!r}: S3 takes only names that are UTF-8, and this one is not: rename it") from error
+        except (aws.BotoCoreError, Boto3Error) as error:
             raise Permanent(f"{place}: {error}") from error
         except OSError as error:  # of the local file
             raise Transient(f"{place}: {error.strerror or error}") from error

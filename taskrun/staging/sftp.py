@@ -25,13 +25,15 @@ from taskrun.staging.store import (
     unfinished_name,
 )
 
-#: Opens one more SFTP session: a paramiko.SFTPClient. Called from the mover's threads; sshd allows ten at a time on a connection.
+#: Opens one more SFTP session: a paramiko.SFTPClient. Called from the mover's threads.
 Connect = Callable[[], Any]
 #: The sha256 of a file over there, None if nobody there can tell.
 Digest = Callable[[str], "str | None"]
 
 _REQUEST = 32_768  # what every SFTP server takes in one request
-_EXTENDED, _EXTENDED_REPLY = 200, 201  # kinds of messages
+#: sshd allows ten sessions at a time on a connection: the agent, files on their way, one to look around, one that sums up, errands.
+_FILES, _LOOKS, _SUMS = 4, 1, 2
+_CLOSE, _OPENDIR, _READDIR, _EXTENDED, _EXTENDED_REPLY = 4, 11, 12, 200, 201  # kinds of messages
 _WINDOW = 128  # requests under way while reading: 4 MiB, so that memory stays flat whoever is slow
 
 
@@ -62,6 +64,9 @@ class SftpStore(FolderStore):
         self.lost: tuple[type[BaseException], ...] = (*lost, EOFError, ConnectionError, TimeoutError)
         self._idle: list[Any] = []
         self._lock = threading.Lock()
+        self._files = threading.Semaphore(_FILES)
+        self._sessions = threading.Semaphore(_FILES + _LOOKS)
+        self._sums = threading.Semaphore(_SUMS)
 
     def find(self, pattern: Pattern) -> Iterator[Entry]:
         if pattern.plain is not None:
@@ -95,10 +100,13 @@ class SftpStore(FolderStore):
 
     def sum_of(self, path: bytes) -> str | None:
         """The sha256 of a path over there, None if nobody there can tell."""
-        return None if self._digest is None else self._digest(path.decode("utf-8", "surrogateescape"))
+        if self._digest is None:
+            return None
+        with self._sums:
+            return self._digest(path.decode("utf-8", "surrogateescape"))
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
-        with self._session(entry.name) as sftp, sftp.open(self.path(entry.name), "rb") as file:
+        with self._files, self._session(entry.name) as sftp, sftp.open(self.path(entry.name), "rb") as file:
             self._unchanged(entry, file)
             self._quiet(file)
             at = offset
@@ -179,7 +187,7 @@ class SftpStore(FolderStore):
         """What is in a folder, and whether it is one. `links`: a link to a folder counts as one."""
         with self._session(base) as sftp:
             try:
-                found = [(one.filename, one.st_mode or 0) for one in sftp.listdir_attr(self.path(base))]
+                found = _listed(sftp, self.path(base))
             except FileNotFoundError:
                 return []
             names = []
@@ -194,6 +202,15 @@ class SftpStore(FolderStore):
     def _unchanged(self, entry: Entry, file: Any) -> None:
         if entry.version and _entry(entry.name, file.stat()).version != entry.version:
             raise Transient(f"{self.place}:{entry.name} changed while it was read")
+
+    def enter(self) -> None:
+        """Waits until one file more may be written. Who waits for something else meanwhile has to `leave`."""
+        self._files.acquire()
+        self._sessions.acquire()
+
+    def leave(self) -> None:
+        self._sessions.release()
+        self._files.release()
 
     def borrow(self) -> Any:
         """A session for one caller: they are not made for several threads."""
@@ -224,7 +241,7 @@ class SftpStore(FolderStore):
 
     @contextlib.contextmanager
     def _session(self, name: str) -> Iterator[Any]:
-        with self.explained(name):
+        with self.explained(name), self._sessions:
             sftp = self.borrow()
             broken = False
             try:
@@ -249,6 +266,8 @@ class SftpWriter(Writer):
         self._sftp: Any = None
         self._broken = False
         *folders, name = target.name.split("/")
+        self._entered = False
+        self._enter()
         try:
             with self._careful():
                 self._sftp = store.borrow()
@@ -265,6 +284,34 @@ class SftpWriter(Writer):
         except BaseException:
             self.abandon()
             raise
+
+    def rest(self) -> None:
+        """The session is given back, the file stays."""
+        with self._careful():
+            self._file.close()
+        self._let_go()
+
+    def go_on(self) -> None:
+        self._enter()
+        with self._careful():
+            self._sftp = self._store.borrow()
+            self._file = self._sftp.open(self._temporary, "r+b")
+            if self._file.stat().st_size != self._written:
+                raise Transient(f"{self._target.path}: what had arrived has gone")
+            self._file.seek(self._written)
+            self._file.set_pipelined(True)
+
+    def _enter(self) -> None:
+        self._store.enter()
+        self._entered = True
+
+    def _let_go(self) -> None:
+        if self._sftp is not None:
+            self._store.give_back(self._sftp, broken=self._broken)
+            self._sftp = None
+        if self._entered:
+            self._entered = False
+            self._store.leave()
 
     def write(self, data: bytes) -> None:
         with self._careful():
@@ -299,15 +346,17 @@ class SftpWriter(Writer):
         return Arrived(_entry(self._target.path, found), verified)
 
     def abandon(self) -> None:
-        if self._sftp is None:
-            return
         if not self._broken and self._temporary:
-            with contextlib.suppress(Exception):  # an error of an earlier write comes out here
-                self._file.close()
+            with contextlib.suppress(Exception):  # an error of an earlier write comes out here, or there is no connection
+                if self._sftp is None:
+                    self._enter()
+                    self._sftp = self._store.borrow()
+                else:
+                    self._file.close()
             with contextlib.suppress(Exception):
                 self._sftp.remove(self._temporary)
-        self._store.give_back(self._sftp, broken=self._broken)
-        self._sftp = None
+        self._temporary = b""
+        self._let_go()
 
     @contextlib.contextmanager
     def _careful(self) -> Iterator[None]:
@@ -336,6 +385,36 @@ def _make_folders(sftp: Any, store: SftpStore, target: Target, folders: list[str
                 raise Permanent(f"{place}: a link or a file is on the way; nothing is written through it")
             _make(sftp, path)
     return store.path(place) if place else store.path("").rstrip(b"/") + b"/"
+
+
+def _listed(sftp: Any, path: bytes) -> list[tuple[str, int]]:
+    """Names and modes of what is in a folder. As paramiko does it, but for names that are not UTF-8. Raises OSError."""
+    _, answer = sftp._request(_OPENDIR, path)
+    handle = answer.get_binary()
+    found = []
+    with contextlib.suppress(EOFError):  # that was all
+        while True:
+            _, answer = sftp._request(_READDIR, handle)
+            for _ in range(answer.get_int()):
+                name = answer.get_binary().decode("utf-8", "surrogateescape")
+                answer.get_binary()  # a line as of `ls -l`
+                if name not in (".", ".."):
+                    found.append((name, _mode(answer)))
+                else:
+                    _mode(answer)
+    sftp._request(_CLOSE, handle)
+    return found
+
+
+def _mode(answer: Any) -> int:
+    """Of the attributes that come next in a message; 0 if it is not among them."""
+    flags = answer.get_int()
+    answer.get_bytes((8 if flags & 1 else 0) + (8 if flags & 2 else 0))  # size; user and group
+    mode = int(answer.get_int()) if flags & 4 else 0
+    answer.get_bytes(8 if flags & 8 else 0)  # times
+    for _ in range(2 * answer.get_int() if flags & 0x80000000 else 0):
+        answer.get_binary()
+    return mode
 
 
 def _free(sftp: Any, path: bytes) -> int | None:

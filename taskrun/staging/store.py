@@ -100,6 +100,12 @@ class Writer(abc.ABC):
     @abc.abstractmethod
     def write(self, data: bytes) -> None: ...
 
+    def rest(self) -> None:  # noqa: B027 - most have nothing that others wait for
+        """Nothing is written until `go_on`: others may go first."""
+
+    def go_on(self) -> None:  # noqa: B027
+        """After a rest."""
+
     @abc.abstractmethod
     def commit(self, sha256: str) -> Arrived:
         """Makes it durable, verifies it as far as the store can, and only then gives it its name, in one step."""

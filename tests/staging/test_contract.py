@@ -44,6 +44,25 @@ def test_odd_names_there_and_back(move: Moving, place: Place, folder: Path) -> N
             assert delivery.verified in ("sha256", "sha1", "md5")
 
 
+def test_names_that_are_no_text(move: Moving, place: Place, folder: Path) -> None:
+    """There and back where names are bytes; where they are text a sentence."""
+    names = ["\udcff\udcfe", "n" * 255, "\x7f", "{a,b}", "%2e%2e"]
+    (folder / "src").mkdir()
+    for name in names:
+        (folder / "src" / name).write_text("x")
+    there = move("src/", place.location)
+    back = move(place.location, "back/")
+    assert [failure.why for failure in back.failures] == []
+    if str(place.location).startswith(("s3:", "disk:", "cloud:")):
+        assert [failure.why.partition(": ")[2][-52:] for failure in there.failures] == [
+            "names that are UTF-8, and this one is not: rename it"
+        ]
+        names = names[1:]
+    else:
+        assert [failure.why for failure in there.failures] == []
+    assert sorted(os.listdir(folder / "back")) == sorted(names)
+
+
 def test_globs_take_what_matches_and_no_more(move: Moving, place: Place, folder: Path) -> None:
     for name in ("a/1.fa", "a/2.fa", "a/.3.fa", "a/4.txt", "b/1.fa", "b/c/5.fa", ".taskrun-x-y~"):
         place.write(name, b"x")

@@ -14,7 +14,7 @@ from cloud import Cloud
 from harness import MARK, ROOT, processes, until
 from staging.conftest import Connection, Moving
 from staging.places import Place, Places
-from staging.proxy import Proxy
+from staging.proxy import Asked, Proxy
 
 from taskrun.staging import mover
 from taskrun.staging.local import LocalStore
@@ -334,3 +334,38 @@ def test_memory_is_flat(places: Places, folder: Path, dest: str, size: int) -> N
     if dest == "out/":
         assert (folder / "out" / "big").stat().st_size == size
         (folder / "out" / "big").unlink()
+
+
+def test_no_more_sessions_than_a_host_takes(moving: Callable[..., Moving], places: Places, folder: Path, connection: Connection) -> None:
+    """sshd allows ten on one connection; more transfers at a time wait for each other, and none is refused."""
+    sessions = [connection.sftp()]  # the agent's
+    for number in range(40):
+        (folder / f"f{number}").write_bytes(os.urandom(100_000))
+    there = moving(transfers=16)
+    assert len(there("f*", places.by_kind["sftp"].location).deliveries) == 40
+    assert there.of(Delayed) == []
+    sessions[0].close()
+
+
+def test_what_is_interrupted_keeps_nobody_waiting(
+    moving: Callable[..., Moving], places: Places, proxy: Proxy, connection: Connection
+) -> None:
+    """More files than a host takes at a time, each of which breaks off once."""
+    del connection
+    for number in range(12):
+        places.by_kind["s3"].write(f"in/{number}", os.urandom(300_000))
+    broken: set[str] = set()
+
+    def once(asked: Asked) -> str | None:
+        if asked.method != "GET" or "list-type" in asked.path or asked.path in broken:
+            return None
+        broken.add(asked.path)
+        return "half"
+
+    proxy.trouble = once
+    assert len(moving(transfers=4)("s3://one/base/in/", places.by_kind["sftp"].location).deliveries) == 12
+
+
+def test_a_mistake_of_ours_leaves_nobody_waiting(move: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalStore, "find", lambda *_: 1 / 0)
+    assert "ZeroDivisionError" in move("x*", "y/").failures[0].why
