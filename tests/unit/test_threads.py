@@ -9,7 +9,7 @@ FULL = """
 import resource, time
 from taskrun import threads
 from taskrun.errors import Refused
-threads.start(time.sleep, "one", 0)
+threads.start(time.sleep, "one", 60)  # one that ended now would want a library more
 resource.setrlimit(resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
 try:
     threads.start(time.sleep, "another", 0)
