@@ -149,7 +149,8 @@ class Parallel(object):
 
     def __init__(self, arguments: list, path: str, version: str, slots: int, folder: str, env: dict) -> None:
         self.name = "parallel " + version
-        self.line = "exec " + " ".join(quote(word) for word in arguments)
+        # a line that GNU Parallel gets round to after the agent has gone, and its folder with it, has nothing to say
+        self.line = "[ -e %s ] || exit 0; exec %s" % (quote(folder), " ".join(quote(word) for word in arguments))
         home = os.path.join(folder, "parallel")
         os.makedirs(home, 0o700, exist_ok=True)
         save_probes(path, home)

@@ -41,6 +41,16 @@ def test_nothing_is_left(tmp_path: Path, placeholders: int) -> None:
         kill(processes(mark))
 
 
+def test_a_slot_that_is_started_when_all_has_gone_says_nothing(tmp_path: Path) -> None:
+    need("parallel")
+    path, version = starter.find_parallel(os.environ["PATH"])
+    parallel = starter.Parallel(["/nowhere/slot"], path, version, 1, str(tmp_path / "gone"), dict(os.environb))
+    line = parallel.line
+    (tmp_path / "gone").rename(tmp_path / "away")
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=5)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_its_placeholder_is_a_program_of_ours(tmp_path: Path) -> None:
     env = starter.parallel_environment({b"PATH": b"/usr/bin:/bin"}, str(tmp_path))
     starter.save_placeholder(str(tmp_path))
