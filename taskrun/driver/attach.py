@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from taskrun import threads
 from taskrun.driver.mailbox import Mailbox
 from taskrun.errors import Refused
 from taskrun.status import names
@@ -154,7 +155,11 @@ class Door:
     def tick(self) -> None:
         """Every second: open, when it is time to."""
         if self._thread is None and self.address is not None and (self.address.given or time.monotonic() - self.began >= OPENS_AFTER):
-            self._start(self._open_and_serve)
+            try:
+                self._start(self._open_and_serve)
+            except Refused as error:
+                self.address = None
+                self.log("WARNING", f"nobody can attach to this run: {error}")
 
     def open_now(self) -> None:
         """Raises Refused when it cannot."""
@@ -170,8 +175,7 @@ class Door:
         return " (on this machine only: --use-address HOST:PORT for others)" if is_near(addresses) else ""
 
     def _start(self, work: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=work, name="door", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(work, "the door for who attaches")
 
     def close(self) -> None:
         """The run is over."""
