@@ -14,6 +14,7 @@ from typing import IO, Any
 from taskrun import threads
 from taskrun.driver.caller import Caller
 from taskrun.driver.contexts import Engines, carried_environment
+from taskrun.driver.job_end import JobEnd
 from taskrun.driver.loop import Signals
 from taskrun.driver.mailbox import Mailbox
 from taskrun.driver.member import REACHES, Reaching
@@ -106,12 +107,16 @@ class Attaching(Caller):
 
     def _serve(self, signals: Signals) -> None:
         silence = self.proven.silence
+        steps = self.engines.steps
+        job_end = None if steps is None else JobEnd(steps.job, steps.end, lambda: None, self._job_ends)
         while not self.over:
             for message in self.answers():
                 self._act(message)
             for told in signals.events():
                 self._told(told.how, told.why)
             self._look_at_agents()
+            if job_end is not None:
+                job_end.step()
             if self.broken is not None:
                 self.say_to_person(f"the connection to the run broke: {self.broken}")
                 self.code = ExitCode.STOPPED
@@ -119,6 +124,10 @@ class Attaching(Caller):
             if not self.over:
                 self.wait(LOOK if self.ending else 1.0)
                 self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
+
+    def _job_ends(self, end: float) -> None:
+        self.say_to_person(f"SLURM has changed the time of this job: it ends at {time.strftime('%F %T', time.localtime(end))}")
+        self.say(at.Ends(max(0.0, end - time.time())))
 
     def _act(self, message: at.Message) -> None:
         match message:

@@ -247,7 +247,8 @@ class Drive:
         """Raises Refused when --use-address names what cannot be listened on."""
         run = {"run_id": self.run.run_id, "prefix": self.run.prefix.name, "started": self.run.started}
         picture = Picture(run, self.crew, self.scheduler, self.recorder, self.counted)
-        self.visits = Visits(self.crew, self.scheduler, picture, events, self.run.say, self.run.add_given)
+        said, given, task_time = self.run.say, self.run.add_given, self.run.options.task_time
+        self.visits = Visits(self.crew, self.scheduler, picture, events, said, given, task_time)
         self.crew.on_changed = self.visits.engine_changed
         return Door(self.run.prefix, self.run.run_id, self.run.options, self.visits, self.run.selector, self.run.log.write)
 

@@ -43,6 +43,8 @@ class Host(Protocol):
 
     def join(self, guest: Guest, wanted: at.Join) -> None: ...
 
+    def ends(self, guest: Guest, when: at.Ends) -> None: ...
+
     def gone(self, guest: Guest, why: str) -> None: ...
 
     def detach(self, guest: Guest, wanted: at.Detach) -> None: ...
@@ -110,6 +112,7 @@ class Guest:
             at.Hello: self._on_hello,
             at.Prove: self._on_prove,
             at.Join: self._on_join,
+            at.Ends: lambda when: self._wish(lambda host: host.ends(self, when)),
             at.Failed: self._on_failed,
             at.Ended: self._on_ended,
             at.Detach: self._on_detach,
@@ -194,7 +197,7 @@ class Guest:
         )
 
     def _on_join(self, wanted: at.Join) -> None:
-        self._expected = (at.Failed, at.Ended, at.Detach, at.Beat)
+        self._expected = (at.Ends, at.Failed, at.Ended, at.Detach, at.Beat)
         self._wish(lambda host: host.join(self, wanted))
 
     def _wish(self, wish: Callable[[Host], None]) -> None:

@@ -71,14 +71,19 @@ class Visits:
         events: EventsWriter,
         said: Callable[[str], None],
         given: Callable[[dict[str, Any]], None],
+        task_time: float | None = None,
     ) -> None:
-        """`said`: takes a sentence for the person; `given`: what there is to know about a context, new or known, for the sidecar."""
+        """`said`: takes a sentence for the person; `given`: what there is to know about a context, new or known, for the sidecar.
+
+        `task_time`: seconds a task takes, where the person said so.
+        """
         self.crew = crew
         self.scheduler = scheduler
         self.picture = picture
         self.events = events
         self.said = said
         self.given = given
+        self.task_time = task_time
         self._count = 0
         self._draining: set[str] = set()  # engines and contexts of which that is told
 
@@ -86,6 +91,10 @@ class Visits:
 
     def join(self, guest: Guest, wanted: at.Join) -> None:
         self._try(guest, lambda: self._join(guest, wanted))
+
+    def ends(self, guest: Guest, when: at.Ends) -> None:
+        if guest.context:
+            self.crew.post(m.ContextEnds(guest.context, time.monotonic() + when.ends_in))
 
     def detach(self, guest: Guest, wanted: at.Detach) -> None:
         self._try(guest, lambda: self._detach(guest, wanted))
@@ -139,7 +148,7 @@ class Visits:
         self.given(given)
         crew.visits[context] = Visit(guest, wanted, given)
         end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None
-        crew.add_context(m.ContextJoined(context, wanted.limit, end=end, one_fate=end is not None), requests)
+        crew.add_context(m.ContextJoined(context, wanted.limit, end=end, task_time=self.task_time, one_fate=end is not None), requests)
 
     def _too_much(self, engines: int) -> str:
         """Why the run cannot take so many more, '' if it can."""

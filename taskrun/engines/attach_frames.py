@@ -100,6 +100,12 @@ class Join(NamedTuple):
     env: dict[str, str]  # of its tasks on all engines
 
 
+class Ends(NamedTuple):
+    """The system has changed its mind about when it ends the context."""
+
+    ends_in: float  # seconds from now
+
+
 class Joined(NamedTuple):
     context: str
 
@@ -169,7 +175,24 @@ class Beat(NamedTuple):
 
 
 Message: TypeAlias = (
-    Hello | Greeting | Prove | Proven | Join | Joined | Start | Kill | Failed | Ended | Detach | Look | Seen | Done | Refusal | Over | Beat
+    Hello
+    | Greeting
+    | Prove
+    | Proven
+    | Join
+    | Ends
+    | Joined
+    | Start
+    | Kill
+    | Failed
+    | Ended
+    | Detach
+    | Look
+    | Seen
+    | Done
+    | Refusal
+    | Over
+    | Beat
 )
 
 
@@ -288,6 +311,7 @@ _MAKE: dict[type, Callable[[dict[str, Any]], Message]] = {
     Prove: lambda frame: Prove(_matching(frame, "proof", _HEX)),
     Proven: _proven,
     Join: _join,
+    Ends: lambda frame: Ends(_number(frame, "ends_in", 0.0)),
     Joined: lambda frame: Joined(_text(frame, "context", 200)),
     Start: lambda frame: Start(_whole(frame, "channel", _CHANNELS), _text(frame, "address", 1000)),
     Kill: lambda frame: Kill(_whole(frame, "channel", _CHANNELS)),

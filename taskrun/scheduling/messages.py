@@ -36,7 +36,7 @@ class ContextJoined(NamedTuple):
 
 
 class ContextEnds(NamedTuple):
-    """The system has changed its mind about when it ends a context that has an end."""
+    """The system has changed its mind about when it ends a context."""
 
     context: str
     end: float

@@ -180,6 +180,8 @@ class Scheduler:
         context = self._fleet.contexts.get(event.context)
         if context is not None and context.walltime is not None:
             context.walltime.move(event.end)
+        elif context is not None:
+            context.walltime = Walltime(event.end, None, self.policy.grace)
 
     def _context_gone(self, event: m.ContextGone, _: float) -> None:
         context = self._fleet.contexts.get(event.context)
