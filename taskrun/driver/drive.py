@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import shlex
@@ -81,6 +82,26 @@ class Drive:
 
     def go(self, engines: Engines, status: StatusWriter, events: EventsWriter) -> ExitCode:
         """The code the run ends with. Raises Refused while nothing has run, RecordsFailed."""
+        try:
+            loop = self.begin(engines, status, events)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise Refused("no descriptor is left for the run: raise `ulimit -n`") from None
+        scheduler = self.scheduler
+        loop.run(self.run.signals)
+        code = scheduler.exit_code(count_failures=self.run.options.exit_code)
+        if self.gate is not None and self.gate.data is not None:
+            code = self.finish_data(self.gate.data, loop, code)
+        self.crew.close()
+        self.close_door()
+        self.run.console.leave()
+        events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
+                     skipped=scheduler.counts.skipped)  # fmt: skip
+        return code
+
+    def begin(self, engines: Engines, status: StatusWriter, events: EventsWriter) -> Loop:
+        """Everything is wired together, and the first agents start. Raises Refused, RecordsFailed, OSError."""
         options = self.run.options
         policy = Policy(
             fail_fast=options.fail_fast,
@@ -160,16 +181,7 @@ class Drive:
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
             if engines.steps is not None:
                 loop.every_second.append(self.make_job_end(engines.label, engines.steps, loop).step)
-        loop.run(self.run.signals)
-        code = scheduler.exit_code(count_failures=options.exit_code)
-        if self.gate is not None and self.gate.data is not None:
-            code = self.finish_data(self.gate.data, loop, code)
-        crew.close()
-        self.close_door()
-        self.run.console.leave()
-        events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
-                     skipped=scheduler.counts.skipped)  # fmt: skip
-        return code
+        return loop
 
     def make_gate(self, loop: Loop, events: EventsWriter) -> Porter | None:
         """Where data is waited for, if there may be some: a stream tells only as it comes."""
