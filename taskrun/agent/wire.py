@@ -18,10 +18,6 @@ class BadFrame(Exception):
     """The other side does not speak the protocol."""
 
 
-def to_text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
 def to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 

@@ -53,7 +53,7 @@ def brief(
     }
     if steps is not None:
         env |= slurm.task_environment(request, steps)
-        config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": slurm.alone(request, steps), "one_fate": True}
+        config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": slurm.alone(request, steps)}
     if not member.here:
         config |= {name: value for name, value in common.shipped.items() if name != "env"}
         env = {**common.shipped["env"], **(visit.variables(request) if visit is not None else {}), **env}
