@@ -9,7 +9,9 @@ import time
 import pytest
 from harness import Taskrun
 
-TEXT = "sleep 0.3; exit 3\ntrap 'touch told; exit 99' TERM; sleep 30 & wait\n#TASKRUN REPEAT 50 touch late_$TASKRUN_TASKID\n"
+FAILS = "until test -e begun; do sleep 0.02; done; exit 3"
+LISTENS = "trap 'touch told; exit 99' TERM; sh -c 'touch begun; exec sleep 30' & wait"
+TEXT = f"{FAILS}\n{LISTENS}\n#TASKRUN REPEAT 50 touch late_$TASKRUN_TASKID\n"
 
 
 @pytest.mark.parametrize("flag", ["-f", "--fail-fast"])
@@ -23,7 +25,7 @@ def test_the_first_failure_ends_the_run(taskrun: Taskrun, flag: str) -> None:
     assert [(each["TaskID"], each["Flags"], each["ReturnCode"]) for each in result.records()] == [(0, "R   ", 3)]
     assert sorted((each["id"], each["cause"]) for each in result.events("attempt")) == [(0, "exit"), (1, "cancelled")]
     assert re.search(r"1 failed, 51 not run in ", result.err)
-    assert "line 1, task 0, exit 3: sleep 0.3; exit 3" in result.err
+    assert f"line 1, task 0, exit 3: {FAILS}" in result.err
     assert not taskrun.processes()
 
 

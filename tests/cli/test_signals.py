@@ -12,10 +12,11 @@ import time
 import pytest
 from harness import Result, Running, Taskrun, until
 
-#: Three tasks; the first two run for `seconds`, unless `now` is there, and note when they are told to end.
+#: Three tasks; the first two run for `seconds`, unless `now` is there, and note when they are told to end. What sleeps says itself that
+#: it has started: bash's fork, before it has become another program, takes a TERM as bash would, and goes on.
 WORK = (
-    "trap 'echo told $TASKRUN_TASKID >> told; exit 99' TERM; touch started_$TASKRUN_TASKID; "
-    "test -e now || { sleep SECONDS & wait $!; }; echo $TASKRUN_TASKID >> ended\n"
+    "trap 'echo told $TASKRUN_TASKID >> told; exit 99' TERM; "
+    "test -e now || { sh -c 'touch started_$TASKRUN_TASKID; exec sleep SECONDS' & wait $!; }; echo $TASKRUN_TASKID >> ended\n"
 )
 
 

@@ -125,8 +125,8 @@ def test_barriers(place: Place) -> None:
 
 #: The first two run until `now` is there, and note when they are told to end.
 WORK = (
-    "trap 'echo told $TASKRUN_TASKID >> told; exit 99' TERM; touch started_$TASKRUN_TASKID; "
-    "test -e now || { sleep SECONDS & wait $!; }; echo $TASKRUN_TASKID >> ended\n"
+    "trap 'echo told $TASKRUN_TASKID >> told; exit 99' TERM; "
+    "test -e now || { sh -c 'touch started_$TASKRUN_TASKID; exec sleep SECONDS' & wait $!; }; echo $TASKRUN_TASKID >> ended\n"
 ) * 3
 
 
