@@ -545,6 +545,12 @@ def _reading(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
+#: Of options that mean something else to who finds a run than to the run.
+_TO_A_RUN = {
+    "use_address": "HOST:PORT where the run can be reached from here (default: as the run says)",
+}
+
+
 def command_parser(name: str, usage: str, description: str, chosen: tuple[str, ...], epilog: str = "") -> Parser:
     """For a subcommand that has some of the options. `usage`: what comes after its name."""
     made = Parser(
@@ -556,7 +562,7 @@ def command_parser(name: str, usage: str, description: str, chosen: tuple[str, .
         add_help=False,
     )
     for option in chosen:
-        _add(made, BY_NAME[option])
+        _add(made, BY_NAME[option]._replace(help=_TO_A_RUN.get(option, BY_NAME[option].help)))
     made.add_argument("-h", "--help", action="help", help="this text")
     return made
 

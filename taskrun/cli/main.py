@@ -86,6 +86,9 @@ def _main(arguments: list[str]) -> int:
     except Handled as error:
         _complain(str(error))
         return error.exit_code
+    except MemoryError:
+        _complain("no memory is left: raise `ulimit -v`; a run that had begun is carried on with -r")
+        return ExitCode.STOPPED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:

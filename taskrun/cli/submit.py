@@ -43,7 +43,7 @@ def submit(argv: list[str]) -> int:
     """Runs the command with the arguments after its name; returns the exit code. Raises Refused."""
     asked = argv[: argv.index("--")] if "--" in argv else argv
     own = argv[len(asked) + 1 :]
-    if not argv or "-h" in asked or "--help" in asked:
+    if "-h" in asked or "--help" in asked:
         sys.stdout.write(_HELP)
         return ExitCode.OK
     dry_run = "--dry-run" in asked

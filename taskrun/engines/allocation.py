@@ -36,10 +36,15 @@ class Job(NamedTuple):
     nodes: str = ""  # those it still has, as a list that `scontrol show hostnames` expands
     end: float | None = None  # epoch seconds; None: no limit, or none that could be read
     gpus: tuple[tuple[str, int], ...] = ()  # (list of nodes, GPUs of the job on each of them)
-    running: bool = False  # not cancelled, requeued or over
+    state: str = ""  # RUNNING, COMPLETED …
     batch: bool = False  # it has a script, which SLURM can start again
     preempted: bool = False  # SLURM has told it to make room for another, and ends it soon
     requeues: bool = False  # SLURM starts it again by itself after that
+
+    @property
+    def running(self) -> bool:
+        """Not cancelled, requeued or over."""
+        return self.state == "RUNNING"
 
 
 def inside(environ: Mapping[str, str]) -> bool:
@@ -156,7 +161,7 @@ def parse_job(text: str) -> Job:
         nodes,
         end,
         tuple(gpus),
-        running=flags.get("JobState") == "RUNNING",
+        state=flags.get("JobState", ""),
         batch=flags.get("BatchFlag") == "1",
         preempted=preempted,
         requeues=flags.get("Requeue") == "1",

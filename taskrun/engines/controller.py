@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from taskrun.engines import allocation
 from taskrun.errors import Refused
 
 PATIENCE = 20.0  # seconds of one answer; the commands have their own, longer one
@@ -63,9 +64,9 @@ def hostnames(nodes: str) -> list[str]:
     return found
 
 
-def show_job(job: str) -> str:
+def show_job(job: str, pauses: tuple[float, ...] = PAUSES) -> str:
     """One line about a job, times in epoch seconds. Raises Unanswered."""
-    return ask(["scontrol", "show", "job", "-d", "-o", job])
+    return ask(["scontrol", "show", "job", "-d", "-o", job], pauses)
 
 
 def is_over(job: str) -> bool:
@@ -73,10 +74,10 @@ def is_over(job: str) -> bool:
     if not job.isdecimal():
         return False
     try:
-        found = re.search(r"\bJobState=(\S+)", ask(["scontrol", "show", "job", "-o", job], PAUSES[:1]))
+        state = allocation.parse_job(show_job(job, PAUSES[:1])).state
     except Unanswered as error:
         return "invalid job id" in str(error).lower()
-    return found is not None and found[1] not in _GOING
+    return bool(state) and state not in _GOING
 
 
 def binds_tasks() -> bool:

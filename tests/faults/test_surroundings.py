@@ -310,6 +310,23 @@ def test_little_memory(taskrun: Taskrun, kilobytes: int, starter: str) -> None:
     complete(taskrun, result)
 
 
+NO_ROOM = """\
+import resource, sys
+from pathlib import Path
+from taskrun.cli import main
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), used + (1 << 20)))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_no_memory(taskrun: Taskrun) -> None:
+    """Not even for what taskrun itself is made of: no traceback."""
+    runner = Taskrun(taskrun.folder, taskrun.env, command=(sys.executable, "-c", NO_ROOM))
+    one_sentence(runner("tasks.txt", *FLAGS.split(), files={"tasks.txt": FILE}), 3, "no memory is left: raise `ulimit -v`")
+    runner.close()
+
+
 def test_files_of_limited_size(taskrun: Taskrun) -> None:
     """RLIMIT_FSIZE, which is a full disk for those who cannot mount one."""
     result = run(taskrun, "ulimit -f 40", text=f"#TASKRUN REPEAT 300 true {'x' * 400}\n")

@@ -156,6 +156,7 @@ def test_submit(jobs: Jobs) -> None:
         ("tasks.txt", "--", "-s", "localhost:1"): "leave -s out",
         ("wrong.txt",): "unknown directive",
         ("-n", "4"): "which task file?",
+        (): "which task file?",
     }.items():
         refused = jobs.run("taskrun", "submit", *arguments)
         assert (refused.returncode, why in refused.stderr) == (2, True), refused.stderr

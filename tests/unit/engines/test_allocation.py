@@ -71,7 +71,7 @@ def test_what_scontrol_says_of_a_job() -> None:
     typed = "Nodes=a CPU_IDs=0 Mem=0 GRES=gpu:a100:2(IDX:0-1),gpu:v100:1(IDX:4),nic:2"
     assert parse_job(typed).gpus == (("a", 3),)
     state = "JobId=1 JobState=RUNNING Reason=None Requeue=1 Restarts=0 BatchFlag=1 PreemptEligibleTime=17 PreemptTime="
-    assert parse_job(state + "None") == Job(running=True, batch=True, requeues=True)
+    assert parse_job(state + "None") == Job(state="RUNNING", batch=True, requeues=True)
     assert parse_job(state + "1795262559").preempted
     assert not parse_job("JobState=COMPLETING BatchFlag=0 Requeue=0").running
     assert parse_job("EndTime=Unknown NodeList=(null) Nodes=a CPU_IDs=0 Mem=0 GRES= x=1") == Job()
@@ -83,7 +83,7 @@ def test_what_the_person_wrote_is_not_what_scontrol_says() -> None:
         "JobId=22 JobName=a JobState=FAILED NodeList=x UserId=root(0) JobState=RUNNING EndTime=1795262559 NodeList=node[1-3] BatchFlag=1 "
         'Command=/bin/taskrun tasks --retire-cmd scontrol update NodeList="$ACTIVE" EndTime=1 Nodes=n1 GRES=gpu:4 WorkDir=/ Comment=a'
     )
-    assert parse_job(text) == Job("node[1-3]", 1795262559.0, running=True, batch=True)
+    assert parse_job(text) == Job("node[1-3]", 1795262559.0, state="RUNNING", batch=True)
 
 
 @pytest.mark.parametrize(("value", "count"), [("1", 1), ("a100:2", 2), ("", 0), ("gpu", 0)])
