@@ -8,6 +8,7 @@ import pwd
 import queue
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import paramiko
 import pytest
 from cloud import Cloud, cloud, free_port
-from harness import need, until
+from harness import ROOT, need, until
 from staging.places import Place, Places, S3Place
 
 from taskrun.staging.locations import Location, parse
@@ -29,6 +30,32 @@ from taskrun.staging.transfers import Patience, Request
 __all__ = ["cloud"]  # a fixture that is written elsewhere
 
 KINDS = ("local", "s3", "sftp", "rclone-folder", "rclone-s3")
+
+#: The beginning of a script: `stores`, the same ones as the fixture's, in a process of their own (see `Apart`).
+_APART = """
+import os, queue, resource, signal, sys, threading
+from pathlib import Path
+import paramiko
+sys.path.insert(0, {tests!r})
+from staging.conftest import Connection
+from taskrun.staging import mover
+from taskrun.staging.locations import parse
+from taskrun.staging.sftp import SftpStore
+from taskrun.staging.stores import Settings, Stores
+from taskrun.staging.transfers import Request
+
+class Sshd:
+    def connect(self):
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.connect("127.0.0.1", {port}, key_filename={key!r}, allow_agent=False, look_for_keys=False)
+        return client
+
+connection = Connection(Sshd())
+hosts = lambda location: SftpStore(location.where, connection.sftp, "test", digest=connection.sum, lost=(paramiko.SSHException,))
+stores = Stores(Settings(Path({folder!r}), "test", rclone_config=Path({config!r})), hosts)
+spool = Path({spool!r})
+"""
 
 
 class Sshd:
@@ -191,6 +218,26 @@ def stores(tmp_path: Path, folder: Path, connection: Connection, rclone_config: 
     made = Stores(Settings(folder, "test", rclone_config=rclone_config), hosts)
     yield made
     made.close()
+
+
+#: Runs a script that finds `stores` and an empty folder `spool`.
+Apart = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def apart(tmp_path: Path, folder: Path, connection: Connection, rclone_config: Path) -> Apart:
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        sshd, spool = connection._sshd, tmp_path / "spool-apart"
+        spool.mkdir()
+        begin = _APART.format(
+            tests=str(ROOT / "tests"), port=sshd.port, key=str(sshd.folder / "user"), folder=str(folder), config=str(rclone_config),
+            spool=str(spool),
+        )  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-c", begin + script], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+
+    return run
 
 
 class Moving:

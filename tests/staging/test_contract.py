@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
-from staging.conftest import Moving
+from staging.conftest import Apart, Moving
 from staging.places import ODD, Place, Places, S3Place
 
 from taskrun.staging.locations import parse
 from taskrun.staging.mover import Advanced, Begun, Found
+
+#: Above what rclone sends in parts and fetches in several streams.
+LARGE_MIB = int(os.environ.get("TASKRUN_TEST_MIB", "300"))
 
 
 def content(name: str) -> bytes:
@@ -20,6 +23,14 @@ def content(name: str) -> bytes:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def test_odd_names_there_and_back(move: Moving, place: Place, folder: Path) -> None:
@@ -192,6 +203,46 @@ def test_large_files_go_in_parts_and_tell_their_progress(move: Moving, place: Pl
     assert [event.size for event in move.of(Begun)] == [len(data)]
     assert move(f"{place.location}big", "back").deliveries[0].sha256 == sha256(data)
     assert (folder / "back").read_bytes() == data
+
+
+LARGE = """
+inbox = queue.Queue()
+moving = mover.Mover(stores, inbox.put, spool)
+number = 0
+def move(source, dest):
+    global number
+    number += 1
+    moving.stage(Request(number, parse(source), parse(dest)))
+    while not isinstance(event := inbox.get(), mover.Staged):
+        pass
+    assert not event.failures, event.failures
+    return event.deliveries[0].sha256
+for name in ("small", "big"):
+    print(move(name, {dest!r}), move({dest!r} + name, "back/"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+moving.close()
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(60 if LARGE_MIB < 1000 else 900)
+def test_a_large_sparse_file_goes_there_and_back_in_flat_memory(apart: Apart, place: Place, folder: Path) -> None:
+    """TASKRUN_TEST_MIB=5120 makes it 5 GB, which takes minutes."""
+    made = {}
+    for name, size in (("small", 64 << 20), ("big", LARGE_MIB << 20)):
+        with (folder / name).open("wb") as file:
+            for at in (0, size // 2 - 5, size - 7):
+                file.seek(at)
+                file.write(b"not all")
+        made[name] = sha256_of(folder / name)
+    done = apart(LARGE.format(dest=str(place.location)))
+    assert done.returncode == 0, done.stderr
+    (there, back, before), (big_there, big_back, after) = (line.split() for line in done.stdout.splitlines())
+    assert {there, back} == {made["small"]}
+    assert {big_there, big_back} == {made["big"]}
+    assert sha256_of(folder / "back" / "big") == made["big"]
+    assert int(after) < int(before) + 40, done.stdout
+    for path in (folder / "back" / "big", place.folder / "big"):
+        path.unlink(missing_ok=True)
 
 
 def test_two_files_for_one_name_are_refused(move: Moving, folder: Path) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cloud import Cloud
-from harness import MARK, ROOT, processes, until
-from staging.conftest import Connection, Moving
+from harness import MARK, processes, until
+from staging.conftest import Apart, Connection, Moving
 from staging.places import Place, Places
 from staging.proxy import Asked, Proxy
 
@@ -137,42 +135,19 @@ def test_a_lost_connection_is_made_anew(
 
 
 KILLED = """
-import os, signal, sys, threading
-from pathlib import Path
-import paramiko
-sys.path.insert(0, {tests!r})
-from staging.conftest import Connection
-from taskrun.staging import mover
-from taskrun.staging.locations import parse
-from taskrun.staging.sftp import SftpStore
-from taskrun.staging.stores import Settings, Stores
-from taskrun.staging.transfers import Request
-
-class Sshd:
-    def connect(self):
-        client = paramiko.SSHClient()
-        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-        client.connect("127.0.0.1", {port}, key_filename={key!r}, allow_agent=False, look_for_keys=False)
-        return client
-
 mover._TOLD_EVERY = 0.0
-connection = Connection(Sshd())
-hosts = lambda location: SftpStore(location.where, connection.sftp, "test", lost=(paramiko.SSHException,))
-stores = Stores(Settings(Path({folder!r}), "test", rclone_config=Path({config!r})), hosts)
 
 def post(event):
     if isinstance(event, mover.Advanced) and event.done >= event.size // 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-mover.Mover(stores, post, Path({spool!r})).stage(Request(1, parse({source!r}), parse({dest!r})))
+mover.Mover(stores, post, spool).stage(Request(1, parse({source!r}), parse({dest!r})))
 threading.Event().wait(40)
 """
 
 
 @pytest.mark.parametrize("way", ["there", "back"])
-def test_killed_in_the_middle(
-    move: Moving, place: Place, folder: Path, tmp_path: Path, rclone_config: Path, connection: Connection, way: str
-) -> None:
+def test_killed_in_the_middle(move: Moving, apart: Apart, place: Place, folder: Path, way: str) -> None:
     data = os.urandom(BIG)
     if way == "there":
         (folder / "big").write_bytes(data)
@@ -180,14 +155,7 @@ def test_killed_in_the_middle(
     else:
         place.write("big", data)
         source, dest = f"{place.location}big", "in/"
-    sshd = connection._sshd
-    spool = tmp_path / "killed-spool"
-    spool.mkdir()
-    script = KILLED.format(
-        tests=str(ROOT / "tests"), port=sshd.port, key=str(sshd.folder / "user"), folder=str(folder), config=str(rclone_config),
-        spool=str(spool), source=source, dest=dest,
-    )  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = apart(KILLED.format(source=source, dest=dest))
     assert done.returncode == -signal.SIGKILL, done.stderr
     until(lambda: not any("rclone" in line for line in processes(os.environ[MARK]).values()), what="the end of rclone")
     there = place.names() if way == "there" else {path.name for path in (folder / "in").iterdir()}
@@ -295,45 +263,6 @@ def test_an_unknown_host_is_refused(moving: Callable[..., Moving], folder: Path)
     failure = moving(stores=stores)("sftp://nowhere/x", "y").failures[0]
     assert (failure.cause, failure.tries) == ("permanent", 1)
     assert stores.of(Location("local", "", "x")) is stores.of(parse("y"))
-
-
-MEMORY = """
-import queue, resource, sys
-from pathlib import Path
-from taskrun.staging import mover
-from taskrun.staging.locations import parse
-from taskrun.staging.stores import Settings, Stores
-from taskrun.staging.transfers import Request
-
-folder = Path({folder!r})
-inbox = queue.Queue()
-moving = mover.Mover(Stores(Settings(folder, "test")), inbox.put, folder)
-def move(number, source, dest):
-    moving.stage(Request(number, parse(source), parse(dest)))
-    while not isinstance(event := inbox.get(), mover.Staged):
-        pass
-    assert not event.failures, event.failures
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-small = move(1, {small!r}, {dest!r})
-print(small, move(2, {big!r}, {dest!r}))
-"""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("dest", "size"), [("out/", 1 << 30), ("s3://one/base/", 256 << 20)])
-def test_memory_is_flat(places: Places, folder: Path, dest: str, size: int) -> None:
-    """benchmarks/staging.py does it with 5 GB, which takes half a minute of a disk."""
-    for name, length in (("small", 16 << 20), ("big", size)):
-        with (folder / name).open("wb") as file:
-            file.truncate(length)
-    script = MEMORY.format(folder=str(folder), small="small", big="big", dest=dest)
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    small, big = (int(word) for word in done.stdout.split())
-    assert big < small + 40, done.stdout
-    if dest == "out/":
-        assert (folder / "out" / "big").stat().st_size == size
-        (folder / "out" / "big").unlink()
 
 
 def test_no_more_sessions_than_a_host_takes(moving: Callable[..., Moving], places: Places, folder: Path, connection: Connection) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 
 def moto(args):
+    import large_objects  # beside this file
     import moto.server
     from moto.moto_server.utilities import RegexConverter
+
+    large_objects.install()
 
     def converter(self, url_map, *items):
         made(self, url_map, *items)
