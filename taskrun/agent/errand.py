@@ -26,6 +26,8 @@ TELL = 0.5  # seconds between two answers
 KIND = 5.0  # seconds for rclone to end
 CHUNK = 1 << 20
 WORDS = 4096  # bytes of what rclone says last
+PARTS = 9999  # of a file at most; S3 takes one more
+MIB = 1 << 20
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -104,6 +106,7 @@ class Errand(object):
         """A file into the store; the name of the file is the descriptor's, so rclone sends the very file that was summed up."""
         fd = os.open(self.wanted["file"].encode("utf-8", "surrogateescape"), os.O_RDONLY | os.O_NONBLOCK)
         sums = digests(self.wanted["sums"])
+        flags = self.in_parts(os.fstat(fd).st_size, sums) if self.wanted["part"] else []
         size = 0
         told = time.time()
         while True:
@@ -120,12 +123,20 @@ class Errand(object):
                     return
         marked = ["--header-upload", "%s: %s" % (self.wanted["header"], sums["sha256"].hexdigest())] if self.wanted["header"] else []
         ends = ["/proc/%d/fd/%d" % (os.getpid(), fd), self.wanted["place"]]
-        process = self.start([*self.wanted["arguments"], *marked, *ends], subprocess.DEVNULL, subprocess.PIPE)
+        process = self.start([*self.wanted["arguments"], *flags, *marked, *ends], subprocess.DEVNULL, subprocess.PIPE)
         assert process.stderr is not None
         last = self.follow(process.stderr)
         code = process.wait()
         self.done = size
         self.finish(code, last, sums)
+
+    def in_parts(self, size: int, sums: "Dict[str, Any]") -> "List[str]":
+        """Tells rclone how long a part is, so that what S3 makes of their checksums can be made here, too."""
+        part = self.wanted["part"]
+        length = max(part, -(-size // PARTS // MIB) * MIB)
+        if size >= 2 * part and "md5" in sums:
+            sums["parts"] = Parts(length)
+        return ["--s3-chunk-size", "%dM" % (length // MIB), "--s3-upload-cutoff", "%dM" % (2 * part // MIB)]
 
     def follow(self, lines: "IO[bytes]") -> str:
         """rclone's log while it copies: how far it is, and what went wrong last."""
@@ -144,6 +155,32 @@ class Errand(object):
     def finish(self, code: int, words: str, sums: "Dict[str, Any]") -> None:
         self.over.set()
         self.tell({"end": code, "said": words, "size": self.done, "sums": {name: each.hexdigest() for name, each in sums.items()}})
+
+
+class Parts(object):
+    """What S3 says of a file that came in parts: the md5 of their md5s, and how many they were."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.made = []  # type: List[bytes]
+        self.part = hashlib.md5()  # noqa: S324
+        self.size = 0  # of the part that is being read
+
+    def update(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if self.size == self.length:
+                self.made.append(self.part.digest())
+                self.part = hashlib.md5()  # noqa: S324
+                self.size = 0
+            piece = view[: self.length - self.size]
+            self.part.update(piece)
+            self.size += len(piece)
+            view = view[len(piece) :]
+
+    def hexdigest(self) -> str:
+        made = [*self.made, self.part.digest()]
+        return "%s-%d" % (hashlib.md5(b"".join(made)).hexdigest(), len(made))  # noqa: S324
 
 
 def digests(names: "List[str]") -> "Dict[str, Any]":

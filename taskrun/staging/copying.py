@@ -219,7 +219,7 @@ class Copy:
             self._still_is(source, entry)
             return sent
 
-        arrived, sha256 = dest.receive(send, self._transfer.target)
+        arrived, sha256 = dest.receive(send, self._transfer.target, entry.size)
         return arrived._replace(by=errands.host), sha256
 
     def _still_is(self, store: Store, entry: Entry) -> None:

@@ -44,6 +44,7 @@ class Remote(NamedTuple):
     settings: Mapping[str, str]  # with secrets
     flags: tuple[str, ...] = ()
     header: str = ""  # under which the sha256 is kept with a file
+    part: int = 0  # bytes, whole MiB: files of twice that and more go in such parts (longer ones where they would be too many)
 
     def __repr__(self) -> str:
         return "Remote(…)"
@@ -55,7 +56,7 @@ class Remote(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What was read there and given to rclone. `sums`: algorithm → hex."""
+    """What was read there and given to rclone. `sums`: algorithm → hex; `parts` is the ETag that S3 makes of a file that came in parts."""
 
     size: int
     sums: Mapping[str, str]
@@ -75,8 +76,11 @@ class Reachable(Protocol):
     def rclone_name(self, name: str) -> str:
         """What rclone calls a file of it."""
 
-    def receive(self, send: Send, target: Target) -> tuple[Arrived, str]:
-        """A file that another machine sends there, whole or not at all, verified as it would be from here; and its sha256."""
+    def receive(self, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
+        """A file that another machine sends there, whole or not at all, verified as it would be from here; and its sha256.
+
+        Nothing that it has begun is left where it did not come to its end.
+        """
 
 
 class Errands:
@@ -119,7 +123,7 @@ class Errands:
 
     def send(self, remote: Remote, name: str, file: bytes, progress: Progress) -> Sent:
         """A file over there to a name in the store."""
-        wanted = {"way": "send", "arguments": ["copyto", *_ALWAYS, *_SEND, *remote.flags], "header": remote.header}
+        wanted = {"way": "send", "arguments": ["copyto", *_ALWAYS, *_SEND, *remote.flags], "header": remote.header, "part": remote.part}
         return self._run(wanted, remote, name, file, progress)
 
     def _run(self, wanted: dict[str, Any], remote: Remote, name: str, file: bytes, progress: Progress) -> Sent:

@@ -56,6 +56,17 @@ class RcloneStore:
             self._argv += ["--config", str(config)]
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None
+        self._made_sure()
+
+    def _made_sure(self) -> None:
+        """Raises Refused where rclone says which remotes it has, and this is none of them."""
+        try:
+            names = self._run("", "listremotes").decode("utf-8", "replace").split("\n")
+        except StoreError:
+            return  # its configuration has a password, perhaps: it is asked again when there is something to do
+        if f"{self._remote}:".casefold() not in (name.casefold() for name in names):
+            like = f"; did you mean {self._remote}://…?" if self._remote in ("file", "s3", "sftp") else ""
+            raise Refused(f"rclone has no remote {self._remote}{like or '; `rclone listremotes` says which it has, --rclone-config FILE where'}")
 
     def find(self, pattern: Pattern) -> Iterator[Entry]:
         if pattern.plain is not None:
@@ -119,7 +130,8 @@ class RcloneStore:
     def rclone_name(self, name: str) -> str:
         return to_rclone(name)
 
-    def receive(self, send: Send, target: Target) -> tuple[Arrived, str]:
+    def receive(self, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
+        del size
         with self._arriving(target) as name:
             sent = send(self.rclone_name(name))
             verified = self._verify(name, sent.size, lambda algorithm: sent.sums.get(algorithm, ""))

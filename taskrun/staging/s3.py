@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -154,24 +154,45 @@ class S3Store:
             settings = _for_rclone(self._s3)
         if re.search(r"//(localhost|127\.|\[::1)", settings.get("endpoint", "")):
             raise Unable(where, f"only this machine reaches {settings['endpoint']}")
-        return Remote(where, settings, ("--s3-no-check-bucket", "--s3-disable-checksum"), "X-Amz-Meta-Sha256")
+        return Remote(where, settings, ("--s3-no-check-bucket", "--s3-disable-checksum"), "X-Amz-Meta-Sha256", self._part)
 
     def rclone_name(self, name: str) -> str:
         if {"", ".", ".."}.intersection(name.split("/")):
             raise Permanent(f"s3://{self._bucket}/{name}: rclone has no word for this name")
         return f"{self._bucket}/{to_rclone(name)}"
 
-    def receive(self, send: Send, target: Target) -> tuple[Arrived, str]:
+    def receive(self, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
         name = target.path
-        sent = send(self.rclone_name(name))
+        before = self._uploads(name) if size >= 2 * self._part else []
+        try:
+            sent = send(self.rclone_name(name))
+        except BaseException:
+            if size >= 2 * self._part:  # rclone takes back what it has begun if it still can
+                self._abort(name, set(self._uploads(name)).difference(before))
+            raise
         found = self._head(name)
-        md5 = _digest(found, "md5")
-        if (found["ContentLength"], _digest(found, "sha256")) != (sent.size, sent.sums["sha256"]) or md5 not in (
-            None,
-            sent.sums.get("md5"),
-        ):
+        tag = _md5s(found)
+        made = sent.sums.get("parts" if "-" in tag else "md5", "")
+        verified = "md5" if tag and made and made[32:] == tag[32:] else "size"  # another number of parts: an ETag of another kind
+        whole = (found["ContentLength"], _digest(found, "sha256")) == (sent.size, sent.sums["sha256"])
+        if not whole or (verified == "md5" and tag != made):
             raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
-        return Arrived(Entry(name, sent.size, found["ETag"]), "md5" if md5 else "size"), sent.sums["sha256"]
+        return Arrived(Entry(name, sent.size, found["ETag"]), verified), sent.sums["sha256"]
+
+    def _uploads(self, name: str) -> list[str]:
+        """Those of a name that are not complete, the latest first. None where that cannot be found out."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        with contextlib.suppress(BotoCoreError, ClientError):  # not allowed to look, or the server cannot
+            found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=name).get("Uploads", ())
+            ours = sorted((one for one in found if one["Key"] == name), key=lambda one: str(one.get("Initiated")), reverse=True)
+            return [str(one["UploadId"]) for one in ours]
+        return []
+
+    def _abort(self, name: str, uploads: Iterable[str]) -> None:
+        for upload in uploads:
+            with contextlib.suppress(Exception):  # nobody is left to be told; the bucket's own rules remove it in time
+                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload)
 
     def free(self, target: Target) -> int | None:
         del target
@@ -179,8 +200,7 @@ class S3Store:
 
     def close(self) -> None:
         for name, upload in list(self._open.items()):
-            with contextlib.suppress(Exception):  # nobody is left to be told; the bucket's own rules remove it in time
-                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload)
+            self._abort(name, [upload])
         self._open.clear()
         if self._client is not None:
             self._client.close()
@@ -230,13 +250,12 @@ class S3Store:
         """An upload of this very file that was interrupted, and its parts; those of other content are left alone."""
         from botocore.exceptions import ClientError
 
-        with contextlib.suppress(ClientError):  # not allowed to look, or the server cannot: start anew
-            found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=name).get("Uploads", ())
-            for upload in sorted((one for one in found if one["Key"] == name), key=lambda one: str(one.get("Initiated")), reverse=True):
-                asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload["UploadId"]}
+        for upload in self._uploads(name):
+            with contextlib.suppress(ClientError):  # not allowed to look, or the server cannot: start anew
+                asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload}
                 parts = [part for page in self._s3.get_paginator("list_parts").paginate(**asked) for part in page.get("Parts", ())]
                 if parts and all(_fits(fd, size, length, part) for part in parts):
-                    return str(upload["UploadId"]), {part["PartNumber"]: _part(part) for part in parts}
+                    return upload, {part["PartNumber"]: _part(part) for part in parts}
         return None, {}
 
     def _same(self, name: str, data: bytes, answer: dict[str, Any]) -> str:
@@ -329,9 +348,15 @@ def _digest(found: dict[str, Any], algorithm: str) -> str | None:
             return str(given)
         whole = found.get("ChecksumSHA256", "")
         return base64.b64decode(whole).hex() if whole and "-" not in whole and found.get("ChecksumType") == "FULL_OBJECT" else None
+    tag = _md5s(found)
+    return tag if algorithm == "md5" and tag and "-" not in tag else None
+
+
+def _md5s(found: dict[str, Any]) -> str:
+    """The ETag if it is made of md5s: of the object, or with a dash and their number of its parts; '' where it means nothing to us."""
     plain = found.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in found
-    tag = found["ETag"].strip('"')
-    return tag if algorithm == "md5" and plain and re.fullmatch("[0-9a-f]{32}", tag) else None
+    tag = str(found["ETag"].strip('"'))
+    return tag if plain and re.fullmatch("[0-9a-f]{32}(-[0-9]+)?", tag) else ""
 
 
 def _for_rclone(client: Any) -> dict[str, str]:
