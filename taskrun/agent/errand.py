@@ -1,7 +1,7 @@
 """One file moved by the host's own rclone, between a store and a file here. Not part of the agent: run by itself for each file.
 
 The first line of standard input says what is wanted (JSON, with what rclone needs to know of the store); after it the driver gives a sign
-of life now and then. When there is none, or standard input ends, rclone ends, and so do we. Answers are lines of JSON:
+of life now and then. When there is none for a while, or standard input ends, rclone ends, and so do we. Answers are lines of JSON:
 {"bytes": so many have gone}, at last {"end": rclone's exit code, "said": its last words, "size": …, "sums": {algorithm: hex}},
 or {"none": why there is no rclone}.
 """
@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Dict, List
 
-SILENT = 60.0  # seconds without a sign of life
 TELL = 0.5  # seconds between two answers
 KIND = 5.0  # seconds for rclone to end
 CHUNK = 1 << 20
@@ -68,7 +67,7 @@ class Errand(object):
                 heard = time.time()
                 if not os.read(0, 4096):
                     self.abort()
-            elif abs(time.time() - heard) > SILENT:  # the clock may have been set: better once too often
+            elif abs(time.time() - heard) > self.wanted["silent"]:  # the clock may have been set: better once too often
                 self.abort()
             self.tell({"bytes": self.done})
 

@@ -24,7 +24,7 @@ _ALWAYS = (
     "--ask-password=false", "--retries", "1", "--low-level-retries", "3", "--contimeout", "20s", "--timeout", "60s", "--log-level", "ERROR",
 )  # fmt: skip
 _SEND = ("--copy-links", "--ignore-times", "--no-check-dest", "--stats", "500ms", "--stats-log-level", "ERROR", "--use-json-log")
-_SIGN_OF_LIFE = 10.0  # seconds
+_SIGN_OF_LIFE = 10.0  # seconds at most
 _AT_A_TIME = 2  # on one host: sshd allows ten sessions of all kinds (see sftp)
 _TRIES = 3  # that fail in a row before the driver moves what goes there and comes from there
 
@@ -84,15 +84,25 @@ class Reachable(Protocol):
 
 
 class Errands:
-    """Of one host. `python`: runs a text by the host's Python, `text`; gives its standard streams, as a socket. `note`: says a sentence."""
+    """Of one host. `python`: runs a text by the host's Python, `text`; gives its standard streams, as a socket. `note`: says a sentence.
+
+    `silent`: seconds after which the driver takes the host for lost; rclone there hears nothing for two thirds of that and ends.
+    """
 
     def __init__(
-        self, host: str, python: Callable[[str], Any], text: str, note: Callable[[str], None], lost: tuple[type[Exception], ...]
+        self,
+        host: str,
+        python: Callable[[str], Any],
+        text: str,
+        note: Callable[[str], None],
+        lost: tuple[type[Exception], ...],
+        silent: float = 60.0,
     ) -> None:
         self.host = host
         self._python = python
         self._text = text
         self._note = note
+        self._patience = silent * 2 / 3
         self._lost: tuple[type[BaseException], ...] = (*lost, EOFError, ConnectionError, TimeoutError)
         self._room = threading.Semaphore(_AT_A_TIME)
         self._useless: dict[str, str] = {}  # store, or '' for all of them → why
@@ -129,8 +139,9 @@ class Errands:
     def _run(self, wanted: dict[str, Any], remote: Remote, name: str, file: bytes, progress: Progress) -> Sent:
         told = 0
         ends = {"file": file.decode("utf-8", "surrogateescape"), "place": f"{NAME}:{name}", "env": remote.env()}
+        wanted = {**wanted, **ends, "sums": ALGORITHMS, "silent": self._patience}
         with self._connected() as channel:
-            channel.sendall(json.dumps({**wanted, **ends, "sums": ALGORITHMS}).encode("ascii") + b"\n")
+            channel.sendall(json.dumps(wanted).encode("ascii") + b"\n")
             alive = time.monotonic()
             for answer in _answers(channel):
                 if "none" in answer:
@@ -142,7 +153,7 @@ class Errands:
                 done = int(answer.get("bytes", told))
                 progress(done - told)
                 told = done
-                if time.monotonic() - alive > _SIGN_OF_LIFE:
+                if time.monotonic() - alive > min(_SIGN_OF_LIFE, self._patience / 4):
                     channel.sendall(b"\n")
                     alive = time.monotonic()
         raise Transient(f"{self.host}: rclone was ended there")
