@@ -12,6 +12,7 @@ import hashlib
 import json
 import zlib
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 _AGENT = Path(__file__).resolve().parent.parent / "agent"
 
@@ -20,6 +21,14 @@ PYTHONS = ("python3", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexe
 _RUN = "import sys,binascii;exec(binascii.a2b_base64(sys.argv[1]))"
 NO_PYTHON = "taskrun: there is no python3 (3.6 or newer) on this host"
 
+#: A program of one file that the host's Python runs by itself, beside the agent.
+Program: TypeAlias = Literal["errand", "sums"]
+ALONE: tuple[Program, ...] = ("errand", "sums")
+
+#: Where systems have OpenSSH's server for file transfers, which sshd starts; elsewhere it may be on PATH.
+SFTP_SERVERS = ("/usr/lib/openssh", "/usr/libexec/openssh", "/usr/lib/ssh", "/usr/libexec", "/usr/lib/misc")
+NO_SFTP_SERVER = "there is no sftp-server on this host: install openssh-sftp-server (debian, ubuntu) or openssh-server (fedora, rhel)"
+
 
 @functools.cache
 def archive() -> bytes:
@@ -27,7 +36,7 @@ def archive() -> bytes:
     texts = {
         "agent" if path.stem == "__init__" else f"agent.{path.stem}": path.read_text(encoding="utf-8")
         for path in sorted(_AGENT.glob("*.py"))
-        if path.stem not in ("boot", "errand")
+        if path.stem not in ("boot", *ALONE)
     }
     return zlib.compress(json.dumps(texts, sort_keys=True).encode(), 9)
 
@@ -50,11 +59,31 @@ def remote_command() -> str:
 
 
 @functools.cache
-def errand() -> str:
-    """What the host's Python runs to have a file moved by the host's own rclone."""
-    return (_AGENT / "errand.py").read_text(encoding="utf-8")
+def program(name: Program) -> str:
+    """Its text."""
+    return (_AGENT / f"{name}.py").read_text(encoding="utf-8")
 
 
-def python_command(text: str) -> str:
-    """The command line that makes the host's Python run this text, through whatever login shell."""
-    return f"{PYTHONS[0]} -I -S -E -c '{_RUN}' {base64.b64encode(text.encode()).decode()}"
+def python_command(name: Program) -> str:
+    """The command line that makes the host's Python run it, through whatever login shell."""
+    return f"{PYTHONS[0]} -I -S -E -c '{_RUN}' {_packed(name)}"
+
+
+def python_words(name: Program) -> list[str]:
+    """The same as an argument list, to be started on the host without a login shell."""
+    run = 'exec $p -I -S -E -c "$1" "$2"'
+    script = f'for p in {" ".join(PYTHONS)}; do if command -v $p >/dev/null 2>&1; then {run}; fi; done; echo "{NO_PYTHON}" >&2; exit 127'
+    return ["/bin/sh", "-c", script, "taskrun", _RUN, _packed(name)]
+
+
+def sftp_words() -> list[str]:
+    """The argument list that starts a server for file transfers on the host, on standard input and output."""
+    script = (
+        f"for p in {' '.join(SFTP_SERVERS)}; do if [ -x $p/sftp-server ]; then exec $p/sftp-server; fi; done; "
+        f'if command -v sftp-server >/dev/null 2>&1; then exec sftp-server; fi; echo "{NO_SFTP_SERVER}" >&2; exit 127'
+    )
+    return ["/bin/sh", "-c", script]
+
+
+def _packed(name: Program) -> str:
+    return base64.b64encode(program(name).encode()).decode()

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from taskrun.engines import bootstrap
 from taskrun.engines.link import Link
-from taskrun.engines.ssh_connection import LOGIN_SECONDS, notice_silence, open_transport, python_session, sftp_session
+from taskrun.engines.ssh_connection import LOGIN_SECONDS, open_transport
 from taskrun.engines.ssh_known_hosts import CannotConnect
+from taskrun.engines.ssh_sessions import notice_silence, session
+from taskrun.engines.streams import What
 from taskrun.errors import Refused
 
 if TYPE_CHECKING:
@@ -48,13 +50,9 @@ class SshAgent:
         self.link = Link(os.dup(ours.fileno()), ours.detach())
         threading.Thread(target=self._run, name=f"ssh {address}", daemon=True).start()
 
-    def open_sftp(self, silent: float) -> paramiko.SFTPClient:
-        """A file transfer session over this connection. Raises ConnectionError when it is gone, or silent for so many seconds."""
-        return sftp_session(self._transport(), silent)
-
-    def python(self, text: str, silent: float) -> paramiko.Channel:
-        """The standard streams of the host's Python, running this text. Raises ConnectionError, too."""
-        return python_session(self._transport(), text, silent)
+    def session(self, what: What, silent: float) -> paramiko.Channel:
+        """One over this connection. Raises ConnectionError when it is gone, or silent for so many seconds."""
+        return session(self._transport(), what, silent)
 
     def _transport(self) -> paramiko.Transport:
         if not self._transports or not self._transports[-1].is_active():

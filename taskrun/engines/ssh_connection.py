@@ -8,12 +8,10 @@ import os
 import re
 import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskrun.engines.bootstrap import python_command
 from taskrun.engines.ssh_known_hosts import CannotConnect, check_host_key, known_hosts, prefer_known_types
 from taskrun.engines.ssh_settings import Settings, settings_of
 
@@ -21,23 +19,8 @@ if TYPE_CHECKING:
     import paramiko
 
 _SILENCE = logging.NullHandler()
-SILENT_SECONDS = 60.0  # after which a file transfer without a word from the host has failed
 LOGIN_SECONDS = 60.0  # for the banner, and for the login
 JUMPS_MOST = 8
-_HEX_DIGITS = 64
-#: Run by the host's Python. What is not a file, or cannot be read, has no checksum. The dots say that it is under way.
-_SHA256 = """\
-import hashlib, sys, time
-digest = hashlib.sha256()
-told = time.time()
-with open(sys.stdin.buffer.read(), "rb") as file:
-    for data in iter(lambda: file.read(1 << 20), b""):
-        digest.update(data)
-        if time.time() - told > 1:
-            told = time.time()
-            print(".", flush=True)
-print(digest.hexdigest())
-"""
 
 
 def open_transport(
@@ -93,7 +76,7 @@ def _socket(settings: Settings, note: Callable[[str], None], opened: list[parami
         if len(opened) >= JUMPS_MOST:
             raise CannotConnect(f"ProxyJump {settings.proxy_jump}: more than {JUMPS_MOST} hosts in a row", permanent=True)
         before, _, jump = settings.proxy_jump.rpartition(",")  # the last one is the nearest; the others are its own way
-        address, port = _jump_host(jump)
+        address, port = host_and_port(jump)
         try:
             through = open_transport(address, note, opened, port, before)
         except CannotConnect as error:
@@ -146,14 +129,14 @@ def _expanded(settings: Settings) -> str:
     return re.sub("%[hprn%]", lambda found: tokens[found[0]], settings.proxy_command)
 
 
-def _jump_host(text: str) -> tuple[str, int]:
-    """(address, port or 0) of one host in a ProxyJump line: `[user@]host[:port]` or `ssh://…`."""
+def host_and_port(text: str) -> tuple[str, int]:
+    """(address, port or 0) of one host in a ProxyJump line, or of a location: `[user@]host[:port]` or `ssh://…`."""
     text = text.strip().removeprefix("ssh://")
     if text.rpartition("@")[2].startswith("["):  # [::1]:22
         name, _, port = text.partition("]")
         return name.replace("[", ""), int(port[1:]) if port[1:].isdigit() else 0
-    name, colon, port = text.rpartition(":")
-    return (name, int(port)) if colon and port.isdigit() else (text, 0)
+    name, _, port = text.rpartition(":")
+    return (name, int(port)) if port.isdigit() and name and ":" not in name else (text, 0)
 
 
 def _log_in(host: str, settings: Settings, transport: paramiko.Transport) -> None:
@@ -219,125 +202,3 @@ def _public_blob(path: str) -> bytes | None:
         return base64.b64decode(fields[1])
     except (OSError, IndexError, ValueError):
         return None
-
-
-class Unanswered(ConnectionError):
-    """Nobody has answered in time."""
-
-
-class SftpHost:
-    """The connection that `sftp://` locations of one host share. `where`: `[user@]host[:port]`."""
-
-    def __init__(self, where: str, note: Callable[[str], None]) -> None:
-        self._address, self._port = _jump_host(where)
-        self._note = note
-        self._opened: list[paramiko.Transport] = []
-        self._lock = threading.Lock()
-
-    def open_sftp(self, silent: float) -> paramiko.SFTPClient:
-        """One more session; connects anew when the connection is gone. Raises OSError, and what `lost_errors` names."""
-        with self._connection() as transport:
-            return sftp_session(transport, silent)
-
-    def python(self, text: str, silent: float) -> paramiko.Channel:
-        """The same for the host's Python, running this text."""
-        with self._connection() as transport:
-            return python_session(transport, text, silent)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[paramiko.Transport]:
-        """One on which nobody answers is closed: the next one is made anew."""
-        transport = self._transport()
-        try:
-            yield transport
-        except Unanswered:
-            transport.close()
-            raise
-
-    def _transport(self) -> paramiko.Transport:
-        with self._lock:
-            if not self._opened or not self._opened[-1].is_active():
-                self._opened = []
-                try:
-                    notice_silence(open_transport(self._address, self._note, self._opened, self._port))
-                except CannotConnect as error:
-                    raise (PermissionError if error.permanent else ConnectionError)(str(error)) from error
-            return self._opened[-1]
-
-
-def sftp_session(transport: paramiko.Transport, silent: float) -> paramiko.SFTPClient:
-    """A file transfer session over a connection. `silent`: seconds without a word after which an operation of it fails.
-
-    Raises ConnectionError.
-    """
-    import paramiko
-
-    channel = _session(transport, silent)
-    try:
-        channel.invoke_subsystem("sftp")
-        return paramiko.SFTPClient(channel)
-    except (paramiko.SSHException, TimeoutError) as error:
-        raise ConnectionError(f"the host takes no file transfers (sftp): {error}") from error
-
-
-def python_session(transport: paramiko.Transport, text: str, silent: float) -> paramiko.Channel:
-    """The standard streams of the host's Python, running this text. Raises ConnectionError."""
-    import paramiko
-
-    channel = _session(transport, silent)
-    try:
-        channel.exec_command(python_command(text))
-    except paramiko.SSHException as error:
-        raise ConnectionError(f"the host takes no commands: {error}") from error
-    return channel
-
-
-def _session(transport: paramiko.Transport, silent: float) -> paramiko.Channel:
-    """A channel. Raises ConnectionError."""
-    import paramiko
-
-    try:
-        channel = transport.open_session(timeout=silent)
-    except paramiko.ChannelException as error:
-        raise ConnectionError(f"the host takes no more sessions on this connection: {error}") from error
-    except paramiko.SSHException as error:
-        raise Unanswered(f"the host has not answered for {silent:.0f} s: {error}") from error
-    channel.settimeout(silent)  # a host that has lost its power says nothing, for ever
-    return channel
-
-
-def notice_silence(transport: paramiko.Transport) -> None:
-    """From now on the connection breaks by itself when nothing comes from the other side, instead of waiting for ever."""
-    sock = transport.sock
-    if isinstance(sock, socket.socket):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3)):
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENT_SECONDS * 1000))
-
-
-def sha256_there(python: Callable[[str], Any], path: str) -> str | None:
-    """The checksum of a file of a host, worked out there; None where that cannot be done. Its name goes there on standard input.
-
-    `python`: runs a text by the host's Python.
-    """
-    import paramiko
-
-    try:
-        with contextlib.closing(python(_SHA256)) as channel:
-            channel.sendall(os.fsencode(path))
-            channel.shutdown_write()
-            said = b""
-            while data := channel.recv(4096):
-                said = (said + data)[-4096:]
-    except (OSError, EOFError, paramiko.SSHException):
-        return None
-    found = said.split()[-1:]  # a login shell may have said something before
-    return found[0].decode("ascii", "replace") if found and len(found[0]) == _HEX_DIGITS else None
-
-
-def lost_errors() -> tuple[type[Exception], ...]:
-    """What is raised over a connection that is gone, beside OSError and EOFError."""
-    import paramiko
-
-    return (paramiko.SSHException,)

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from taskrun.staging import sftp_wire
 from taskrun.staging.errands import Errands
 from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.sessions import Pool
 from taskrun.staging.store import (
     Arrived,
     Denied,
@@ -24,6 +26,7 @@ from taskrun.staging.store import (
     is_unfinished,
     unfinished_name,
 )
+from taskrun.staging.sums import Sums
 
 #: Opens one more SFTP session: a paramiko.SFTPClient. Called from the mover's threads.
 Connect = Callable[[], Any]
@@ -32,8 +35,7 @@ Digest = Callable[[str], "str | None"]
 
 _REQUEST = 32_768  # what every SFTP server takes in one request
 #: sshd allows ten sessions at a time on a connection: the agent, files on their way, one to look around, one that sums up, errands.
-_FILES, _LOOKS, _SUMS = 4, 1, 2
-_CLOSE, _OPENDIR, _READDIR, _EXTENDED, _EXTENDED_REPLY = 4, 11, 12, 200, 201  # kinds of messages
+_FILES, _LOOKS = 4, 1
 _WINDOW = 128  # requests under way while reading: 4 MiB, so that memory stays flat whoever is slow
 
 
@@ -57,16 +59,13 @@ class SftpStore(FolderStore):
         """`errands`: files that the host itself moves, if it may."""
         self.place = place
         self.errands = errands
-        self._connect = connect
         self.tag = tag
         self._folder = folder.rstrip("/") + "/" if folder else ""
         self._digest = digest
         self.lost: tuple[type[BaseException], ...] = (*lost, EOFError, ConnectionError, TimeoutError)
-        self._idle: list[Any] = []
-        self._lock = threading.Lock()
+        self._pool = Pool(connect, lambda sftp: sftp.get_channel().closed)
         self._files = threading.Semaphore(_FILES)
         self._sessions = threading.Semaphore(_FILES + _LOOKS)
-        self._sums = threading.Semaphore(_SUMS)
 
     def find(self, pattern: Pattern) -> Iterator[Entry]:
         if pattern.plain is not None:
@@ -102,8 +101,7 @@ class SftpStore(FolderStore):
         """The sha256 of a path over there, None if nobody there can tell."""
         if self._digest is None:
             return None
-        with self._sums:
-            return self._digest(path.decode("utf-8", "surrogateescape"))
+        return self._digest(path.decode("utf-8", "surrogateescape"))
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         with self._files, self._session(entry.name) as sftp, sftp.open(self.path(entry.name), "rb") as file:
@@ -139,7 +137,7 @@ class SftpStore(FolderStore):
         with self._session(target.folder) as sftp:
             while True:
                 try:
-                    return _free(sftp, path)
+                    return sftp_wire.free(sftp, path)
                 except FileNotFoundError:
                     above = path.rstrip(b"/").rpartition(b"/")[0] or (b"/" if path.startswith(b"/") else b".")
                     if above == path:
@@ -171,12 +169,23 @@ class SftpStore(FolderStore):
         with self._session(name) as sftp, contextlib.suppress(FileNotFoundError):
             sftp.remove(self.path(name))
 
+    @property
+    def _pools(self) -> list[Pool]:
+        return [self._pool, *([self._digest.pool] if isinstance(self._digest, Sums) else [])]
+
+    @property
+    def stale(self) -> bool:
+        """Sessions wait that nobody has used for a while."""
+        return any(pool.stale for pool in self._pools)
+
+    def tidy(self) -> None:
+        """Ends them."""
+        for pool in self._pools:
+            pool.tidy()
+
     def close(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for sftp in idle:
-            with contextlib.suppress(Exception):  # it may be gone already
-                sftp.close()
+        for pool in self._pools:
+            pool.close()
 
     def path(self, name: str) -> bytes:
         """What the server calls it."""
@@ -187,7 +196,7 @@ class SftpStore(FolderStore):
         """What is in a folder, and whether it is one. `links`: a link to a folder counts as one."""
         with self._session(base) as sftp:
             try:
-                found = _listed(sftp, self.path(base))
+                found = sftp_wire.listed(sftp, self.path(base))
             except FileNotFoundError:
                 return []
             names = []
@@ -213,20 +222,12 @@ class SftpStore(FolderStore):
         self._files.release()
 
     def borrow(self) -> Any:
-        """A session for one caller: they are not made for several threads."""
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._connect()
+        """A session for one caller."""
+        return self._pool.borrow()[0]
 
     def give_back(self, sftp: Any, *, broken: bool) -> None:
         """The session of `borrow`; a broken one is thrown away."""
-        if broken or sftp.get_channel().closed:
-            with contextlib.suppress(Exception):
-                sftp.close()
-            return
-        with self._lock:
-            self._idle.append(sftp)
+        self._pool.give_back(sftp, broken=broken)
 
     @contextlib.contextmanager
     def explained(self, name: str) -> Iterator[None]:
@@ -385,45 +386,6 @@ def _make_folders(sftp: Any, store: SftpStore, target: Target, folders: list[str
                 raise Permanent(f"{place}: a link or a file is on the way; nothing is written through it")
             _make(sftp, path)
     return store.path(place) if place else store.path("").rstrip(b"/") + b"/"
-
-
-def _listed(sftp: Any, path: bytes) -> list[tuple[str, int]]:
-    """Names and modes of what is in a folder. As paramiko does it, but for names that are not UTF-8. Raises OSError."""
-    _, answer = sftp._request(_OPENDIR, path)
-    handle = answer.get_binary()
-    found = []
-    with contextlib.suppress(EOFError):  # that was all
-        while True:
-            _, answer = sftp._request(_READDIR, handle)
-            for _ in range(answer.get_int()):
-                name = answer.get_binary().decode("utf-8", "surrogateescape")
-                answer.get_binary()  # a line as of `ls -l`
-                if name not in (".", ".."):
-                    found.append((name, _mode(answer)))
-                else:
-                    _mode(answer)
-    sftp._request(_CLOSE, handle)
-    return found
-
-
-def _mode(answer: Any) -> int:
-    """Of the attributes that come next in a message; 0 if it is not among them."""
-    flags = answer.get_int()
-    answer.get_bytes((8 if flags & 1 else 0) + (8 if flags & 2 else 0))  # size; user and group
-    mode = int(answer.get_int()) if flags & 4 else 0
-    answer.get_bytes(8 if flags & 8 else 0)  # times
-    for _ in range(2 * answer.get_int() if flags & 0x80000000 else 0):
-        answer.get_binary()
-    return mode
-
-
-def _free(sftp: Any, path: bytes) -> int | None:
-    """Bytes free in a folder, by an extension of OpenSSH's. Raises OSError."""
-    kind, answer = sftp._request(_EXTENDED, "statvfs@openssh.com", path)  # paramiko has no word for it
-    if kind != _EXTENDED_REPLY:
-        return None
-    _, fragment, blocks, _, available = (answer.get_int64() for _ in range(5))
-    return int(available * fragment) if blocks else None
 
 
 def _is_folder(look: Callable[[bytes], Any], path: bytes) -> bool:

@@ -117,7 +117,7 @@ def test_nothing_is_left_of_it_however_the_run_ends(far: Far, bucket: Bucket, pr
             running.process.wait(20)
             until(lambda: not errands(far), 20, "the end of rclone")
             previous = ["-r", f"run{turn}_status.txt"]
-    for mark in (base64.b64encode(bootstrap.errand().encode()), hashlib.sha256(bootstrap.archive()).hexdigest().encode()):
+    for mark in (base64.b64encode(bootstrap.program("errand").encode()), hashlib.sha256(bootstrap.archive()).hexdigest().encode()):
         until(lambda: len(errands(far)) == 2, 30, "rclone on both hosts, again")
         before = errands(far)
         for k in (1, 2):

@@ -1,0 +1,99 @@
+"""Checksums of files on a host, worked out there: asked of a Python that stays for as long as there are more (agent/sums.py)."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from taskrun.staging.sessions import Pool
+
+_AT_A_TIME = 2  # on one host: sshd allows ten sessions of all kinds (see sftp)
+_LINE_MOST = 1 << 16  # bytes of what is no answer: the noise of a login shell
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class NoPython(Exception):
+    """Nobody there can tell."""
+
+
+class Sums:
+    """Of one host. Called from several threads. `connect`: begins a session, a channel."""
+
+    def __init__(self, connect: Callable[[], Any], lost: tuple[type[Exception], ...]) -> None:
+        """`lost`: what is raised over a connection that is gone, beside OSError and EOFError."""
+        self.pool = Pool(lambda: _Session(connect()), lambda session: session.closed)
+        self._lost: tuple[type[BaseException], ...] = (*lost, OSError, EOFError)
+        self._room = threading.Semaphore(_AT_A_TIME)
+        self._nobody = False
+
+    def __call__(self, path: str) -> str | None:
+        """The sha256 of a file over there, None where that cannot be had."""
+        with self._room:
+            fresh = False
+            while not fresh and not self._nobody:
+                broken = True
+                try:
+                    session, fresh = self.pool.borrow()
+                except self._lost:
+                    return None
+                try:
+                    found: str | None = session.ask(path)
+                    broken = False
+                    return found
+                except NoPython:
+                    self._nobody = True
+                except self._lost:  # one that has waited may have been lost meanwhile: then another one is asked
+                    pass
+                finally:
+                    self.pool.give_back(session, broken=broken)
+            return None
+
+
+class _Session:
+    """With one Python."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._left = b""
+        self._there = False
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._channel.closed)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def ask(self, path: str) -> str | None:
+        """Raises NoPython when there is none; OSError, EOFError and others when the session has ended."""
+        if not self._there:
+            self._answer()
+            self._there = True
+        self._channel.sendall(json.dumps(path).encode("ascii") + b"\n")
+        while True:
+            answer = self._answer()
+            if "sum" in answer:
+                found = answer["sum"]
+                return found if isinstance(found, str) and _SHA256.fullmatch(found) else None
+
+    def _answer(self) -> dict[str, Any]:
+        while True:
+            line, newline, rest = self._left.partition(b"\n")
+            if newline:
+                self._left = rest
+                try:
+                    found = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue  # a login shell may say something before
+                if isinstance(found, dict):
+                    return found
+                continue
+            if len(self._left) > _LINE_MOST:
+                raise EOFError("a line without an end")
+            data = self._channel.recv(4096)
+            if not data:
+                raise EOFError("it has ended") if self._there else NoPython
+            self._left += data
