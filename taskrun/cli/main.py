@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -56,8 +57,19 @@ class _Words(io.TextIOWrapper):
             return
 
 
+def _as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes that were no text go out as they came; what an encoding lacks is shown as an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
 def _make_streams_usable() -> None:
-    """Descriptors 0 to 2 are taken (`>&-` closes them, and a file of ours would get the number), and standard error cannot fail."""
+    """Descriptors 0 to 2 are taken (`>&-` closes them, and a file of ours would get the number), and standard error cannot fail.
+
+    Nor can standard output over a character.
+    """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
@@ -65,6 +77,9 @@ def _make_streams_usable() -> None:
         getattr(sys.stdout, "buffer", None), io.RawIOBase
     ):  # with PYTHONUNBUFFERED a write may be cut short
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    elif isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        codecs.register_error("as-it-can", _as_it_can)
+        sys.stdout.reconfigure(errors="as-it-can")
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
     elif type(sys.stderr) is io.TextIOWrapper and sys.stderr is sys.__stderr__:

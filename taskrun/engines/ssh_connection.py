@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskrun.engines.ssh_known_hosts import CannotConnect, check_host_key, known_hosts, prefer_known_types
 from taskrun.engines.ssh_settings import Settings, settings_of
+from taskrun.errors import Refused
 
 if TYPE_CHECKING:
     import paramiko
@@ -24,11 +25,11 @@ JUMPS_MOST = 8
 
 
 def open_transport(
-    address: str, note: Callable[[str], None], opened: list[paramiko.Transport], port: int = 0, via: str = ""
+    address: str, note: Callable[[str], None], opened: list[paramiko.Transport], port: int = 0, via: str = "", jumps: int = 0
 ) -> paramiko.Transport:
     """A connection that is logged in. Every transport made on the way is added to `opened`. Raises CannotConnect, Refused.
 
-    `port` and `via` (jump hosts, as in ProxyJump) are what a ProxyJump line says of a jump host.
+    `port` and `via` (jump hosts, as in ProxyJump) are what a ProxyJump line says of a jump host; `jumps`: how many lead to it.
     """
     import paramiko
 
@@ -43,7 +44,7 @@ def open_transport(
     logging.getLogger("paramiko").propagate = False  # what matters of it is said by us
     logging.getLogger("paramiko").addHandler(_SILENCE)
     try:
-        sock = _socket(settings, note, opened)
+        sock = _socket(settings, note, opened, jumps)
         transport = paramiko.Transport(sock)
         opened.append(transport)
         transport.daemon = True
@@ -67,23 +68,26 @@ def _socket_words(error: Exception, settings: Settings) -> str:
         return f"there is no host of this name ({error.strerror}: {settings.hostname})"
     if isinstance(error, TimeoutError):
         return f"{where} did not answer within {settings.connect_seconds:.0f} s"
+    if settings.proxy_command:
+        return f"its ProxyCommand has ended without a connection: `ssh {settings.name} true` says why"
     return f"{where}: {error.strerror if isinstance(error, OSError) and error.strerror else 'the connection was closed'}"
 
 
-def _socket(settings: Settings, note: Callable[[str], None], opened: list[paramiko.Transport]) -> Any:
+def _socket(settings: Settings, note: Callable[[str], None], opened: list[paramiko.Transport], jumps: int) -> Any:
     """A TCP connection, or what stands for one: a channel through a jump host, a program."""
     if settings.proxy_jump:
-        if len(opened) >= JUMPS_MOST:
-            raise CannotConnect(f"ProxyJump {settings.proxy_jump}: more than {JUMPS_MOST} hosts in a row", permanent=True)
-        before, _, jump = settings.proxy_jump.rpartition(",")  # the last one is the nearest; the others are its own way
+        if jumps >= JUMPS_MOST:
+            raise Refused(f"ProxyJump {settings.proxy_jump}: more than {JUMPS_MOST} jump hosts in a row; does one lead back to itself?")
+        # the last one is the nearest; the others are its own way
+        before, _, jump = _expanded(settings, settings.proxy_jump).rpartition(",")
         address, port = host_and_port(jump)
         try:
-            through = open_transport(address, note, opened, port, before)
+            through = open_transport(address, note, opened, port, before, jumps + 1)
         except CannotConnect as error:
             raise CannotConnect(f"its jump host {address}: {error}", permanent=error.permanent) from error
         return through.open_channel("direct-tcpip", (settings.hostname, settings.port), ("127.0.0.1", 0), timeout=settings.connect_seconds)
     if settings.proxy_command:
-        return _Proxied.start(_expanded(settings))
+        return _Proxied.start(_expanded(settings, settings.proxy_command))
     sock = socket.create_connection((settings.hostname, settings.port), settings.connect_seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # frames are whole: nothing is gained by waiting for more
     return sock
@@ -123,10 +127,10 @@ class _Proxied(socket.socket):
         self.process.wait()
 
 
-def _expanded(settings: Settings) -> str:
-    """A ProxyCommand with its tokens replaced."""
+def _expanded(settings: Settings, text: str) -> str:
+    """A ProxyCommand or ProxyJump with its tokens replaced."""
     tokens = {"%h": settings.hostname, "%p": str(settings.port), "%r": settings.user, "%n": settings.name, "%%": "%"}
-    return re.sub("%[hprn%]", lambda found: tokens[found[0]], settings.proxy_command)
+    return re.sub("%[hprn%]", lambda found: tokens[found[0]], text)
 
 
 def host_and_port(text: str) -> tuple[str, int]:
@@ -145,7 +149,10 @@ def _log_in(host: str, settings: Settings, transport: paramiko.Transport) -> Non
 
     problems: list[str] = []
     tried = 0
-    if settings.keys:
+    if not settings.keys:
+        problems.append("PubkeyAuthentication is off, and without --ssh ssh only keys are shown")
+    else:
+        problems += [f"its IdentityFile {path} is not there" for path in settings.missing]
         for key in _keys(settings, problems):
             tried += 1
             try:

@@ -99,15 +99,16 @@ def check_host_key(host: str, settings: Settings, known: Known, key: paramiko.PK
         raise CannotConnect(f"its host key {key.fingerprint} is marked @revoked", permanent=True)
     if any(key == each for each, _ in known.keys):
         return
-    if settings.strict == "no":
-        note(f"{host}: its host key {key.fingerprint} is not known; StrictHostKeyChecking no takes it")
-        return
     same_type = [where for each, where in known.keys if each.get_name() == key.get_name()]
+    if settings.strict == "no":
+        what = f"not the one of {same_type[0]}" if same_type else "not known"
+        note(f"{host}: its host key {key.fingerprint} is {what}; StrictHostKeyChecking no takes it")
+        return
     if same_type or (known.keys and settings.strict != "accept-new"):
         where = (same_type or [known.keys[0][1]])[0]
         raise CannotConnect(
             f"its host key has changed: {key.fingerprint} is not the one of {where}; if that is meant: "
-            f"ssh-keygen -R {shlex.quote(_lookup_name(settings))}, then ssh {host} once",
+            f"ssh-keygen -f {shlex.quote(where.rpartition(':')[0])} -R {shlex.quote(_lookup_name(settings))}, then ssh {host} once",
             permanent=True,
         )
     if known.authority:

@@ -5,8 +5,11 @@ Settings that only OpenSSH can honour are named, so that nobody believes in them
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +20,7 @@ GLOBAL_CONFIG = "/etc/ssh/ssh_config"
 CONNECT_SECONDS = 20.0  # unless ConnectTimeout says otherwise
 
 _HONOURED = frozenset(
-    ("addressfamily", "connecttimeout", "globalknownhostsfile", "host", "hostkeyalias", "hostname", "identitiesonly", "identityagent",
+    ("connecttimeout", "globalknownhostsfile", "host", "hostkeyalias", "hostname", "identitiesonly", "identityagent",
      "identityfile", "port", "proxycommand", "proxyjump", "pubkeyauthentication", "stricthostkeychecking", "user", "userknownhostsfile")
 )  # fmt: skip
 #: Settings that change nothing for one command without a terminal, or that are about asking and saying.
@@ -53,6 +56,7 @@ class Settings(NamedTuple):
     keys: bool  # public keys may be used at all
     connect_seconds: float
     unhonoured: tuple[str, ...]  # settings of the user's that are not honoured
+    missing: tuple[str, ...] = ()  # files of keys that the user names, and that are not there
 
 
 def settings_of(address: str, environ: dict[str, str]) -> Settings:
@@ -71,7 +75,7 @@ def _ask(program: str, arguments: list[str]) -> dict[str, list[str]]:
     done = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise Refused(f"{arguments[-1]}: ssh refuses its configuration: {said[0] if said else f'exit {done.returncode}'}")
+        raise Refused(f"ssh refuses its configuration: {said[0] if said else f'exit {done.returncode}'}")
     return parse_keywords(done.stdout.decode("utf-8", "surrogateescape"))
 
 
@@ -102,6 +106,11 @@ def from_keywords(effective: dict[str, list[str]], plain: dict[str, list[str]], 
     agent = last("identityagent", "SSH_AUTH_SOCK")
     if agent not in ("none", "SSH_AUTH_SOCK", "$SSH_AUTH_SOCK"):
         unhonoured.append("identityagent")
+    identities = [
+        _home(_expanded(path, name, last("hostname"), last("port", "22"), last("user"))) for path in effective.get("identityfile", [])
+    ]
+    there = [path for path in identities if Path(path).exists() or Path(f"{path}.pub").exists()]
+    own = bool(plain) and effective.get("identityfile") != plain.get("identityfile")
     timeout = last("connecttimeout", "none")
     proxy = last("proxycommand", "none")
     jump = last("proxyjump", "none")
@@ -110,9 +119,7 @@ def from_keywords(effective: dict[str, list[str]], plain: dict[str, list[str]], 
         hostname=last("hostname"),
         port=int(last("port", "22")),
         user=last("user"),
-        identities=tuple(
-            path for path in map(_home, effective.get("identityfile", [])) if Path(path).exists() or Path(f"{path}.pub").exists()
-        ),
+        identities=tuple(there),
         identities_only=last("identitiesonly") == "yes",
         known_hosts=tuple(_home(path) for path in words("userknownhostsfile") + words("globalknownhostsfile") if path != "none"),
         strict={"true": "yes", "false": "no", "off": "no"}.get(last("stricthostkeychecking", "ask"), last("stricthostkeychecking", "ask")),
@@ -123,12 +130,24 @@ def from_keywords(effective: dict[str, list[str]], plain: dict[str, list[str]], 
         keys=last("pubkeyauthentication", "yes") not in ("no", "false"),
         connect_seconds=float(timeout) if timeout.isdigit() and int(timeout) else CONNECT_SECONDS,
         unhonoured=tuple(unhonoured),
+        missing=tuple(path for path in identities if own and path not in there),
     )
 
 
 def _is_locale(keyword: str, values: list[str]) -> bool:
     """Debian's own ssh_config sends the locale: nobody means anything by it."""
     return keyword == "sendenv" and all(value in ("LANG", "LC_*", "COLORTERM", "NO_COLOR") for value in values)
+
+
+def _expanded(path: str, name: str, hostname: str, port: str, user: str) -> str:
+    """What ssh puts for tokens and variables in the name of a key's file: `ssh -G` shows them as they were written."""
+    here = socket.gethostname()
+    tokens = {
+        "%": "%", "d": str(Path.home()), "h": hostname, "i": str(os.getuid()), "k": name, "L": here.partition(".")[0], "l": here,
+        "n": name, "p": port, "r": user, "u": getpass.getuser(),
+    }  # fmt: skip
+    path = re.sub("%(.)", lambda found: tokens.get(found[1], found[0]), path)
+    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], found[0]), path)
 
 
 def _home(path: str) -> str:

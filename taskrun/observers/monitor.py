@@ -36,7 +36,7 @@ def headlines(picture: dict[str, Any]) -> list[str]:
         counts.append(f"{picture['skipped']:,} skipped")
     if picture.get("left") is not None:
         counts.append(f"{picture['left']:,} left")
-    lines = [f"{picture.get('prefix')}: {state} · {clock(max(0.0, until - begun))}", " · ".join(counts)]
+    lines = [f"{_shown(picture.get('prefix'))}: {state} · {clock(max(0.0, until - begun))}", " · ".join(counts)]
     why = picture.get("waiting") or ""
     if why:
         lines.append(str(why))

@@ -80,6 +80,22 @@ def test_a_jump_host_that_is_not_there(taskrun: Taskrun, hosts: SshHosts) -> Non
     assert f"host2: its jump host host3: {hosts.addresses[2]}: Connection refused; it is tried again\n" in result.err
 
 
+def test_ways_that_lead_nowhere(taskrun: Taskrun, hosts: SshHosts) -> None:
+    """Jump hosts in a circle, a ProxyCommand that fails, a key that is not there: each is said. Tokens and variables name one that is."""
+    there = f"HostName {hosts.addresses[0]}\n    User root\n"
+    more = "Host host1\n    ProxyJump other\nHost other\n    ProxyJump host1\nHost host2\n    ProxyCommand false\n"
+    more += f"Host keyless\n    {there}    IdentityFile ~/.ssh/nosuch\n    UserKnownHostsFile {ssh_folder(taskrun)}/known_hosts\n"
+    configure(taskrun, hosts, f"{more}Host host3\n    IdentityFile %d/.ssh/id_%n_${{WHO}}\n")
+    (ssh_folder(taskrun) / "id_ed25519").rename(ssh_folder(taskrun) / "id_host3_me")
+    taskrun.env["WHO"] = "me"
+    result = run(taskrun, "host[1-3]:2,keyless:1")
+    assert nodes(result) == {"host3"}, result.err
+    assert "host1: ProxyJump other: more than 8 jump hosts in a row; does one lead back to itself?\n" in result.err
+    assert "host2: its ProxyCommand has ended without a connection: `ssh host2 true` says why" in result.err
+    key = ssh_folder(taskrun) / "nosuch"
+    assert f"keyless: the login of root was refused (0 keys tried); its IdentityFile {key} is not there\n" in result.err
+
+
 def test_settings_that_are_not_honoured_are_named(taskrun: Taskrun, hosts: SshHosts) -> None:
     configure(taskrun, hosts, "Host host1\n    RemoteCommand hostname\n    LocalForward 8080 localhost:80\n")
     result = run(taskrun, "host1:2,host2:2")
@@ -110,7 +126,8 @@ def test_host_keys(taskrun: Taskrun, hosts: SshHosts, reach: tuple[str, ...]) ->
     assert "taskrun: host1: its host key is not known (ssh-ed25519 SHA256:" in result.err
     assert "): ssh host1 once, and compare it\n" in result.err
     assert "taskrun: host2: its host key has changed: SHA256:" in result.err
-    assert f"is not the one of {known}:1; if that is meant: ssh-keygen -R {hosts.addresses[1]}, then ssh host2 once\n" in result.err
+    remedy = f"ssh-keygen -f {known} -R {hosts.addresses[1]}, then ssh host2 once"
+    assert f"is not the one of {known}:1; if that is meant: {remedy}\n" in result.err
 
 
 @BOTH
