@@ -230,7 +230,7 @@ def test_the_view_is_there_and_then_gone(on_terminal: Callable[..., Session], ta
 @pytest.mark.parametrize("term", ["xterm-256color", "linux"])
 def test_the_terminal_is_made_narrow_and_wide(on_terminal: Callable[..., Session], term: str) -> None:
     session = on_terminal("sleep 0.3; exit 1\n" + "sleep 0.3\n" * 39, width=100, term=term)
-    session.shows(r"\d%")
+    session.shows(r"line 1, exit 1")
     for width in (40, 20, 61, 120):
         session.resize(width)
         lines = len(session.raw)
