@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -22,8 +23,9 @@ class Asked(NamedTuple):
     peer: str  # the address that asked
 
 
-#: (status, code) for an error, "cut" for a connection that ends at once, "half" for half of the answer; None to let it pass.
-Trouble = Callable[[Asked], "tuple[int, str] | str | None"]
+#: (status, code) for an error, "cut" for a connection that ends at once, "half" for half of the answer, an event that its second half
+#: waits for; None to let it pass.
+Trouble = Callable[[Asked], "tuple[int, str] | str | threading.Event | None"]
 
 
 class Proxy:
@@ -92,7 +94,12 @@ class Proxy:
         length = answer.getheader("Content-Length") if request.command == "HEAD" else str(len(data))
         request.send_header("Content-Length", length or "0")
         request.end_headers()
-        request.wfile.write(data[: len(data) // 2] if trouble == "half" else data)
+        with contextlib.suppress(OSError):  # nobody waits for it any more
+            request.wfile.write(data[: len(data) // 2])
+            if isinstance(trouble, threading.Event):
+                trouble.wait(60)
+            if trouble != "half":
+                request.wfile.write(data[len(data) // 2 :])
         upstream.close()
         if trouble == "half":
             request.close_connection = True
