@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskrun.driver.member import Member
-from taskrun.engines import bootstrap
+from taskrun.engines.streams import Host, What
 from taskrun.errors import Refused
 from taskrun.staging import locations
 from taskrun.staging.errands import Errands
@@ -20,6 +20,7 @@ from taskrun.staging.locations import Location
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Store
 from taskrun.staging.stores import Settings, Stores
+from taskrun.staging.sums import Sums
 
 SILENT_SECONDS = 60.0
 _ENGINE = "engine://"
@@ -112,44 +113,44 @@ class Places:
 
     def _host(self, location: Location) -> Store:
         """Called from the mover's threads."""
-        from taskrun.engines.ssh_connection import SftpHost, lost_errors, sha256_there
         from taskrun.engines.ssh_program import ProgramHost
+        from taskrun.engines.ssh_sessions import SftpHost, lost_errors
 
         tag, lost = self.settings.tag, lost_errors()
         if location.kind == "engine":
             folder = self.folders[location.where]
             own = ProgramHost(self.ssh, folder.address) if self.ssh else SftpHost(folder.address, self.note)
-            through = _Through(self._members.get(location.where), own, self.silent)
-            host, digest = folder.address.rpartition("@")[2], partial(sha256_there, through.python)
-            errands = Errands(host, through.python, bootstrap.errand(), self.note, lost, self.silent) if self.on_engine else None
-            return SftpStore(host, through.open_sftp, tag, folder=folder.path, digest=digest, lost=lost, errands=errands)
-        away = _Through(None, SftpHost(location.where, self.note), self.silent)
-        return SftpStore(location.where, away.open_sftp, tag, digest=partial(sha256_there, away.python), lost=lost)
+            way = _Way(self._members.get(location.where), own, self.silent)
+            host = folder.address.rpartition("@")[2]
+            errands = Errands(host, lambda _: way.session("errand"), "", self.note, lost, self.silent) if self.on_engine else None
+            sums = Sums(partial(way.session, "sums"), lost)
+            return SftpStore(host, way.open_sftp, tag, folder=folder.path, digest=sums, lost=lost, errands=errands)
+        way = _Way(None, SftpHost(location.where, self.note), self.silent)
+        return SftpStore(location.where, way.open_sftp, tag, digest=Sums(partial(way.session, "sums"), lost), lost=lost)
 
 
-class _Through:
+class _Way:
     """The connection of an engine as long as its agent is there, then one of our own."""
 
-    def __init__(self, member: Member | None, host: Any, silent: float) -> None:
-        self._engine: Any = member.agent if member is not None and hasattr(member.agent, "open_sftp") else None
+    def __init__(self, member: Member | None, host: Host, silent: float) -> None:
+        self._engine: Any = member.agent if member is not None and hasattr(member.agent, "session") else None
         self._host = host
         self._silent = silent
 
     def open_sftp(self) -> Any:
-        return self._try("open_sftp", self._silent)
+        from taskrun.engines.ssh_sessions import open_sftp
 
-    def python(self, text: str) -> Any:
-        return self._try("python", text, self._silent)
+        return open_sftp(self.session("sftp"))
 
-    def _try(self, name: str, *arguments: str | float) -> Any:
+    def session(self, what: What) -> Any:
         if self._engine is not None:
             try:
-                return getattr(self._engine, name)(*arguments)
+                return self._engine.session(what, self._silent)
             except ConnectionError:
                 if not self._engine.held and not self._engine.ended():
                     raise  # it is silent: whether it is lost is said elsewhere
                 self._engine = None
-        return getattr(self._host, name)(*arguments)
+        return self._host.session(what, self._silent)
 
 
 def new_places(folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None], **more: Any) -> Places:
