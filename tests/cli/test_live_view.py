@@ -22,6 +22,8 @@ import pytest
 from harness import Taskrun, read_status
 
 SLOW = "sleep 0.3\n" * 12
+#: Tasks that end when the test says so, by a file `go`.
+HELD = "until test -e go; do sleep 0.1; done\n"
 #: With the terminal as its controlling one, as a shell starts it.
 SHIM = "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
@@ -228,8 +230,8 @@ def test_the_view_is_there_and_then_gone(on_terminal: Callable[..., Session], ta
 
 
 @pytest.mark.parametrize("term", ["xterm-256color", "linux"])
-def test_the_terminal_is_made_narrow_and_wide(on_terminal: Callable[..., Session], term: str) -> None:
-    session = on_terminal("sleep 0.3; exit 1\n" + "sleep 0.3\n" * 39, width=100, term=term)
+def test_the_terminal_is_made_narrow_and_wide(taskrun: Taskrun, on_terminal: Callable[..., Session], term: str) -> None:
+    session = on_terminal("sleep 0.3; exit 1\n" + HELD * 39, width=100, term=term)
     session.shows(r"line 1, exit 1")
     for width in (40, 20, 61, 120):
         session.resize(width)
@@ -242,6 +244,7 @@ def test_the_terminal_is_made_narrow_and_wide(on_terminal: Callable[..., Session
         assert len(re.findall(r"\d done", text)) == 1, text
         assert len(text.split("\n")) == 3, text
         assert max(map(len, text.split("\n"))) < width
+    (taskrun.folder / "go").touch()
     assert session.finish() == 0
     assert shape(session.screen.text()).startswith("taskrun: 40 tasks done, 1 failed in N s")
 
@@ -331,8 +334,8 @@ def test_a_run_that_is_told_to_stop_cleans_up(on_terminal: Callable[..., Session
     assert f"stopped: {signal.Signals(number).name}" in text
 
 
-def test_stopped_by_the_shell_and_brought_back(on_terminal: Callable[..., Session]) -> None:
-    session = on_terminal("sleep 0.5\n" * 12)
+def test_stopped_by_the_shell_and_brought_back(taskrun: Taskrun, on_terminal: Callable[..., Session]) -> None:
+    session = on_terminal(HELD * 12)
     session.shows(r"\d%")
     os.kill(session.process.pid, signal.SIGTSTP)
     stat = Path(f"/proc/{session.process.pid}/stat")
@@ -344,6 +347,7 @@ def test_stopped_by_the_shell_and_brought_back(on_terminal: Callable[..., Sessio
     session.shows(r"fg\n.*\d%")
     session.look(0.6)
     assert len(re.findall(r"\d%", session.screen.text())) == 1
+    (taskrun.folder / "go").touch()
     assert session.finish() == 0
     assert shape(session.screen.text()) == "shell\n$ fg\n" + SUMMARY
 
