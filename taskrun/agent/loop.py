@@ -31,6 +31,7 @@ class Agent(object):
         self.out = bytearray()
         self.decoder = wire.Decoder()
         self.folder = folder
+        self.apart = "" if config.get("shared", True) else config["cwd"]  # a folder that the driver cannot look at
         self.lost_after = config["lost_after"]
         self.beat_every = min(15.0, max(0.2, self.lost_after / 8.0))
         self.heard = slot.clock()
@@ -276,7 +277,9 @@ class Agent(object):
             load = os.getloadavg()[0]
         except OSError:
             load = 0.0
-        self.send({"k": "beat", "load": load, "memory": probe.available(), "running": self.slots.held()})
+        free, room = probe.space(self.apart) if self.apart else (0, 0)
+        beat = {"k": "beat", "load": load, "memory": probe.available(), "running": self.slots.held(), "free": free, "room": room}
+        self.send(beat)
 
     def check_use(self) -> None:
         """Slots that were set aside, and the end of the last one."""

@@ -6,7 +6,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List
+    from typing import List, Tuple
 
 
 def boot_id() -> str:
@@ -35,6 +35,15 @@ def available() -> int:
     except (OSError, ValueError, IndexError):
         pass
     return 0
+
+
+def space(path: str) -> "Tuple[int, int]":
+    """Bytes free in a folder, and of the file system that it is on; zeros if unknown."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 0, 0
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
 
 def cores() -> int:

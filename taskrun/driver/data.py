@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from taskrun.driver.carrier import Carrier
 from taskrun.driver.deliveries import Earlier, Span
+from taskrun.driver.destinations import Destinations
 from taskrun.driver.inspection import preflight
 from taskrun.driver.leftovers import remove_leftovers
 from taskrun.driver.outputs import Outputs
@@ -98,8 +99,10 @@ class Data:
         )
         self.gpg = functools.cache(lambda: Gpg(passphrase_file=Path(options.passphrase_file) if options.passphrase_file else None))
         self.stager = Stager(places, self.carrier, self.gpg, note, variables, list(earlier.inputs), list(earlier.outputs))
+        self.destinations = Destinations(places, self.carrier.wake, note)
         self.outputs = Outputs(self.stager, options.settle, self._swept)
         self.delivering = False  # the run is over but for this
+        self.undelivered = False  # something is left that was to be delivered
         self._checked: set[int] = set()
         self._done_with: set[str] = set()  # places whose connections can be let go
         self._little = False
@@ -111,6 +114,8 @@ class Data:
             self.stager.rule(staging)
         self._checked = {staging.line for staging in stagings}
         self._stagings += stagings
+        if not self.stager.idle:
+            self.destinations.look(stagings)
         self.stager.begin(stagings)
 
     def admit(self, items: list[Supplied]) -> list[Planned]:
@@ -122,11 +127,13 @@ class Data:
                     self.stager.rule(staging)
                     self._checked.add(staging.line)
                     self._stagings.append(staging)
+                    self.destinations.look([staging])
         return self.stager.admit(items)
 
     def tick(self) -> None:
         """Once a second, and whenever the loop was woken."""
         self.outputs.tick()
+        self.destinations.tick()
         while self._done_with and not self.carrier.tidies and self.options.clean == "keep":
             self.porter.let_go(self._done_with.pop())
         now = time.monotonic()
@@ -221,7 +228,8 @@ class Data:
         if whole and not failed and code == ExitCode.OK:
             for staging in outputs.barren:
                 self.note("warning", f"line {staging.line}: no file matches {staging.source}; nothing was delivered")
-        return ExitCode.STOPPED if (failed or not whole) and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
+        self.undelivered = bool(failed) or not whole
+        return ExitCode.STOPPED if self.undelivered and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
 
     def _remove_leftovers(self) -> None:
         remove_leftovers(self._stagings, self.stager.places, sorted(self._worked_in))

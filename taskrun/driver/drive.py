@@ -253,6 +253,11 @@ class Drive:
         data.close()
         return code
 
+    @property
+    def undelivered(self) -> bool:
+        """Data that was to be delivered is left."""
+        return self.gate is not None and self.gate.data is not None and self.gate.data.undelivered
+
     # contexts that attach
 
     def open_door(self, events: EventsWriter) -> Door:

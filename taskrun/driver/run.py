@@ -344,6 +344,7 @@ class Run:
             stopped=scheduler.stop_why,
             unread=isinstance(self.drive.supply, StreamSupply) and not self.drive.supply.complete,
             broken=self.drive.supply.broken if self.drive.supply is not None else "",
+            undelivered=self.drive.undelivered,
         )
 
     def shown(self, path: Path) -> str:

@@ -94,11 +94,16 @@ class Note(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """It lives. `load`: of its node, over a minute; `memory`: available there, bytes, 0 if unknown; `running`: tasks."""
+    """It lives. `load`: of its node, over a minute; `memory`: available there, bytes, 0 if unknown; `running`: tasks.
+
+    `free`: bytes that fit into its folder, `room`: bytes of the file system that is on, 0 where nobody has looked.
+    """
 
     load: float
     memory: int
     running: int
+    free: int = 0
+    room: int = 0
 
 
 class Cleared(NamedTuple):
@@ -173,7 +178,7 @@ def _beat(frame: dict[str, Any]) -> Beat:
     load = frame.get("load", 0.0)
     if not (type(load) in (float, int) and 0 <= load < _SECONDS):
         raise BadFrame("`beat` has no load that it can have")
-    counts = [frame.get(name, 0) for name in ("memory", "running")]
+    counts = [frame.get(name, 0) for name in ("memory", "running", "free", "room")]
     if not all(type(count) is int and 0 <= count < _BYTES for count in counts):
         raise BadFrame("`beat` has no numbers that it can have")
     return Beat(float(load), *counts)

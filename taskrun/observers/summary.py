@@ -30,6 +30,7 @@ class Ending(NamedTuple):
     stopped: str  # why it stopped before its end, '' if it did not
     broken: str  # why the rest of the plan could not be used
     unread: bool = False  # of a stream: its end was not read
+    undelivered: bool = False  # data that was to be delivered is left
 
 
 def summary_lines(ending: Ending) -> list[str]:
@@ -42,6 +43,8 @@ def summary_lines(ending: Ending) -> list[str]:
     if not (ending.done or ending.left or ending.broken or ending.unread):
         failed = f", {ending.failed} of them failed" if ending.failed else ""
         lines.append(f"taskrun: nothing is left to run: {ending.skipped} on record{failed} · {_visible(ending.status)}")
+        if ending.undelivered:
+            lines.append(f"deliver what is left: {_again(ending)}")
         return lines if not ending.failed else [*lines, f"run again what failed: {_again(ending)}"]
     parts = [f"{ending.done} {'task' if ending.done == 1 else 'tasks'} done"]
     if ending.skipped:
@@ -61,6 +64,8 @@ def summary_lines(ending: Ending) -> list[str]:
         lines.append(f"the stream was not read to its end; give all of it again to go on: … | {_again(ending, '-')}")
     elif ending.failed or ending.left:
         lines.append(f"run again what is missing{' and what failed' if ending.failed else ''}: {_again(ending)}")
+    elif ending.undelivered:
+        lines.append(f"deliver what is left: {_again(ending)}")
     return lines
 
 

@@ -170,3 +170,23 @@ def test_a_disk_that_fills_up_is_said(taskrun: Taskrun, small: Path) -> None:
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "../run", files={"small/tasks.txt": text}, cwd=small)
     assert result.code == 0, result.err
     assert "kB are free; what does not fit there fails" in result.err
+
+
+def test_a_host_s_disk_that_fills_up_is_said(far: Far, bucket: Bucket) -> None:
+    """While tasks run there, by the signs of life of its agent: once, and by the name of the host."""
+    far.hosts.exec(1, "mount", "-t", "tmpfs", "-o", "size=8m", "none", WORKDIR)
+    try:
+        text = "#TASKRUN STAGE-OUT TASK fill s3://genomes/out/$TASKRUN_REPEAT_INDEX\n"
+        text += "#TASKRUN REPEAT 2 head -c 7700000 /dev/zero > fill; until [ -e /srv/go ]; do sleep 0.1; done\n"
+        running = far.start(text, "--lost-after", "5", where="host1:1,host2:1")
+        said = re.compile(rf"host1:{WORKDIR}: only \S+ kB are free; what does not fit there fails")
+        until(lambda: said.search(running.said()[1]), 30, "the warning")
+        for k in (1, 2):
+            far.hosts.path(k, "/srv/go").touch()
+        result = running.finish(30)
+    finally:
+        far.hosts.exec(1, "umount", "-l", WORKDIR)
+    assert result.code == 0, result.err
+    assert len(said.findall(result.err)) == 1
+    assert f"host2:{WORKDIR}" not in result.err
+    assert bucket.keys("out/") == {"out/0", "out/1"}

@@ -127,7 +127,7 @@ FRAMES: dict[str, dict[str, Any]] = {
     "cleared": {"k": "cleared"},
     "pong": {"k": "pong", "now": 1.0},
     "looked": {"k": "looked", "now": 1.0, "shared": False, "why": ""},
-    "beat": {"k": "beat", "load": 0.5, "memory": 1, "running": 1},
+    "beat": {"k": "beat", "load": 0.5, "memory": 1, "running": 1, "free": 1, "room": 1},
     "done": {"k": "done", "r": [RESULT], "t": [["task", 1, 1]]},
     "lost": {"k": "lost", "keys": [["task", 1, 1]]},
     "recalled": {"k": "recalled", "keys": [["task", 1, 1]]},
