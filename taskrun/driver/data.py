@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from taskrun.driver.inspection import preflight
 from taskrun.driver.leftovers import remove_leftovers
 from taskrun.driver.outputs import Outputs
 from taskrun.driver.places import new_places
+from taskrun.driver.space import Space, size_text
 from taskrun.driver.staging import Stager
 from taskrun.encryption.gpg import Gpg
 from taskrun.errors import ExitCode
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 FAILURES_SHOWN = 5
 LOOK_AT_SPACE = 5.0  # seconds between two looks at the free space
-LITTLE = 1 << 28  # bytes: less than that free is said
 
 
 def stagings_of(scan: Scan) -> list[Staging]:
@@ -105,7 +104,7 @@ class Data:
         self.undelivered = False  # something is left that was to be delivered
         self._checked: set[int] = set()
         self._done_with: set[str] = set()  # places whose connections can be let go
-        self._little = False
+        self._space = Space(note)
         self._look_at_space = 0.0
 
     def begin(self, stagings: list[Staging]) -> None:
@@ -139,18 +138,7 @@ class Data:
         now = time.monotonic()
         if now >= self._look_at_space:
             self._look_at_space = now + LOOK_AT_SPACE
-            self._watch_space()
-
-    def _watch_space(self) -> None:
-        for folder in {self.cwd, self.carrier.spool}:
-            found = os.statvfs(folder)
-            free = found.f_bavail * found.f_frsize
-            if found.f_blocks and free < min(LITTLE, found.f_blocks * found.f_frsize // 10):
-                if not self._little:
-                    self.note("warning", f"{folder}: only {size_text(free)} are free; what does not fit there fails")
-                self._little = True
-                return
-        self._little = False
+            self._space.look({self.cwd, self.carrier.spool}, self.porter.crew.members.values())
 
     # engines
 
@@ -264,13 +252,3 @@ class Data:
             outputs=manifest.latest(self.stager.outputs),
         )
         manifest.write(names.with_suffix(prefix, manifest.SUFFIX), account)
-
-
-def size_text(count: int) -> str:
-    """`12 B`, `3.4 GB`."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
