@@ -67,6 +67,10 @@ class SlurmCluster:
         """Runs a program on a node outside of any job: also where the network is cut."""
         return self._bed.call("exec", str(k), *argv, check=check, timeout=timeout)
 
+    def path(self, k: int, name: str | Path) -> Path:
+        """A file of the node as a path of this machine, to be read or written; below `local` it is another one on each."""
+        return self._member(k).path(str(name))
+
     def processes(self, k: int) -> dict[int, str]:
         """pid (this machine's) → command line of all that runs there, job steps too, but not the node's own daemons."""
         return self._member(k).processes()

@@ -370,7 +370,7 @@ class Crew:
         """It is there and of no use to this run."""
         self.note("error", f"{member.request.host}: {why}")
         self._drop(member)
-        member.agent.kill()
+        self.ending.append((time.monotonic() + END_SECONDS, member.agent))  # it leaves nothing there
         self.post(m.EngineMissing(member.context, member.request.host, why))
 
     def replace(self, action: m.Replace) -> None:

@@ -6,7 +6,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from taskrun.driver.member import Member
     from taskrun.driver.porter import Porter
+    from taskrun.engines.streams import Host
     from taskrun.language.source import Scan
 
 FAILURES_SHOWN = 5
@@ -62,8 +63,9 @@ class Data:
         variables: dict[str, str],
         earlier: Earlier,
         porter: Porter,
+        nodes: Mapping[str, Host],
     ) -> None:
-        """`record`: an event, its kind and fields. Raises Refused."""
+        """`record`: an event, its kind and fields. `nodes`: of the run's SLURM allocation. Raises Refused."""
         self.options = options
         self.cwd = cwd
         self.note = note
@@ -78,6 +80,7 @@ class Data:
             ssh=options.ssh or "",
             on_engine=options.stage_on_engine,
             silent=options.lost_after,
+            nodes=nodes,
         )
         for folder in earlier.folders:
             places.remember(folder)
@@ -139,11 +142,12 @@ class Data:
         if now >= self._look_at_space:
             self._look_at_space = now + LOOK_AT_SPACE
             self._space.look({self.cwd, self.carrier.spool}, self.porter.crew.members.values())
+            self.stager.places.tidy()
 
     # engines
 
     def admit_engine(self, member: Member) -> None:
-        """One that does not share the driver's folder. Raises Refused."""
+        """One that does not share the driver's folder."""
         places = self.stager.places
         places.admit(member)
         self.outputs.begin(places.name(member))

@@ -7,9 +7,10 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 from taskrun.driver.places import Folder
+from taskrun.engines.request import Reach
 from taskrun.staging import manifest
 from taskrun.staging.transfers import Delivery, delivery_from_json
 from taskrun.status import names
@@ -89,7 +90,8 @@ def _place(event: dict[str, Any], folders: dict[str, Folder]) -> None:
     if event.get("what") == "swept":
         folders.pop(str(address), None)
     elif isinstance(address, str) and isinstance(event.get("path"), str) and isinstance(event.get("offset"), int | float):
-        folders[address] = Folder(address, event["path"], event["offset"])
+        reach = event.get("reach")
+        folders[address] = Folder(address, event["path"], event["offset"], cast("Reach", reach) if reach in get_args(Reach) else "ssh")
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:

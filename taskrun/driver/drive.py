@@ -148,7 +148,7 @@ class Drive:
                 "variables": [name for item in options.env_resource for name in item.split(",") if name],
             },
         }
-        porter = self.make_gate(loop, events)
+        porter = self.make_gate(loop, events, engines)
         self.run.stack.callback(self.close_door)
         self.crew = crew = Crew(
             selector,
@@ -169,7 +169,14 @@ class Drive:
         self.wait_elsewhere(crew)
         loop.use(crew if porter is None else porter)
         self.begin_data()
-        crew.on_left = lambda member: self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
+
+        def free(member: Member) -> None:
+            self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
+
+        crew.on_left = free
+        if porter is not None:
+            porter.free = free
+            crew.on_left = porter.left
         self.door = door = self.open_door(events)
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
         loop.every_second.append(Sampling(crew.members.values, events).tick)
@@ -183,8 +190,8 @@ class Drive:
                 loop.every_second.append(self.make_job_end(engines.label, engines.steps, loop).step)
         return loop
 
-    def make_gate(self, loop: Loop, events: EventsWriter) -> Porter | None:
-        """Where data is waited for, if there may be some: a stream tells only as it comes."""
+    def make_gate(self, loop: Loop, events: EventsWriter, engines: Engines) -> Porter | None:
+        """Where data is waited for, if there may be some: a stream tells only as it comes. `engines`: that were asked for."""
         scan = self.run.source.scan
         if scan is not None and not scan.stages:
             return None
@@ -193,6 +200,7 @@ class Drive:
         def make() -> Data:
             from taskrun.driver.data import Data
             from taskrun.driver.deliveries import earlier
+            from taskrun.engines.slurm import StepHost
 
             before = earlier(map(files.absolute, self.run.options.resume_from))
             if not self.run.append:
@@ -211,6 +219,7 @@ class Drive:
                 },
                 before,
                 porter,
+                {each.host: StepHost(each.host, engines.steps) for each in engines.requests} if engines.steps is not None else {},
             )
             self.run.stack.callback(data.close)
             porter.stager, porter.data = data.stager, data

@@ -1,24 +1,26 @@
-"""Where data of a run can lie: the stores that locations name, this machine's folders, and hosts behind the engines' own connections.
+"""Where data of a run can lie: the stores that locations name, this machine's folders, and those of engines that share none with it.
 
-A folder of an engine that does not share the driver's is called by the engine's address, '' is the driver's own. It may be looked at when
-its engine has gone: then by a connection of its own.
+A folder of such an engine is called by the engine's address, '' is the driver's own. It may be looked at when its engine has gone: over SSH
+by a connection of its own, on a node of the job by more steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from taskrun import threads
 from taskrun.driver.member import Member
+from taskrun.engines.request import Reach
 from taskrun.engines.streams import Host, What
 from taskrun.errors import Refused
 from taskrun.staging import locations
 from taskrun.staging.errands import Errands
 from taskrun.staging.locations import Location
 from taskrun.staging.sftp import SftpStore
-from taskrun.staging.store import Store
+from taskrun.staging.store import Permanent, Store, StoreError
 from taskrun.staging.stores import Settings, Stores
 from taskrun.staging.sums import Sums
 
@@ -32,23 +34,33 @@ class Folder(NamedTuple):
     address: str
     path: str
     offset: float  # seconds to add to its clock's times to have the driver's
+    reach: Reach = "ssh"
 
 
 class Places:
     """Every store of a run."""
 
     def __init__(
-        self, settings: Settings, note: Callable[[str], None], *, ssh: str = "", on_engine: bool = False, silent: float = SILENT_SECONDS
+        self,
+        settings: Settings,
+        note: Callable[[str], None],
+        *,
+        ssh: str = "",
+        on_engine: bool = False,
+        silent: float = SILENT_SECONDS,
+        nodes: Mapping[str, Host] | None = None,
     ) -> None:
         """`ssh`: the program that reaches engines' hosts, '' for the built-in one. `on_engine`: hosts move files themselves if they can.
 
-        `silent`: seconds without a word from a host after which a transfer has failed, SILENT_SECONDS at most.
+        `silent`: seconds without a word from a host after which a transfer has failed, SILENT_SECONDS at most. `nodes`: those of the run's
+        SLURM allocation.
         """
         self.settings = settings
         self.ssh = ssh
         self.on_engine = on_engine
         self.silent = min(SILENT_SECONDS, silent)
         self.note = note
+        self.nodes = nodes or {}
         self.folders: dict[str, Folder] = {}  # of engines, also of those that have gone, and of earlier runs
         self.stores = Stores(settings, self._host)
         self._members: dict[str, Member] = {}
@@ -81,13 +93,29 @@ class Places:
         return "" if member.shared else member.request.address
 
     def admit(self, member: Member) -> None:
-        """An engine whose folder is not the driver's. Raises Refused when nothing can be moved there."""
-        if member.request.reach != "ssh":
-            raise Refused("data is moved to nodes that do not share this folder over ssh alone: name them with -s, or share the folder")
+        """An engine whose folder is not the driver's."""
         name = self.name(member)
         self.stores.forget(Location("engine", name, ""))  # of an engine that was there before
         self._members[name] = member
-        self.folders[name] = Folder(name, member.cwd, member.offset)
+        self.folders[name] = Folder(name, member.cwd, member.offset, member.request.reach)
+
+    def why_not(self, member: Member) -> str:
+        """Why nothing can be moved to an engine, '' if it can, or might later. Blocks."""
+        host = member.request.host
+        try:
+            store = self.stores.of(Location("engine", self.name(member), ""))
+            assert isinstance(store, SftpStore)
+            store.look()
+        except (Permanent, Refused) as error:
+            return str(error).removeprefix(f"{host}: ")
+        except StoreError:
+            pass
+        return ""
+
+    def tidy(self) -> None:
+        """Now and then: sessions that nobody has used for a while end."""
+        for store in self.stores.stale():
+            threads.start_or_do(store.tidy, f"sessions with {store.place}")
 
     def remember(self, folder: Folder) -> None:
         """A place of an earlier run that may still have outputs."""
@@ -113,24 +141,34 @@ class Places:
 
     def _host(self, location: Location) -> Store:
         """Called from the mover's threads."""
-        from taskrun.engines.ssh_program import ProgramHost
         from taskrun.engines.ssh_sessions import SftpHost, lost_errors
 
         tag, lost = self.settings.tag, lost_errors()
         if location.kind == "engine":
             folder = self.folders[location.where]
-            own = ProgramHost(self.ssh, folder.address) if self.ssh else SftpHost(folder.address, self.note)
-            way = _Way(self._members.get(location.where), own, self.silent)
+            way = _Way(self._members.get(location.where), self._own(folder), self.silent)
             host = folder.address.rpartition("@")[2]
-            errands = Errands(host, lambda _: way.session("errand"), "", self.note, lost, self.silent) if self.on_engine else None
+            errands = Errands(host, partial(way.session, "errand"), self.note, lost, self.silent) if self.on_engine else None
             sums = Sums(partial(way.session, "sums"), lost)
             return SftpStore(host, way.open_sftp, tag, folder=folder.path, digest=sums, lost=lost, errands=errands)
         way = _Way(None, SftpHost(location.where, self.note), self.silent)
         return SftpStore(location.where, way.open_sftp, tag, digest=Sums(partial(way.session, "sums"), lost), lost=lost)
 
+    def _own(self, folder: Folder) -> Host:
+        """How a host is reached without the help of an agent. Raises Refused."""
+        from taskrun.engines.ssh_program import ProgramHost
+        from taskrun.engines.ssh_sessions import SftpHost
+
+        address = folder.address
+        if folder.reach == "slurm":
+            if address not in self.nodes:
+                raise Refused(f"{address} is no node of this job: what lies there is fetched in one that has it (sbatch -w {address})")
+            return self.nodes[address]
+        return ProgramHost(self.ssh, address) if self.ssh else SftpHost(address, self.note)
+
 
 class _Way:
-    """The connection of an engine as long as its agent is there, then one of our own."""
+    """The connection of an engine as long as its agent is there, where that has one for data, else one of our own."""
 
     def __init__(self, member: Member | None, host: Host, silent: float) -> None:
         self._engine: Any = member.agent if member is not None and hasattr(member.agent, "session") else None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from taskrun import threads
 from taskrun.driver.crew import Crew
 from taskrun.driver.member import Member
 from taskrun.errors import Refused
@@ -27,6 +28,7 @@ class Porter:
         self.stager: Stager | None = None  # once there is something to stage
         self.data: Data | None = None  # the same
         self.leavers: list[Member] = []  # engines that have left, their connections kept: outputs of the run are still to be looked for
+        self.free: Callable[[Member], None] = lambda _: None  # a node that is of no more use to the run
         self.cpu_seconds = 0.0
         self.peak_memory = 0  # bytes
         self._post = post
@@ -62,14 +64,6 @@ class Porter:
         assert self.stager is not None
         member = self.crew.members[event.engine]
         stager = self.stager
-        if not member.shared:
-            assert self.data is not None
-            try:
-                self.data.admit_engine(member)
-            except Refused as error:
-                self._refuse(member, str(error))
-                return
-            self._apart[event.engine] = member
         self._preparing.add(event.engine)
 
         def ready(problem: str) -> None:
@@ -77,12 +71,26 @@ class Porter:
                 return
             self._preparing.discard(event.engine)
             if problem:
-                self._refuse(member, f"what every engine is to have could not be fetched: {problem}")
+                self._refuse(member, problem)
             else:
                 self._had_one = True
                 self._post(event)
 
-        stager.prepare(member, ready)
+        def prepare() -> None:
+            stager.prepare(member, lambda why: ready(f"what every engine is to have could not be fetched: {why}" if why else ""))
+
+        if member.shared:
+            prepare()
+            return
+        assert self.data is not None
+        self.data.admit_engine(member)
+        self._apart[event.engine] = member
+
+        def look() -> None:
+            why = stager.places.why_not(member)
+            self.crew.mail.post(lambda: ready(f"no data can be moved there: {why}") if why else prepare())
+
+        threads.start_or_do(look, f"data of {member.name}")
 
     def _refuse(self, member: Member, why: str) -> None:
         """Raises Refused when it was the only one there is: nothing has run."""
@@ -223,6 +231,12 @@ class Porter:
             self.leavers.remove(member)
             self.stager.places.dismiss(member)
             self.stager.places.let_go(member)
+            self.free(member)
+
+    def left(self, member: Member) -> None:
+        """Its link is closed. Its node is free when nothing is to be fetched from there any more; of one that is lost, never."""
+        if self.stager is None or member.shared:
+            self.free(member)
 
     def let_all_go(self) -> None:
         while self.leavers and self.stager is not None:

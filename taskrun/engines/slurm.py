@@ -15,6 +15,7 @@ from taskrun.engines import allocation, bootstrap, controller
 from taskrun.engines.allocation import Wanted
 from taskrun.engines.command import CommandAgent, said_since
 from taskrun.engines.request import EngineRequest
+from taskrun.engines.streams import ProgramStream, What, words
 from taskrun.errors import Refused
 
 RESCUE_TRIES, RESCUE_PAUSE = 90, 10  # and seconds between them
@@ -139,12 +140,17 @@ def srun_options(environ: Mapping[str, str]) -> dict[str, str]:
 
 def step_command(node: str, gpus: int, *, bind: bool) -> list[str]:
     """The argument list of one agent's srun."""
-    words = ["srun", "-N1", "-n1", "-w", node, "--overlap", "--mem=0", "--no-kill", "--unbuffered", "--export=ALL"]
-    if bind:
-        words.append("--cpu-bind=none")
-    if gpus:
-        words.append(f"--gpus={gpus}")
-    return [*words, "/bin/sh", "-c", STAY + bootstrap.script()]
+    return [*_srun(node, bind=bind), *([f"--gpus={gpus}"] if gpus else []), "/bin/sh", "-c", STAY + bootstrap.script()]
+
+
+def session_command(node: str, what: What, *, bind: bool) -> list[str]:
+    """The argument list of the srun of one session with the node, for data."""
+    return [*_srun(node, bind=bind), "--chdir=/", *words(what)]
+
+
+def _srun(node: str, *, bind: bool) -> list[str]:
+    found = ["srun", "-N1", "-n1", "-w", node, "--overlap", "--mem=0", "--no-kill", "--unbuffered", "--export=ALL"]
+    return [*found, "--cpu-bind=none"] if bind else found
 
 
 def share_of(request: EngineRequest, steps: Steps, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,3 +181,16 @@ class SlurmAgent(CommandAgent):
     def lives_on(self) -> bool:
         # of an srun that was killed SLURM ends the step, but not while the controller is away
         return self.code < 0 or _NODE_LOST.search(said_since(self.log, self.log_start)) is not None
+
+
+class StepHost:
+    """A node that data goes to: each session is a job step of its own, with an agent there or without, until the allocation ends."""
+
+    def __init__(self, node: str, steps: Steps) -> None:
+        self._node = node
+        self._steps = steps
+
+    def session(self, what: What, silent: float) -> ProgramStream:
+        """One more. Raises OSError."""
+        steps = self._steps
+        return ProgramStream(session_command(self._node, what, bind=steps.bind), silent, env=steps.env, never=_NEVER.pattern)

@@ -84,7 +84,7 @@ class Reachable(Protocol):
 
 
 class Errands:
-    """Of one host. `python`: runs a text by the host's Python, `text`; gives its standard streams, as a socket. `note`: says a sentence.
+    """Of one host. `begin`: begins an errand there (agent/errand.py); gives its standard streams, as a socket. `note`: says a sentence.
 
     `silent`: seconds after which the driver takes the host for lost; rclone there hears nothing for two thirds of that and ends.
     """
@@ -92,15 +92,13 @@ class Errands:
     def __init__(
         self,
         host: str,
-        python: Callable[[str], Any],
-        text: str,
+        begin: Callable[[], Any],
         note: Callable[[str], None],
         lost: tuple[type[Exception], ...],
         silent: float = 60.0,
     ) -> None:
         self.host = host
-        self._python = python
-        self._text = text
+        self._begin = begin
         self._note = note
         self._patience = silent * 2 / 3
         self._lost: tuple[type[BaseException], ...] = (*lost, EOFError, ConnectionError, TimeoutError)
@@ -172,7 +170,7 @@ class Errands:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         try:
-            with self._room, contextlib.closing(self._python(self._text)) as channel:
+            with self._room, contextlib.closing(self._begin()) as channel:
                 yield channel
         except self._lost as error:
             raise Transient(f"{self.host}: the connection was lost: {str(error) or type(error).__name__}") from error

@@ -67,6 +67,11 @@ class SftpStore(FolderStore):
         self._files = threading.Semaphore(_FILES)
         self._sessions = threading.Semaphore(_FILES + _LOOKS)
 
+    def look(self) -> None:
+        """Whether files can be moved there at all. Raises StoreError."""
+        with self._session(""):
+            pass
+
     def find(self, pattern: Pattern) -> Iterator[Entry]:
         if pattern.plain is not None:
             entry = self.stat(pattern.plain)
@@ -232,7 +237,7 @@ class SftpStore(FolderStore):
     @contextlib.contextmanager
     def explained(self, name: str) -> Iterator[None]:
         """Makes what paramiko raises a StoreError about `name`."""
-        place = f"{self.place}:{name}"
+        place = f"{self.place}:{name}" if name else self.place
         try:
             yield
         except self.lost as error:

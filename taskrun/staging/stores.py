@@ -12,6 +12,7 @@ from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Location
 from taskrun.staging.rclone import RcloneStore
 from taskrun.staging.s3 import S3Store
+from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Store
 
 
@@ -55,6 +56,11 @@ class Stores:
             store = self._open.pop((location.kind, location.where), None)
         if store is not None:
             store.close()
+
+    def stale(self) -> list[SftpStore]:
+        """Those to be tidied."""
+        with self._lock:
+            return [store for store in self._open.values() if isinstance(store, SftpStore) and store.stale]
 
     def close(self) -> None:
         """Closes all of them."""

@@ -35,6 +35,15 @@ def test_the_command_of_a_step() -> None:
     assert "'" not in command[-1]
 
 
+def test_the_command_of_a_session() -> None:
+    """As an agent's, but for GPUs, which it leaves to those who work."""
+    common = slurm.step_command("node7", 0, bind=True)[:11]
+    command = slurm.session_command("node7", "sftp", bind=True)
+    assert (command[:11], command[11:14]) == (common, ["--chdir=/", "/bin/sh", "-c"])
+    assert "/usr/libexec/openssh" in command[-1]
+    assert slurm.session_command("node7", "sums", bind=False)[10:13] == ["--chdir=/", "/bin/sh", "-c"]
+
+
 def test_what_would_shape_a_step_is_kept_from_it() -> None:
     assert {"SLURM_NTASKS_PER_GPU", "SLURM_GPUS_PER_TASK", "SLURM_LABELIO", "SLURM_MEM_PER_CPU", "SRUN_CPUS_PER_TASK"} <= SHAPING
     assert not {"SLURM_JOB_ID", "SLURM_CONF", "SLURM_JOB_NODELIST"} & SHAPING

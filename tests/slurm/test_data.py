@@ -1,0 +1,120 @@
+"""Data for nodes that share no folder with the driver: it goes through steps of the job."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Result, Running, until
+from slurm.jobs import Jobs
+from staging.test_encryption import LAB, Keys, keys, made_keys
+
+__all__ = ["keys", "made_keys"]  # fixtures that are written elsewhere
+
+
+class Apart:
+    """An allocation of node1 and node2, driven from a folder of this machine that they have not: there it is another one."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+        self.cluster = jobs.cluster
+        self.folder = self.cluster.local / "run"
+        self.work = self.cluster.local / "work"
+        self.safe = self.cluster.local / "safe"  # of this machine, not below the run's folder
+        self.folder.mkdir()
+        jobs.taskrun.folder = self.folder
+        done = jobs.cluster.run("salloc", "--no-shell", "--no-kill", "-N2", "-w", "node1,node2", "--exclusive")
+        found = re.search(r"Granted job allocation (\d+)", done.stderr)
+        assert found, done.stderr
+        self.job = found[1]
+        jobs.taskrun.env |= {
+            "SLURM_JOB_ID": self.job,
+            "SLURM_JOB_NODELIST": "node[1-2]",
+            "SLURM_TASKS_PER_NODE": "2(x2)",
+            "SLURM_JOB_CPUS_PER_NODE": "2(x2)",
+        }
+
+    def there(self, k: int, name: str = "") -> Path:
+        """In the working directory of tasks on a node."""
+        return self.cluster.path(k, self.work / name)
+
+    def start(self, text: str, *flags: str, prefix: str = "run") -> Running:
+        words = ("--workdir", str(self.work), "--settle", "0.5", "--no-retire", *flags)
+        return self.jobs.taskrun.start("tasks.txt", "-p", prefix, *words, files={"tasks.txt": text})
+
+    def close(self) -> None:
+        self.cluster.run("scancel", self.job)
+        shutil.rmtree(self.folder)
+        shutil.rmtree(self.safe, ignore_errors=True)
+
+
+@pytest.fixture
+def apart(jobs: Jobs) -> Iterator[Apart]:
+    made = Apart(jobs)
+    yield made
+    made.close()
+
+
+def transfers(result: Result, way: str) -> list[dict[str, Any]]:
+    return [each for each in result.events("transfer") if (each["way"], each["cause"], each.get("how")) == (way, "ok", "moved")]
+
+
+#: Inputs are awaited by all, by each engine and by each task; outputs of the run are encrypted, and fetched as they are complete.
+EVERY_SCOPE = """\
+#TASKRUN STAGE-IN ENGINE ref/ ref/
+#TASKRUN STAGE-IN TASK 'in/ä $b'$TASKRUN_REPEAT_INDEX work/
+#TASKRUN STAGE-OUT TASK done/$TASKRUN_REPEAT_INDEX* {safe}/done/
+#TASKRUN ENCRYPT {lab}
+#TASKRUN STAGE-OUT all/* {safe}/all/
+#TASKRUN REPEAT 6 n=$TASKRUN_REPEAT_INDEX; mkdir -p done all; until [ -e {go} -o $n -lt 3 ]; do sleep 0.1; done; \
+cat ref/big work/*$n > "done/$n "; hostname > all/.$n; mv all/.$n all/$n
+"""
+
+
+@pytest.mark.timeout(150)
+def test_every_scope_with_a_driver_that_is_killed(apart: Apart, keys: Keys) -> None:
+    apart.jobs.taskrun.env["GNUPGHOME"] = str(keys.home)
+    big = os.urandom(8 << 20)
+    apart.jobs.taskrun.write({"ref/big": big, **{f"in/ä $b{n}": b"%d" % n for n in range(6)}})
+    text = EVERY_SCOPE.format(go=apart.cluster.local / "go", safe=apart.safe, lab=LAB)
+    running = apart.start(text)
+    arrived = [apart.safe / name for n in range(3) for name in (f"all/{n}.gpg", f"done/{n} ")]
+    until(lambda: all(path.exists() for path in arrived), 60, "outputs of the first tasks, while others run")
+    assert not (apart.safe / "all/3.gpg").exists()
+    os.kill(running.pid, signal.SIGKILL)
+    running.process.wait()
+    for k in (1, 2):
+        apart.cluster.path(k, apart.cluster.local / "go").touch()
+    result = apart.start(text, "-r", "run_status.txt", "--clean", "output", prefix="again").finish(60)
+    assert result.code == 0, result.err
+    assert [(apart.safe / f"done/{n} ").read_bytes() == big + b"%d" % n for n in range(6)] == [True] * 6
+    ran = {keys.gpg("--decrypt", str(apart.safe / f"all/{n}.gpg")) for n in range(6)}
+    assert ran == {"node1\n", "node2\n"}
+    assert {each["ReturnCode"] for each in result.records()} == {0}
+    assert {each["verified"] for each in transfers(result, "out")} == {"sha256"}
+    assert "ref/big" not in " ".join(each["dest"] for each in transfers(result, "in")), "it was there already"
+    for k in (1, 2):
+        assert not [path for path in apart.there(k).rglob("*") if path.is_file()]
+    found = json.loads(result.path("manifest.json").read_text("ascii"))
+    assert {each["source"].split("/")[2] for each in found["outputs"]} == {"node1", "node2"}
+
+
+@pytest.mark.timeout(100)
+def test_a_node_without_a_server_for_file_transfers(apart: Apart) -> None:
+    """It is said, and the others do the work. With rclone there or not: nobody asks for it where no data goes to a store."""
+    apart.cluster.exec(1, "mount", "--bind", "/dev/null", "/usr/lib/openssh/sftp-server")
+    try:
+        apart.jobs.taskrun.write({"in": "x\n"})
+        result = apart.start("#TASKRUN STAGE-IN TASK in work/\n#TASKRUN REPEAT 3 cat work/in; hostname\n", "--stage-on-engine").finish(60)
+    finally:
+        apart.cluster.exec(1, "umount", "/usr/lib/openssh/sftp-server")
+    assert result.code == 0, result.err
+    assert {each["OutputSnippet"] for each in result.records()} == {repr("x\nnode2\n")}
+    assert "node1: no data can be moved there: there is no sftp-server on this host: install openssh-sftp-server" in result.err
