@@ -93,6 +93,24 @@ def test_a_stage_out_that_fails_fails_its_task(taskrun: Taskrun, bucket: Bucket)
     assert "no-bucket" in nowhere.records()[0]["ErrorSnippet"]
 
 
+def test_a_bucket_that_is_not_there_yet(taskrun: Taskrun, bucket: Bucket) -> None:
+    """Said at once, not when all is computed; made later it is delivered to."""
+    text = "#TASKRUN STAGE-OUT out/* s3://later/calls/\nmkdir out; echo done > out/a; until test -e go; do sleep 0.1; done\n"
+    running = taskrun.start("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": text})
+    log = taskrun.folder / "run_driver.log"
+    word = "nothing can be delivered now: s3://later/calls/: there is no bucket later"
+    until(lambda: log.exists() and word in log.read_text(), what="the word")
+    (taskrun.folder / "go").touch()
+    result = running.finish(60)
+    assert result.code == 3, result.err
+    assert "out/a was not delivered: s3://later/calls/a: there is no bucket later" in result.err
+    assert result.err.endswith("deliver what is left: taskrun -r run_status.txt\n")
+    bucket.client.create_bucket(Bucket="later")
+    result = taskrun("-r", "run_status.txt", "-p", "again")
+    assert (result.code, "later" in result.err) == (0, False), result.err
+    assert bucket.client.get_object(Bucket="later", Key="calls/a")["Body"].read() == b"done\n"
+
+
 def test_odd_names_and_destinations(taskrun: Taskrun, bucket: Bucket, remote: tuple[Path, Path]) -> None:
     config, disk = remote
     odd = ["two words", "-rf", "ünï", "new\nline", "a[1]*?", "$HOME;x"]
