@@ -224,7 +224,8 @@ def test_identities_only(taskrun: Taskrun, hosts: SshHosts, key_agent: None) -> 
     """The agent's keys that no file names are not shown; those that one names by its public half are."""
     refused = run(taskrun, "host1:2")
     assert refused.code == 2
-    assert "host1: the login of root was refused (0 keys tried); there is no key to show" in refused.err
+    missing = f"its IdentityFile {ssh_folder(taskrun) / 'id_ed25519'} is not there"
+    assert f"host1: the login of root was refused (0 keys tried); {missing}" in refused.err
     public = subprocess.run(["ssh-add", "-L"], env=taskrun.env, check=True, capture_output=True).stdout
     (ssh_folder(taskrun) / "id_ed25519.pub").write_bytes(public)
     assert nodes(run(taskrun, "host1:2")) == {"host1"}
