@@ -161,7 +161,7 @@ class Parts(object):
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self.made = []  # type: List[bytes]
+        self.made: "List[bytes]" = []
         self.part = hashlib.md5()  # noqa: S324
         self.size = 0  # of the part that is being read
 
