@@ -99,6 +99,7 @@ class Run:
 
     def go(self) -> ExitCode:
         self.stack.callback(self.console.close)
+        self.last = self.stack.enter_context(contextlib.ExitStack())  # what ends after all that is in order
         with self.stack:
             code = self._go()
         if code == ExitCode.STOPPED and self.resumes_alone():
@@ -180,7 +181,7 @@ class Run:
         self.selector = selectors.DefaultSelector()
         self.stack.callback(self.selector.close)
         self.signals = Signals(self.selector)  # from here on there are files to leave in order
-        self.stack.callback(self.signals.close)
+        self.last.callback(self.signals.close)  # a second Ctrl-C at the very end leaves no lock behind
         self.open_log()
         self.sidecar = self.make_sidecar(engines)
         try:

@@ -72,7 +72,8 @@ def settings_of(address: str, environ: dict[str, str]) -> Settings:
 
 
 def _ask(program: str, arguments: list[str]) -> dict[str, list[str]]:
-    done = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    # not ended by a Ctrl-C that lets the run end what it has
+    done = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise Refused(f"ssh refuses its configuration: {said[0] if said else f'exit {done.returncode}'}")

@@ -179,6 +179,18 @@ def test_stopping_early_and_often_never_breaks(taskrun: Taskrun) -> None:
         until(lambda: not taskrun.processes(), 5, "the run to be gone")
 
 
+def test_an_interrupt_when_all_is_said(taskrun: Taskrun) -> None:
+    """The second one comes while the last things are put in order: nothing is left lying about."""
+    running = begin(taskrun, 0.3)
+    running.send(signal.SIGINT)
+    while running.process.poll() is None and not re.search(r'"ended": *[0-9]', (taskrun.folder / "run_run.json").read_text()):
+        pass
+    while running.process.poll() is None:
+        running.send(signal.SIGINT)
+    running.finish(5)
+    assert not (taskrun.folder / "run.lock").exists()
+
+
 def test_an_interrupt_while_the_stream_is_silent(taskrun: Taskrun) -> None:
     running = taskrun.start("-", "-s", "localhost:1", "-p", "run", stdin=subprocess.PIPE)
     assert running.process.stdin is not None
