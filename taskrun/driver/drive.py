@@ -304,7 +304,9 @@ class Drive:
             environ["SLURM_JOBID"] = engines.steps.job
             keep = driver_node(engines.requests, os.environ)
         nodes = [each.host for each in engines.requests]
-        return Retirement(nodes, keep, command, environ, lambda *said: self.crew.notes.append(said))
+        made = Retirement(nodes, keep, command, environ, lambda *said: self.crew.notes.append(said))
+        self.run.stack.callback(made.close)
+        return made
 
     def offer(self, engines: Engines) -> m.ContextJoined:
         """What the scheduler is told of the engines that were asked for."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -12,6 +14,7 @@ from collections.abc import Callable, Mapping
 SLURM_COMMAND = 'scontrol update JobId="$SLURM_JOBID" NodeList="${DRIVER_NODE:+$DRIVER_NODE,}$ACTIVE"'
 COLLECT_SECONDS = 10.0  # without another node, after which those that ended are given back
 COMMAND_SECONDS = 120.0  # for one try
+CLOSE_SECONDS = 2.0  # for what still runs when the run is over
 PAUSES = (2.0, 5.0, 10.0, 20.0)  # seconds between tries of SLURM's command: a busy controller takes it the next time
 
 
@@ -32,6 +35,16 @@ class Retirement:
         self._ended: list[tuple[str, int]] = []  # not given back yet
         self._due = 0.0
         self._running: threading.Thread | None = None
+        self._command: subprocess.Popen[bytes] | None = None
+        self._over = threading.Event()
+
+    def close(self) -> None:
+        """The run is over: nothing of a command that hangs stays."""
+        self._over.set()
+        if self._running is not None:
+            self._running.join(CLOSE_SECONDS)
+            if self._running.is_alive() and self._command is not None:
+                end(self._command)
 
     def ended(self, node: str, code: int, *, lost: bool = False) -> None:
         """The node's engine is gone, its srun ended with `code`. `lost`: the node is, too, and cannot be given back."""
@@ -75,27 +88,42 @@ class Retirement:
         """In a thread of its own: scontrol may wait for a busy controller."""
         pauses = PAUSES if self.command == SLURM_COMMAND else ()
         for pause in (*pauses, None):
-            problem = attempt(self.command, env)
+            problem = self._attempt(env)
             if not problem:
                 self.say("info", f"given back: {env['NODES']}; at work: {env['ACTIVE']}")
                 return
             if pause is None:
                 self.say("warning", f"{env['NODES']} could not be given back: {problem}")
-            else:
-                time.sleep(pause)
+            elif self._over.wait(pause):
+                return
+
+    def _attempt(self, env: Mapping[str, str]) -> str:
+        """Run it with /bin/sh; '' or what went wrong."""
+        try:
+            self._command = command = subprocess.Popen(
+                ["/bin/sh", "-c", self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return os.strerror(error.errno or 0)
+        try:
+            _, errors = command.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            end(command)
+            return f"no end within {COMMAND_SECONDS:.0f} s"
+        if command.returncode == 0:
+            return ""
+        said = [line for line in errors.decode("utf-8", "replace").splitlines() if line.strip()]
+        return said[-1] if said else f"exit {command.returncode}"
 
 
-def attempt(command: str, env: Mapping[str, str]) -> str:
-    """Run it with /bin/sh; '' or what went wrong."""
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=COMMAND_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"no end within {COMMAND_SECONDS:.0f} s"
-    except OSError as error:
-        return os.strerror(error.errno or 0)
-    if done.returncode == 0:
-        return ""
-    said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return said[-1] if said else f"exit {done.returncode}"
+def end(command: subprocess.Popen[bytes]) -> None:
+    """It, and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(command.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        command.wait(1.0)

@@ -76,6 +76,18 @@ def test_a_command_that_fails_is_a_warning(tmp_path: Path) -> None:
     assert said == [("warning", "b could not be given back: no such job")]
 
 
+def test_nothing_of_a_command_that_hangs_stays(tmp_path: Path) -> None:
+    clock = Clock()
+    nodes, _ = retirement(tmp_path, clock, "sh -c 'echo $$ > pid; sleep 60; :'; :")
+    nodes.ended("b", 0)
+    clock.seconds = 60.0
+    nodes.step()
+    pid = tmp_path / "pid"
+    until(lambda: pid.exists() and pid.read_text())
+    nodes.close()
+    until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
+
+
 def test_without_a_command_nothing_is_given_back(tmp_path: Path) -> None:
     clock = Clock()
     said: list[tuple[str, str]] = []
