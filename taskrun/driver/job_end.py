@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from taskrun.engines import allocation, controller
 
 FIRST, USUAL, MOST = 15.0, 60.0, 600.0  # seconds between questions: they double to USUAL, to MOST while the controller does not answer
 LAST = 10.0  # seconds before something is done about the end: then it is asked once more
+STOPPED = 5.0  # seconds without a step, after which the job may have been suspended: its end is another one then
+WAIT = 10.0  # seconds that an answer is waited for then
 
 
 class JobEnd:
@@ -24,12 +27,18 @@ class JobEnd:
         self.show = controller.show_job
         self.now = time.monotonic
         self._asked = self.now()
+        self._stepped = math.inf  # not yet
         self._pause = FIRST
         self._answer: float | None = None
         self._asking: threading.Thread | None = None
 
     def step(self) -> None:
-        """Once a second."""
+        """Once a second, before the clock is looked at."""
+        now = self.now()
+        if now - self._stepped > STOPPED:
+            self._ask_at(now).join(WAIT)
+            now = self.now()
+        self._stepped = now
         if self._asking is not None and self._asking.is_alive():
             return
         answer, self._answer = self._answer, None
@@ -38,11 +47,14 @@ class JobEnd:
             self.moved(answer)
         deadline = self.deadline()
         pause = self._pause if deadline is None else min(self._pause, max(deadline - LAST - self._asked, LAST))
-        now = self.now()
         if now - self._asked >= pause:
-            self._asked = now
-            self._asking = threading.Thread(target=self._ask, name="job end", daemon=True)
-            self._asking.start()
+            self._ask_at(now)
+
+    def _ask_at(self, now: float) -> threading.Thread:
+        self._asked = now
+        self._asking = threading.Thread(target=self._ask, name="job end", daemon=True)
+        self._asking.start()
+        return self._asking
 
     def _ask(self) -> None:
         """In a thread of its own: a busy controller takes its time."""

@@ -48,6 +48,15 @@ def test_what_has_changed_is_said_once() -> None:
     assert place.moved == [6000.0]
 
 
+def test_a_job_that_was_suspended_has_another_end_before_anything_is_done_about_the_old_one() -> None:
+    place = Place(1100.0)
+    place.pass_to(1020.0)
+    place.said = "JobState=RUNNING EndTime=6000"
+    place.now = 1200.0
+    place.job.step()
+    assert place.moved == [6000.0]
+
+
 def test_a_busy_controller_is_asked_less_and_less() -> None:
     place = Place()
     place.said = ""
