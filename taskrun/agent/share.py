@@ -88,7 +88,7 @@ def _gpus(shares: Shares, strict: bool, each: int, lists: "Dict[str, str]") -> N
             shares.warnings.append("-g: no variable names the GPUs of this node (CUDA_VISIBLE_DEVICES and the like), so none are divided")
         return
     if strict:
-        _limit(shares, count // max(1, each), "-g: there are %d GPUs" % count)
+        _limit(shares, count // max(1, each), "-g: there %s" % ("is 1 GPU" if count == 1 else "are %d GPUs" % count))
     slots = len(shares.slots)
     if count < slots * max(1, each):
         return  # all slots see all of them, as SLURM has it

@@ -77,6 +77,7 @@ def choose_engines(options: Options, *, was_slurm: bool = False) -> tuple[Engine
 def _of_allocation(options: Options, environ: Mapping[str, str]) -> tuple[Engines, list[str]]:
     from taskrun.engines import slurm
 
+    allocation.check_copy(environ)
     wanted = allocation.Wanted(options.cpus_per_task, options.tasks_per_node, options.fill)
     requests, steps, warnings = slurm.engines(environ, wanted)
     label = options.label or f"J{steps.job}"

@@ -56,6 +56,16 @@ def job_id(environ: Mapping[str, str]) -> str:
     return environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID") or ""
 
 
+def check_copy(environ: Mapping[str, str]) -> None:
+    """One that srun has started many of would run the same tasks as the others. Raises Refused for all but the first."""
+    if _number(environ, "SLURM_PROCID"):
+        copies = environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS") or "several"
+        raise Refused(
+            f"srun has started {copies} taskruns, and the first of them uses the whole job: this one runs nothing; "
+            "start taskrun without srun, which it calls itself"
+        )
+
+
 def node_list(environ: Mapping[str, str]) -> str:
     """The allocation's nodes, as a list that `scontrol show hostnames` expands. Raises Refused."""
     nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST")
@@ -93,6 +103,8 @@ def requests(environ: Mapping[str, str], nodes: list[str], wanted: Wanted) -> tu
         if slots > 0:
             cores = int(wanted.cpus_per_task) if wanted.cpus_per_task != -1.0 else node_cpus // slots
             found.append(EngineRequest(name, node_cpus, slots, cores, reach="slurm", address=name))
+    if _number(environ, "SLURM_HET_SIZE") > 1:
+        warnings.append("this job has several parts (`:` on its command line), and tasks run on the nodes of the first part alone")
     if not found:
         raise Refused(f"-c {each:g}: no node of this allocation has that many cores; at most -c {max(cpus)} fits")
     return found, warnings
@@ -121,7 +133,7 @@ def _cores_each(environ: Mapping[str, str], given: float, warnings: list[str]) -
     if not 0 < given < math.inf:
         raise Refused(f"-c {given:g}: a task needs more than 0 cores; leave -c out for what SLURM was asked for")
     if asked and asked != given:
-        warnings.append(f"-c {given:g} is what counts, not the {asked} cores a task that SLURM was asked for")
+        warnings.append(f"-c {given:g} is what counts, not the {asked} core{'s'[: asked != 1]} a task that SLURM was asked for")
     return given
 
 

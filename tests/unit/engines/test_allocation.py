@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskrun.engines.allocation import Job, Wanted, counts, gpus_each, job_id, node_list, parse_job, requests
+from taskrun.engines.allocation import Job, Wanted, check_copy, counts, gpus_each, job_id, node_list, parse_job, requests
 from taskrun.errors import Refused
 
 NODES = ["vm", "w01", "w02"]
@@ -28,9 +28,17 @@ def test_slots_and_cores_are_those_of_disbatch() -> None:
     assert made({"SLURM_CPUS_PER_TASK": "4"}, cpus_per_task=2.0)[1] == [
         "-c 2 is what counts, not the 4 cores a task that SLURM was asked for"
     ]
+    assert "the first part alone" in made({"SLURM_HET_SIZE": "2"})[1][0]
     slots, warnings = made({"CUDA_VISIBLE_DEVICES": "0"}, fill=True)
     assert slots == [(2, 4), (2, 4), (1, 4)]
     assert warnings == ["--fill is not for jobs with GPUs: the slots are those that SLURM was asked for"]
+
+
+def test_of_several_that_srun_has_started_one_goes_on() -> None:
+    check_copy({})
+    check_copy({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4"})
+    with pytest.raises(Refused, match="srun has started 4 taskruns"):
+        check_copy({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"})
 
 
 def test_a_node_without_room_is_left_out_and_none_at_all_refused() -> None:
