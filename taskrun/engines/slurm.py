@@ -131,10 +131,11 @@ def srun_options(environ: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for number, line in enumerate(text.split("\n"), 1):
         name, equals, value = line.partition("=")
-        if equals and name.strip():
+        if equals and name.strip() and "\0" not in line:
             found[name.strip()] = value
         elif line.strip():
-            raise Refused(f"{file}:{number}: `{line.strip()}` is no NAME=VALUE, as lines of {OPTIONS_FILE} are")
+            said = line.strip().replace("\0", "\\0")
+            raise Refused(f"{file}:{number}: `{said}` is no NAME=VALUE, as lines of {OPTIONS_FILE} are")
     return found
 
 

@@ -69,3 +69,6 @@ def test_options_for_srun(tmp_path: Path) -> None:
     file.write_text("X=1\n  nothing\n")
     with pytest.raises(Refused, match=r"options:2: `nothing` is no NAME=VALUE"):
         slurm.srun_options({slurm.OPTIONS_FILE: str(file)})
+    file.write_text("X=\0\n")
+    with pytest.raises(Refused, match=r"options:1: `X=\\0` is no NAME=VALUE"):
+        slurm.srun_options({slurm.OPTIONS_FILE: str(file)})
