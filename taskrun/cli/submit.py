@@ -50,6 +50,8 @@ def submit(argv: list[str]) -> int:
     taskfile, options = split([word for word in asked if word != "--dry-run"], resumes="-r" in own or "--resume-from" in own)
     check(taskfile, own)
     path = Path((Path(taskfile).name if taskfile else "resume") + SUFFIX)
+    if taskfile and any(word.startswith(("-D", "--chdir")) for word in options):
+        taskfile = str(Path(taskfile).absolute())
     text = script(taskfile, options, own, command())
     if dry_run:
         sys.stdout.write(text)
@@ -100,7 +102,7 @@ def command() -> list[str]:
 
 def script(taskfile: str, options: list[str], own: list[str], taskrun: list[str]) -> str:
     """The job script."""
-    name = Path(taskfile).name if taskfile else "taskrun"
+    name = Path(taskfile).name.replace("\n", " ") if taskfile else "taskrun"
     lines = ["#!/bin/bash", f"{MARK}; it may be changed, and submitted again with sbatch.", directive(f"--job-name={name}")]
     lines += [f"{directive(option)}  # {why}" for option, why in DEFAULTS]
     lines += [directive(*each) for each in grouped(options)]

@@ -46,7 +46,7 @@ def _ask(argv: list[str]) -> str:
     except OSError as error:
         raise Unanswered(f"{argv[0]}: {os.strerror(error.errno or 0)}") from None
     if done.returncode:
-        said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip() and not line.startswith("Try ")]
         raise Unanswered(said[-1] if said else f"{argv[0]}: exit {done.returncode}")
     return done.stdout.decode("utf-8", "surrogateescape")
 
@@ -91,13 +91,14 @@ def binds_tasks() -> bool:
 
 def submit(script: Path) -> str:
     """What sbatch prints. Not tried again once the controller may have taken the job. Raises Unanswered."""
+    argv = ["sbatch", str(script.absolute())]  # `-d.sbatch` would be an option
     for pause in PAUSES:
         try:
-            return _ask(["sbatch", str(script)])
+            return _ask(argv)
         except Unanswered as error:
             if "timed out" in str(error):
                 raise Unanswered(f"{error}; it may have been taken all the same: see squeue before you try again") from None
             if not _BUSY.search(str(error)):
                 raise
         time.sleep(pause)
-    return _ask(["sbatch", str(script)])
+    return _ask(argv)

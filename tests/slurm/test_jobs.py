@@ -154,12 +154,19 @@ def test_submit(jobs: Jobs) -> None:
     for arguments, why in {
         ("tasks.txt", "-n", "4", "5"): "`5` is neither an option of sbatch",
         ("tasks.txt", "--", "-s", "localhost:1"): "leave -s out",
+        ("tasks.txt", "--nosuch"): "tasks.txt.sbatch was not submitted: sbatch: unrecognized option '--nosuch'",
         ("wrong.txt",): "unknown directive",
         ("-n", "4"): "which task file?",
         (): "which task file?",
     }.items():
         refused = jobs.run("taskrun", "submit", *arguments)
         assert (refused.returncode, why in refused.stderr) == (2, True), refused.stderr
+    jobs.taskrun.write({"-d\n%j.txt": "exit 3\n", "sub/x": ""})
+    done = jobs.run("taskrun", "submit", "./-d\n%j.txt", "-n", "1", "-D", str(jobs.folder / "sub"), "-o", str(jobs.folder / "odd"))
+    number = re.fullmatch(r"Submitted batch job (\d+)\n", done.stdout)
+    assert number, done.stderr
+    odd = Job(jobs.cluster, number[1], jobs.folder / "odd")
+    assert (odd.wait(), "1 failed" in odd.output) == ("COMPLETED", True), odd.output
 
 
 @pytest.mark.parametrize("where", ["login", "job"])
