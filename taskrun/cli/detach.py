@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from taskrun.errors import ExitCode
+from taskrun.errors import ExitCode, Refused
 from taskrun.options import command_parser, parse_command
 
 _EPILOG = """\
@@ -23,12 +23,14 @@ def detach(argv: list[str]) -> int:
     parser.add_argument("name", metavar="ENGINE|CONTEXT", help="who is to leave")
     parser.add_argument("--now", action="store_true", help="end what it runs")
     given, options = parse_command(parser, argv, chosen)
+    if not given.name:
+        raise Refused("detach: name an engine or a context; `taskrun monitor PREFIX --once` has the names")
     from taskrun.driver.caller import Caller
     from taskrun.engines import attach_frames as at
 
     caller = Caller(given.prefix, "control", options.use_address)
     try:
-        done = caller.ask(at.Detach(given.name, given.now), at.Done)
+        done = caller.ask(at.Detach(given.name[: at.NAME_MOST], given.now), at.Done)
     finally:
         caller.close()
     assert isinstance(done, at.Done)

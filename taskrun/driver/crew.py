@@ -189,10 +189,10 @@ class Crew:
                 self.post(m.EngineMissing(member.context, host, why))
         elif permanent or member.tries >= TRIES:
             self.missing.append(f"{host}: {why}")
-            self.post(m.EngineMissing(member.context, host, why))
+            self._is_missing(member, why)
             alone = not self.admission.had_one and not self.starting and not any(each is not member for each in self.members.values())
             if (self.admission.require_all or alone) and member.request.reach != "relay":
-                raise Refused("\ntaskrun: ".join(self.missing) if alone else f"{self.missing[-1]} (--require-all)")
+                raise Refused(self.missing[-1] if alone else f"{self.missing[-1]} (--require-all)")  # the others have been told
             self.note("info" if member.replaces else "error", f"{host}: {why}")  # that the node is lost was said
             return
         elif first:
@@ -371,6 +371,12 @@ class Crew:
         self.note("error", f"{member.request.host}: {why}")
         self._drop(member)
         self.ending.append((time.monotonic() + END_SECONDS, member.agent))  # it leaves nothing there
+        self._is_missing(member, why)
+
+    def _is_missing(self, member: Member, why: str) -> None:
+        visit = self.visits.get(member.context)
+        if visit is not None:
+            visit.problem = f"{member.request.host}: {why}"
         self.post(m.EngineMissing(member.context, member.request.host, why))
 
     def replace(self, action: m.Replace) -> None:

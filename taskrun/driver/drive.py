@@ -32,7 +32,7 @@ from taskrun.driver.visits import Visits
 from taskrun.errors import ExitCode, RecordsFailed, Refused
 from taskrun.observers.progress import Progress
 from taskrun.scheduling import messages as m
-from taskrun.scheduling.scheduler import Policy, Scheduler
+from taskrun.scheduling.scheduler import NO_ENGINE, Policy, Scheduler
 from taskrun.status import names
 from taskrun.status.events import EventsWriter
 from taskrun.status.writer import StatusWriter
@@ -363,6 +363,11 @@ class Drive:
 
     def wait(self, why: str) -> None:
         self.waiting = why
+        patience = self.scheduler.policy.wait_for_engines
+        if why == NO_ENGINE and patience and self.crew.admission.had_one:
+            prefix = shlex.quote(self.run.shown(self.run.prefix))
+            more = "" if self.run.options.use_address == "off" else f"; `taskrun attach {prefix} -s HOST:4` adds some"
+            self.run.say(f"no engine is left: waiting for one{'' if patience == math.inf else f', at most {patience:g} s'}{more}")
 
     def progress(self) -> Progress:
         latest, self.recorder.latest = self.recorder.latest[-LENGTHS_SHOWN:], []

@@ -36,6 +36,7 @@ class Visit:
         self.given = given
         self.workdir = wanted.workdir
         self.last = ""  # what became of an engine of it: `left` or `lost`
+        self.problem = ""  # why a host of it cannot be used
         self._env = wanted.env
         self.size = len(wanted.offers)
         self._offers = {each.address: each for each in wanted.offers}
@@ -260,7 +261,9 @@ def _why_over(context: Context, visit: Visit) -> at.Over:
         return at.Over("its allocation ends", ExitCode.OK)
     if visit.last == "left":
         return at.Over("its engines have left", ExitCode.OK)
-    return at.Over("its engines are lost", ExitCode.STOPPED) if visit.last else at.Over("no host of it can be used", ExitCode.REFUSED)
+    if visit.last:
+        return at.Over("its engines are lost", ExitCode.STOPPED)
+    return at.Over(f"no host of it can be used{f' ({visit.problem[:1000]})' if visit.problem else ''}", ExitCode.REFUSED)
 
 
 def _unknown(name: str, contexts: list[str], engines: list[str]) -> str:

@@ -20,6 +20,7 @@ HOSTS_MOST = 10_000  # of one context
 SLOTS_MOST = 65_536  # of one engine
 ENV_MOST = 1 << 20  # characters of all variables together
 LIMIT_MOST = 10**12
+NAME_MOST = 1000  # characters of what is to be sent away
 _CHANNELS = 2**31
 
 #: What somebody may do who knows a secret: offer engines, or also look at the run and send engines away.
@@ -317,7 +318,7 @@ _MAKE: dict[type, Callable[[dict[str, Any]], Message]] = {
     Kill: lambda frame: Kill(_whole(frame, "channel", _CHANNELS)),
     Failed: _failed,
     Ended: lambda frame: Ended(_whole(frame, "channel", _CHANNELS)),
-    Detach: lambda frame: Detach(_text(frame, "name", 1000), _flag(frame, "now")),
+    Detach: lambda frame: Detach(_text(frame, "name", NAME_MOST), _flag(frame, "now")),
     Look: lambda _: Look(),
     Seen: _seen,
     Done: lambda frame: Done(sentence(_text(frame, "text", 4096))),

@@ -26,6 +26,7 @@ from taskrun.scheduling.walltime import Walltime
 AT_HAND = 64  # items of the plan kept at hand, whatever the engines hold
 AT_HAND_MOST = 8192  # and at most, with many engines
 TASK_LIMIT = "the task limit is reached"
+NO_ENGINE = "waiting for an engine"
 _MOVES_NOTHING = (m.Heard, m.Taken)
 _WHOLE = ("ok", "exit", "signal")  # ends of tasks that nobody cut short
 
@@ -386,7 +387,7 @@ class Scheduler:
             if ending is not None and not self._placement.any_ready:
                 why = ending.why
             elif not self._fleet.engines:
-                why = "waiting for an engine"
+                why = NO_ENGINE
             elif self._barrier_since is not None and not self._plan.again:
                 why = "waiting at a barrier"
             elif not self._placement.any_ready and all(engine.phase == "start" for engine in self._fleet.engines.values()):

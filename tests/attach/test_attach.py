@@ -82,6 +82,7 @@ def test_detach_lets_what_runs_end(meet: Meet, taskrun: Taskrun) -> None:
     meeting = meet("#TASKRUN PERENGINE STOP echo stopped >> off_$TASKRUN_ENGINE_RANK\n" + gated(6), "-s", "localhost:1")
     guest = meeting.attach("-s", "localhost:1")
     meeting.wait_for(1, 1)
+    assert (taskrun("detach", "run", "").code, taskrun("detach", "run", "x" * 5000).code) == (2, 2)
     done = taskrun("detach", "run", "SSH1")
     assert (done.code, "SSH1 is detached: it ends what it has" in done.err) == (0, True)
     engine = next(each for each in meeting.picture()["engines"] if each["context"] == "SSH1")
@@ -191,7 +192,7 @@ def test_hosts_that_cannot_be_used(meet: Meet) -> None:
     meeting = meet(gated(2), "-s", "localhost:1")
     result = meeting.attach("-s", "nowhere.invalid:2").finish(40)
     assert result.code == 2
-    assert "no host of it can be used" in result.err
+    assert "no host of it can be used (nowhere.invalid: there is no host of this name" in result.err
     meeting.go()
     ended = meeting.running.finish()
     assert (ended.code, ids(meeting)) == (0, [0, 1])

@@ -198,6 +198,7 @@ def test_no_engine_is_left(taskrun: Taskrun, hosts: SshHosts) -> None:
     assert result.code == 3
     assert "host1: the engine is lost: nothing was heard for" in result.err
     assert [each["why"] for each in result.events("wait")][-1] == "waiting for an engine"
+    assert "taskrun: no engine is left: waiting for one, at most 1 s; `taskrun attach run -s HOST:4` adds some\n" in result.err
     assert "stopped: no engine is left" in result.err
     hosts.revive_host(1)
     again = taskrun("-r", "run_status.txt", "-p", "two")
