@@ -83,24 +83,23 @@ class Proxy:
             request.end_headers()
             request.wfile.write(text)
             return
-        upstream = http.client.HTTPConnection(self._to, timeout=30)
-        upstream.request(request.command, request.path, body, dict(request.headers.items()))
-        answer = upstream.getresponse()
-        data = answer.read()
+        with contextlib.closing(http.client.HTTPConnection(self._to, timeout=30)) as upstream:
+            upstream.request(request.command, request.path, body, dict(request.headers.items()))
+            answer = upstream.getresponse()
+            data = answer.read()
         request.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("content-length", "transfer-encoding", "connection", "server", "date"):
                 request.send_header(name, value)
         length = answer.getheader("Content-Length") if request.command == "HEAD" else str(len(data))
         request.send_header("Content-Length", length or "0")
-        request.end_headers()
-        with contextlib.suppress(OSError):  # nobody waits for it any more
+        with contextlib.suppress(OSError):  # nobody may wait for it any more
+            request.end_headers()
             request.wfile.write(data[: len(data) // 2])
             if isinstance(trouble, threading.Event):
                 trouble.wait(60)
             if trouble != "half":
                 request.wfile.write(data[len(data) // 2 :])
-        upstream.close()
         if trouble == "half":
             request.close_connection = True
             request.connection.shutdown(socket.SHUT_RDWR)
