@@ -163,12 +163,12 @@ class S3Store:
 
     def receive(self, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
         name = target.path
-        before = self._uploads(name) if size >= 2 * self._part else []
+        before = self._uploads(name) if size >= 2 * self._part else None
         try:
             sent = send(self.rclone_name(name))
         except BaseException:
-            if size >= 2 * self._part:  # rclone takes back what it has begun if it still can
-                self._abort(name, set(self._uploads(name)).difference(before))
+            if before is not None:  # rclone takes back what it has begun if it still can
+                self._abort(name, set(self._uploads(name) or ()).difference(before))
             raise
         found = self._head(name)
         tag = _md5s(found)
@@ -179,15 +179,15 @@ class S3Store:
             raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
         return Arrived(Entry(name, sent.size, found["ETag"]), verified), sent.sums["sha256"]
 
-    def _uploads(self, name: str) -> list[str]:
-        """Those of a name that are not complete, the latest first. None where that cannot be found out."""
+    def _uploads(self, name: str) -> list[str] | None:
+        """Those of a name that are not complete, the latest first; None where that cannot be found out."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         with contextlib.suppress(BotoCoreError, ClientError):  # not allowed to look, or the server cannot
             found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=name).get("Uploads", ())
             ours = sorted((one for one in found if one["Key"] == name), key=lambda one: str(one.get("Initiated")), reverse=True)
             return [str(one["UploadId"]) for one in ours]
-        return []
+        return None
 
     def _abort(self, name: str, uploads: Iterable[str]) -> None:
         for upload in uploads:
@@ -250,7 +250,7 @@ class S3Store:
         """An upload of this very file that was interrupted, and its parts; those of other content are left alone."""
         from botocore.exceptions import ClientError
 
-        for upload in self._uploads(name):
+        for upload in self._uploads(name) or ():
             with contextlib.suppress(ClientError):  # not allowed to look, or the server cannot: start anew
                 asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload}
                 parts = [part for page in self._s3.get_paginator("list_parts").paginate(**asked) for part in page.get("Parts", ())]
