@@ -1,4 +1,4 @@
-"""A context that attaches: starts its agents where this process runs, and relays their links to the run."""
+"""A context that attaches: starts its agents where this process runs, and relays their links to the run; and sessions for data."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from taskrun.driver.job_end import JobEnd
 from taskrun.driver.loop import Signals
 from taskrun.driver.mailbox import Mailbox
 from taskrun.driver.member import REACHES, Reaching
+from taskrun.driver.serving import Serving
 from taskrun.engines import attach_frames as at
 from taskrun.engines.command import last_words
 from taskrun.engines.link import Agent, end_agents
 from taskrun.engines.local import LocalAgent
 from taskrun.engines.request import EngineRequest
+from taskrun.engines.tls import Broken
 from taskrun.errors import ExitCode, Refused
 from taskrun.options import Options
 from taskrun.status import held
 
 END_SECONDS = 6.0  # for an agent to end what it runs when its link is closed
 HOSTS_SHOWN = 8
-ORDERS = (at.Start, at.Kill, at.Over, at.Refusal)  # what a run says to a context
+ORDERS = (at.Start, at.Serve, at.Kill, at.Over, at.Refusal)  # what a run says to a context
 LOOK = 0.2  # seconds between two looks at agents that end
 
 
@@ -40,6 +42,7 @@ class Attaching(Caller):
         self.agents: dict[int, Agent] = {}
         self.ending: dict[int, float] = {}  # channel whose link is closed -> when its agent is killed
         self.options = options
+        self.serving: Serving | None = None
         self.context = ""
         self.held: socket.socket | None = None  # a name on this host, as long as something of the run may live here
         super().__init__(name, "join", options.use_address)
@@ -59,6 +62,7 @@ class Attaching(Caller):
         """Until the context has nothing more to do, or the run is over."""
         self.engines = engines
         self.requests = {each.address or each.host: each for each in engines.requests}
+        self.serving = Serving(self.requests, engines.steps, self.options.ssh or "", self.say_to_person)
         signals = None
         try:
             self.held = held.hold_beside(self.run_id)
@@ -175,6 +179,9 @@ class Attaching(Caller):
 
     def _eof(self, channel: int) -> bool:
         """An agent has ended its link: why is said before the run sees that."""
+        if self._is_session(channel):
+            self._session_over(channel)
+            return True
         agent = self.agents[channel]
         if agent.settled:
             self._failed(channel)
@@ -200,7 +207,30 @@ class Attaching(Caller):
 
     def _end(self, channel: int) -> None:
         """The run has let go of it."""
+        if self._is_session(channel):
+            self._session_over(channel)
+            return
         self.ending.setdefault(channel, time.monotonic() + END_SECONDS)
+
+    def _control(self, frame: dict[str, Any]) -> None:
+        """What is asked of a session comes right behind the wish for it: its channel is open by then."""
+        super()._control(frame)
+        if self._answers and isinstance(self._answers[-1], at.Serve):
+            message = self._answers.pop()
+            assert isinstance(message, at.Serve)
+            assert self.serving is not None
+            if message.channel in self.agents or message.channel in self.serving:
+                raise Broken("it wants two things on one channel")
+            self.mux.open(message.channel, self.serving.begin(*message))
+
+    def _is_session(self, channel: int) -> bool:
+        return self.serving is not None and channel in self.serving
+
+    def _session_over(self, channel: int) -> None:
+        assert self.serving is not None
+        why, permanent = self.serving.end(channel)
+        if why:
+            self.say(at.Failed(channel, why[-2000:], permanent, lives_on=False))
 
     def _look_at_agents(self) -> None:
         for channel, due in list(self.ending.items()):
@@ -228,6 +258,8 @@ class Attaching(Caller):
     def _end_all(self) -> None:
         """Nothing of ours stays."""
         self.mux.close()
+        if self.serving is not None:
+            self.serving.close()
         end_agents(list(self.agents.values()), END_SECONDS)
         self.mail.close()
         if self.held is not None:

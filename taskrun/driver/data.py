@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import selectors
 
     from taskrun.driver.member import Member
+    from taskrun.driver.places import Folder
     from taskrun.driver.porter import Porter
     from taskrun.engines.streams import Host
     from taskrun.language.source import Scan
@@ -84,6 +85,9 @@ class Data:
         )
         for folder in earlier.folders:
             places.remember(folder)
+        self._absent = {folder.address: folder for folder in earlier.folders if folder.reach == "relay"}  # nobody has attached them
+        for folder in self._absent.values():
+            note("info", f"outputs of the earlier run lie on {folder.host}: attach it again, with --workdir {folder.path}")
         self._earlier = {folder.address for folder in earlier.folders}  # to be looked at for outputs
         self._worked_in = set(self._earlier)
         self._spans = earlier.spans
@@ -147,18 +151,30 @@ class Data:
     # engines
 
     def admit_engine(self, member: Member) -> None:
-        """One that does not share the driver's folder."""
+        """One that does not share the driver's folder; its place is known."""
         places = self.stager.places
-        places.admit(member)
+        self._absent.pop(places.name(member), None)
         self.outputs.begin(places.name(member))
         self._worked_in.add(places.name(member))
         self.record("place", what="used", **places.folders[places.name(member)]._asdict())
+
+    def needs(self, context: str) -> bool:
+        """Something is still to be fetched from an attached context, where no engine of it works any more."""
+        found = [name for name, each in self.stager.places.contexts.items() if each == context]
+        for place in found:
+            self.outputs.end(place)
+        return bool(found) and (self.options.clean != "keep" or not all(map(self.outputs.is_over, found)) or self.carrier.tidies)
 
     def _swept(self, place: str) -> None:
         """All outputs of it are delivered: a resume need not look there again."""
         if place:
             self.record("place", what="swept", address=place)
             self._done_with.add(place)
+
+    @property
+    def awaited(self) -> list[Folder]:
+        """Where outputs of an earlier run lie that only who attaches can reach: a run that waits for engines waits for those, too."""
+        return list(self._absent.values()) if self.options.startup_only else []
 
     # what the view says
 
@@ -175,6 +191,9 @@ class Data:
         """Why nothing starts, if it is for data."""
         if self.delivering:
             return f"delivering what is left: {self.view() or 'looking for it'}"
+        if self.awaited and self.stager.idle:
+            hosts = ", ".join(sorted({each.host for each in self.awaited}))
+            return f"nothing is left to run, but outputs to fetch from {hosts}: attach it again"
         return f"fetching data: {self.view() or 'looking for it'}" if self.stager.waits else ""
 
     def summary(self) -> str:

@@ -178,6 +178,8 @@ class Drive:
             porter.free = free
             crew.on_left = porter.left
         self.door = door = self.open_door(events)
+        if porter is not None:
+            self.visits.needed = porter.needs
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
         loop.every_second.append(Sampling(crew.members.values, events).tick)
         if options.startup_only:

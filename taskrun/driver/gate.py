@@ -39,5 +39,5 @@ class Gate:
 
     @property
     def keeps(self) -> bool:
-        """Items wait here."""
-        return self.data is not None and self.data.stager.keeps
+        """Items wait here, or the run for who is to come."""
+        return self.data is not None and (self.data.stager.keeps or bool(self.data.awaited))

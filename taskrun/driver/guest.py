@@ -1,25 +1,26 @@
-"""One connection of somebody who attaches, and the agents that are reached through it. All of it is served by the door's thread."""
+"""One connection of somebody who attaches, and what is reached through it: agents, sessions for data. Served by the door's thread."""
 
 from __future__ import annotations
 
+import errno
 import hmac
 import itertools
-import os
 import secrets
-import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from taskrun.engines import attach_frames as at
-from taskrun.engines.link import Link
 from taskrun.engines.relay import CONTROL_MOST, Mux
+from taskrun.engines.relayed import RelayedAgent, RelayedSession
 from taskrun.engines.request import EngineRequest
+from taskrun.engines.streams import What
 from taskrun.engines.tls import Broken, SecureStream
 
 PROVE_SECONDS = 10.0  # for the first words, and the proof
 CONTROL_SECONDS = 600.0  # of silence, of somebody who only looks
+SESSIONS_MOST = 4096  # at a time, with all hosts of one guest
+GONE = "who attached it has gone"
 WISHES_MOST = 16  # things that one asks the run for before it has done the first of them
 
 
@@ -52,35 +53,8 @@ class Host(Protocol):
     def look(self, guest: Guest) -> None: ...
 
 
-class RelayedAgent:
-    """An agent that a guest has started, behind one channel."""
-
-    def __init__(self, guest: Guest, channel: int) -> None:
-        self.failure = ""
-        self.permanent = False
-        self.lives_on = False
-        self.held = False
-        self.settled = True  # the guest says what it knows before it ends a link
-        self.code = 0
-        self.over = threading.Event()
-        self._guest = guest
-        self._channel = channel
-        ours, theirs = socket.socketpair()
-        self.link = Link(os.dup(ours.fileno()), ours.detach())
-        self.far = Link(os.dup(theirs.fileno()), theirs.detach())
-
-    def ended(self) -> bool:
-        return self.over.is_set()
-
-    def settle(self) -> None:
-        """It is."""
-
-    def kill(self) -> None:
-        self._guest.kill(self._channel)
-
-
 class Guest:
-    """`start`, `tell`, `dismiss` and `kill` are for other threads; the rest runs in the door's."""
+    """`start`, `serve`, `tell`, `dismiss` and `kill` are for other threads; the rest runs in the door's."""
 
     def __init__(
         self,
@@ -102,6 +76,7 @@ class Guest:
         self.role: at.Role = "join"
         self.deadline = time.monotonic() + PROVE_SECONDS
         self.agents: dict[int, RelayedAgent] = {}
+        self.sessions: dict[int, RelayedSession] = {}
         self._channels = itertools.count(1)
         self._post = post
         self._to_host = to_host
@@ -119,18 +94,29 @@ class Guest:
             at.Look: lambda _: self._wish(lambda host: host.look(self)),
             at.Beat: lambda _: None,
         }
-        self.mux = Mux(stream, selector, self._control, self._broken)
+        self.mux = Mux(stream, selector, self._control, self._broken, self._eof, self._end)
 
     # for the driver's loop
 
     def start(self, request: EngineRequest) -> RelayedAgent:
         """Have an agent started. Raises OSError when the guest has gone."""
         if self.gone:
-            raise OSError("who attached it has gone")
+            raise OSError(GONE)
         channel = next(self._channels)
-        agent = RelayedAgent(self, channel)
+        agent = RelayedAgent(self, channel, request.address)
         self._post(lambda: self._open(channel, agent, request.address))
         return agent
+
+    def serve(self, address: str, what: What, silent: float) -> RelayedSession:
+        """A session with one of its hosts, for data. Raises OSError when there is none to be had any more, ConnectionError for now."""
+        if self.gone:
+            raise OSError(errno.ENOTCONN, GONE)
+        if len(self.sessions) >= SESSIONS_MOST:
+            raise ConnectionError("there are too many sessions with who attached it")
+        channel = next(self._channels)
+        session = RelayedSession(silent)
+        self._post(lambda: self._serve(channel, session, address, what))
+        return session
 
     def tell(self, message: at.Message) -> None:
         self._post(lambda: self.mux.send(at.frame_of(message)))
@@ -156,13 +142,33 @@ class Guest:
 
     def _open(self, channel: int, agent: RelayedAgent, address: str) -> None:
         if self.gone or self.mux.broken:
-            agent.failure = "who attached it has gone"
+            agent.failure = GONE
             agent.far.close()
             agent.over.set()
             return
         self.agents[channel] = agent
         self.mux.open(channel, agent.far)
         self.mux.send(at.frame_of(at.Start(channel, address)))
+
+    def _serve(self, channel: int, session: RelayedSession, address: str, what: What) -> None:
+        if self.gone or self.mux.broken:
+            session.end(GONE)
+            session.far.close()
+            return
+        self.sessions[channel] = session
+        self.mux.open(channel, session.far)
+        self.mux.send(at.frame_of(at.Serve(channel, address, what)))
+
+    def _eof(self, channel: int) -> bool:
+        """We have let go of a link."""
+        self._end(channel)
+        return True
+
+    def _end(self, channel: int) -> None:
+        """It has."""
+        session = self.sessions.pop(channel, None)
+        if session is not None:
+            session.end()
 
     def _control(self, frame: dict[str, Any]) -> None:
         try:
@@ -220,6 +226,9 @@ class Guest:
         if agent is not None:
             agent.failure, agent.permanent = message.why, message.permanent
             agent.lives_on = message.lives_on
+        session = self.sessions.get(message.channel)
+        if session is not None:
+            session.failure, session.permanent = message.why, message.permanent
 
     def _on_ended(self, message: at.Ended) -> None:
         agent = self.agents.pop(message.channel, None)
@@ -263,3 +272,6 @@ class Guest:
         for agent in self.agents.values():
             agent.over.set()
         self.agents.clear()
+        for session in self.sessions.values():
+            session.end(GONE)
+        self.sessions.clear()

@@ -70,6 +70,10 @@ class Outputs:
         """Its engine is lost: it is looked at again when one works there, or at the end."""
         self.live.discard(place)
 
+    def is_over(self, place: str) -> bool:
+        """It was looked at for the last time, and nothing is on its way from there any more."""
+        return place in self._looked and not self._moving[place]
+
     @property
     def busy(self) -> bool:
         """Of a place that was ended not everything is delivered."""

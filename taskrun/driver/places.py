@@ -1,7 +1,8 @@
 """Where data of a run can lie: the stores that locations name, this machine's folders, and those of engines that share none with it.
 
 A folder of such an engine is called by the engine's address, '' is the driver's own. It may be looked at when its engine has gone: over SSH
-by a connection of its own, on a node of the job by more steps.
+by a connection of its own, on a node of the job by more steps. Of attached ones the context is part of the name, since who attaches chooses
+the address: it could be that of somebody else. They can be reached as long as who attached them is there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from taskrun import threads
 from taskrun.driver.member import Member
+from taskrun.engines.relayed import RelayedAgent
 from taskrun.engines.request import Reach
 from taskrun.engines.streams import Host, What
 from taskrun.errors import Refused
@@ -31,10 +33,14 @@ _ENGINE = "engine://"
 class Folder(NamedTuple):
     """A working directory of tasks on a host that does not share the driver's."""
 
-    address: str
+    address: str  # of attached ones CONTEXT,ADDRESS
     path: str
     offset: float  # seconds to add to its clock's times to have the driver's
     reach: Reach = "ssh"
+
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(",")[2].rpartition("@")[2]
 
 
 class Places:
@@ -62,8 +68,12 @@ class Places:
         self.note = note
         self.nodes = nodes or {}
         self.folders: dict[str, Folder] = {}  # of engines, also of those that have gone, and of earlier runs
+        self.contexts: dict[str, str] = {}  # place of an attached engine → its context in this run
         self.stores = Stores(settings, self._host)
         self._members: dict[str, Member] = {}
+        self._before: dict[str, Folder | None] = {}  # what was known of a place when its engine came
+        self._names: dict[str, str] = {}  # attached engine → its place
+        self._attached: dict[str, RelayedAgent] = {}  # by place
 
     def of(self, text: str) -> Location:
         """A location as written; a path is below the driver's folder, which '' is. Raises Refused."""
@@ -87,17 +97,50 @@ class Places:
         where, _, path = text.removeprefix(_ENGINE).partition("/")
         return Location("engine", where, path.removeprefix("~/") if path.startswith("~/") else f"/{path}")
 
-    @staticmethod
-    def name(member: Member) -> str:
+    def name(self, member: Member) -> str:
         """The place that an engine works in."""
-        return "" if member.shared else member.request.address
+        return "" if member.shared else self._names.get(member.name, member.request.address)
 
     def admit(self, member: Member) -> None:
         """An engine whose folder is not the driver's."""
+        if member.request.reach == "relay":
+            name = self._names[member.name] = self._name_of_attached(member)
+            self.contexts[name] = member.context
+            assert isinstance(member.agent, RelayedAgent)
+            self._attached[name] = member.agent
         name = self.name(member)
         self.stores.forget(Location("engine", name, ""))  # of an engine that was there before
         self._members[name] = member
+        self._before[name] = self.folders.get(name)
         self.folders[name] = Folder(name, member.cwd, member.offset, member.request.reach)
+
+    def expel(self, member: Member) -> None:
+        """One that was admitted, but has never been used."""
+        name = self.name(member)
+        if self._members.get(name) is not member:
+            return  # another one has taken its place
+        self.dismiss(member)
+        for found in (self.folders, self.contexts, self._attached):
+            found.pop(name, None)
+        before = self._before[name]
+        if before is not None:
+            self.folders[name] = before
+
+    def _name_of_attached(self, member: Member) -> str:
+        """That of the same folder of the same host before, if nobody else is there now; else one that no other has."""
+        own, address = f"{member.context},{member.request.address}", member.request.address
+        for name in (own, *self.folders):
+            known = self.folders.get(name)
+            if known is not None and name.endswith(f",{address}") and known.path == member.cwd and self._is_free(name, member.context):
+                return name
+        name, number = own, 1
+        while name in self.folders:
+            number += 1
+            name = f"{member.context}.{number},{address}"
+        return name
+
+    def _is_free(self, name: str, context: str) -> bool:
+        return name not in self._attached or self.contexts[name] == context or self._attached[name].gone
 
     def why_not(self, member: Member) -> str:
         """Why nothing can be moved to an engine, '' if it can, or might later. Blocks."""
@@ -147,7 +190,7 @@ class Places:
         if location.kind == "engine":
             folder = self.folders[location.where]
             way = _Way(self._members.get(location.where), self._own(folder), self.silent)
-            host = folder.address.rpartition("@")[2]
+            host = folder.host
             errands = Errands(host, partial(way.session, "errand"), self.note, lost, self.silent) if self.on_engine else None
             sums = Sums(partial(way.session, "sums"), lost)
             return SftpStore(host, way.open_sftp, tag, folder=folder.path, digest=sums, lost=lost, errands=errands)
@@ -164,6 +207,12 @@ class Places:
             if address not in self.nodes:
                 raise Refused(f"{address} is no node of this job: what lies there is fetched in one that has it (sbatch -w {address})")
             return self.nodes[address]
+        if folder.reach == "relay":
+            if address not in self._attached:
+                raise Refused(
+                    f"nobody has attached {folder.host} to this run: what lies in {folder.path} there is fetched when it is attached"
+                )
+            return self._attached[address]
         return ProgramHost(self.ssh, address) if self.ssh else SftpHost(address, self.note)
 
 
@@ -171,7 +220,9 @@ class _Way:
     """The connection of an engine as long as its agent is there, where that has one for data, else one of our own."""
 
     def __init__(self, member: Member | None, host: Host, silent: float) -> None:
-        self._engine: Any = member.agent if member is not None and hasattr(member.agent, "session") else None
+        self._engine: Any = (
+            member.agent if member is not None and member.request.reach == "ssh" and hasattr(member.agent, "session") else None
+        )
         self._host = host
         self._silent = silent
 

@@ -82,20 +82,30 @@ class Porter:
         if member.shared:
             prepare()
             return
-        assert self.data is not None
-        self.data.admit_engine(member)
-        self._apart[event.engine] = member
+        stager.places.admit(member)
 
         def look() -> None:
             why = stager.places.why_not(member)
-            self.crew.mail.post(lambda: ready(f"no data can be moved there: {why}") if why else prepare())
+            self.crew.mail.post(lambda: looked(why))
+
+        def looked(why: str) -> None:
+            assert self.data is not None
+            over = event.engine not in self._preparing or self.data.delivering  # it has gone, or the run is about to
+            if why or over:
+                stager.places.expel(member)
+            if why and not over:
+                ready(f"no data can be moved there: {why}")
+            elif not over:
+                self.data.admit_engine(member)
+                self._apart[event.engine] = member
+                prepare()
 
         threads.start_or_do(look, f"data of {member.name}")
 
     def _refuse(self, member: Member, why: str) -> None:
-        """Raises Refused when it was the only one there is: nothing has run."""
+        """Raises Refused when it was the only one there is: nothing has run. Contexts that attach come and go."""
         self.crew.refuse(member, why)
-        if not self._had_one and not self.crew.members and not self.crew.starting:
+        if member.request.reach != "relay" and not self._had_one and not self.crew.members and not self.crew.starting:
             raise Refused(f"{member.request.host}: {why}")
 
     def _results(self, event: m.Results) -> None:
@@ -237,6 +247,10 @@ class Porter:
         """Its link is closed. Its node is free when nothing is to be fetched from there any more; of one that is lost, never."""
         if self.stager is None or member.shared:
             self.free(member)
+
+    def needs(self, context: str) -> bool:
+        """Outputs are still to be fetched from an attached context whose engines have left."""
+        return self.data is not None and self.data.needs(context)
 
     def let_all_go(self) -> None:
         while self.leavers and self.stager is not None:

@@ -18,11 +18,12 @@ from taskrun.scheduling.scheduler import Scheduler
 from taskrun.status.events import EventsWriter
 
 if TYPE_CHECKING:
-    from taskrun.driver.guest import Guest, RelayedAgent
+    from taskrun.driver.guest import Guest
+    from taskrun.engines.relayed import RelayedAgent
 
 NAMES_SHOWN = 12
 CONTEXTS_MOST = 1000  # that may be attached in the course of a run
-DESCRIPTORS_EACH = 4  # of an attached engine: two ends of a socket, each for reading and for writing
+DESCRIPTORS_EACH = 7  # of an attached engine: two ends of a socket, each for reading and for writing; and of a session
 DESCRIPTORS_OWN = 6  # of any other: with paramiko, also its connection and its log
 DESCRIPTORS_KEPT = 400  # for all else
 
@@ -85,6 +86,7 @@ class Visits:
         self.said = said
         self.given = given
         self.task_time = task_time
+        self.needed: Callable[[str], bool] = lambda _: False  # a context whose engines have left: outputs are still to be fetched
         self._count = 0
         self._draining: set[str] = set()  # engines and contexts of which that is told
 
@@ -212,6 +214,8 @@ class Visits:
                 continue
             context = self.scheduler.contexts[name]
             if not visit.gone and not context.promising and not self.crew.has_any(name):
+                if self.needed(name):
+                    continue
                 over = _why_over(context, visit)
                 self._tell("context", "left", context=name, why=over.why)
                 visit.guest.dismiss(over)

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from taskrun.engines.frames import sentence
+from taskrun.engines.streams import WHATS, What
 
-PROTOCOL = 1
+PROTOCOL = 2
 LABEL_MOST = 64  # characters
 HOSTS_MOST = 10_000  # of one context
 SLOTS_MOST = 65_536  # of one engine
@@ -118,12 +119,20 @@ class Start(NamedTuple):
     address: str
 
 
+class Serve(NamedTuple):
+    """The run wants a session with one of the hosts, for data, on a new channel. It has ended when either side ends the channel."""
+
+    channel: int
+    address: str
+    what: What
+
+
 class Kill(NamedTuple):
     channel: int
 
 
 class Failed(NamedTuple):
-    """The link of an agent has ended, and what is known about it."""
+    """The link of an agent, or a session, has ended, and what is known about it."""
 
     channel: int
     why: str
@@ -184,6 +193,7 @@ Message: TypeAlias = (
     | Ends
     | Joined
     | Start
+    | Serve
     | Kill
     | Failed
     | Ended
@@ -250,7 +260,7 @@ def _join(frame: dict[str, Any]) -> Join:
     if len({each.address for each in offers}) < len(offers):
         raise Bad("`join` offers a host twice")
     label = _text(frame, "label", LABEL_MOST)
-    if not label.isprintable():
+    if not label.isprintable() or "/" in label:
         raise Bad("`join` has a label that cannot be shown")
     workdir = _text(frame, "workdir", 4096)
     return Join(label, _whole(frame, "limit", LIMIT_MOST), _number(frame, "ends_in", -1.0), offers, workdir, _variables(frame.get("env")))
@@ -294,6 +304,13 @@ def _variables(env: Any) -> dict[str, str]:
     return env
 
 
+def _serve(frame: dict[str, Any]) -> Serve:
+    what = frame.get("what")
+    if what not in WHATS:
+        raise Bad("`serve` does not say with what")
+    return Serve(_whole(frame, "channel", _CHANNELS), _text(frame, "address", 1000), what)
+
+
 def _failed(frame: dict[str, Any]) -> Failed:
     why = sentence(_text(frame, "why", 4096))
     return Failed(_whole(frame, "channel", _CHANNELS), why, _flag(frame, "permanent"), _flag(frame, "lives_on"))
@@ -315,6 +332,7 @@ _MAKE: dict[type, Callable[[dict[str, Any]], Message]] = {
     Ends: lambda frame: Ends(_number(frame, "ends_in", 0.0)),
     Joined: lambda frame: Joined(_text(frame, "context", 200)),
     Start: lambda frame: Start(_whole(frame, "channel", _CHANNELS), _text(frame, "address", 1000)),
+    Serve: _serve,
     Kill: lambda frame: Kill(_whole(frame, "channel", _CHANNELS)),
     Failed: _failed,
     Ended: lambda frame: Ended(_whole(frame, "channel", _CHANNELS)),

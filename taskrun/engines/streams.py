@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
+from taskrun import threads
 from taskrun.engines import bootstrap
 
 #: What a session is with.
@@ -23,6 +24,7 @@ What: TypeAlias = Literal["sftp", "errand", "sums"]
 WHATS: tuple[What, ...] = get_args(What)
 
 _WORDS = 400  # bytes of what a process says last
+_END_SECONDS = 8.0  # for it to end by itself when nobody hears it any more: an errand takes back what it has begun
 
 
 class Host(Protocol):
@@ -92,7 +94,7 @@ class SocketStream:
 
 
 class ProgramStream(SocketStream):
-    """Standard input and output of a program. It is ended with it."""
+    """Standard input and output of a program, which ends with it."""
 
     def __init__(self, argv: list[str], silent: float, *, env: Mapping[str, str] | None = None, never: str = "") -> None:
         """`never`: a pattern of what it says when another try is of no use. Raises OSError."""
@@ -129,9 +131,16 @@ class ProgramStream(SocketStream):
     def close(self) -> None:
         if not self._closed:
             super().close()
+            self._errors.close()
+            if self._process.poll() is None:
+                threads.start_or_do(self._end, "end of a session")
+
+    def _end(self) -> None:
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            self._errors.close()
 
 
 def ended(stream: Any, error: Exception, what: str) -> OSError:

@@ -79,12 +79,12 @@ class Stranger:
 
     def prove(self, role: str = "join", key: str = "") -> dict[str, Any]:
         nonce = secrets.token_hex(32)
-        self.say(k="hello", protocol=1, role=role, nonce=nonce)
+        self.say(k="hello", protocol=2, role=role, nonce=nonce)
         greeting = self.hear()
         known = self.invitation
 
         def proof(side: str) -> str:
-            text = "\0".join(("taskrun attach", "1", side, role, known["fingerprint"], greeting["run"], greeting["nonce"], nonce))
+            text = "\0".join(("taskrun attach", "2", side, role, known["fingerprint"], greeting["run"], greeting["nonce"], nonce))
             return hmac.new((key or known["secret" if role == "join" else "control"]).encode(), text.encode(), "sha256").hexdigest()
 
         self.say(k="prove", proof=proof("guest"))
@@ -142,9 +142,9 @@ def test_garbage_within_tls(meeting: Meeting) -> None:
         (b"[" * 2000, "is not JSON"),
         (b"{}", "has no kind"),
         (b'{"k":"join"}', "`join` at a wrong time"),
-        (b'{"k":"hello","protocol":1,"role":"king","nonce":""}', "`hello` has no role"),
+        (b'{"k":"hello","protocol":2,"role":"king","nonce":""}', "`hello` has no role"),
         (b'{"k":"hello","protocol":1e999,"role":"join","nonce":""}', "`hello` has no number `protocol`"),
-        (b'{"k":"hello","protocol":9,"role":"join","nonce":"%s"}' % (b"0" * 64), "its protocol is 9, not 1"),
+        (b'{"k":"hello","protocol":9,"role":"join","nonce":"%s"}' % (b"0" * 64), "its protocol is 9, not 2"),
     ):
         stranger = Stranger(meeting).shake()
         stranger.frame(b"C", 0, data)
@@ -165,13 +165,13 @@ def test_a_wrong_secret(meeting: Meeting) -> None:
 def test_a_proof_is_good_for_one_connection(meeting: Meeting) -> None:
     first = Stranger(meeting).shake()
     nonce = secrets.token_hex(32)
-    first.say(k="hello", protocol=1, role="join", nonce=nonce)
+    first.say(k="hello", protocol=2, role="join", nonce=nonce)
     greeting = first.hear()
     known = first.invitation
     text = "\0".join(("taskrun attach", "1", "guest", "join", known["fingerprint"], greeting["run"], greeting["nonce"], nonce))
     proof = hmac.new(known["secret"].encode(), text.encode(), "sha256").hexdigest()
     second = Stranger(meeting).shake()
-    second.say(k="hello", protocol=1, role="join", nonce=nonce)
+    second.say(k="hello", protocol=2, role="join", nonce=nonce)
     second.hear()
     second.say(k="prove", proof=proof)
     assert second.hear()["k"] == "refusal"
@@ -234,7 +234,7 @@ def test_half_frames(meeting: Meeting) -> None:
 def test_silence(meeting: Meeting) -> None:
     began = time.monotonic()
     mute, shaken, greeted = Stranger(meeting), Stranger(meeting).shake(), Stranger(meeting).shake()
-    greeted.say(k="hello", protocol=1, role="join", nonce="0" * 64)
+    greeted.say(k="hello", protocol=2, role="join", nonce="0" * 64)
     assert all(each.is_closed() for each in (mute, shaken, greeted))
     assert time.monotonic() - began >= 9.5
     until(lambda: meeting.log().count("it did not prove anything within 10 s") == 3, 15, "three lines")

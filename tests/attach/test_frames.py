@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from taskrun.engines import attach_frames as at
 
 KINDS = (
-    at.Hello, at.Greeting, at.Prove, at.Proven, at.Join, at.Ends, at.Joined, at.Start, at.Kill, at.Failed, at.Ended, at.Detach, at.Look,
-    at.Seen, at.Done, at.Refusal, at.Over, at.Beat,
+    at.Hello, at.Greeting, at.Prove, at.Proven, at.Join, at.Ends, at.Joined, at.Start, at.Serve, at.Kill, at.Failed, at.Ended, at.Detach,
+    at.Look, at.Seen, at.Done, at.Refusal, at.Over, at.Beat,
 )  # fmt: skip
 OFFER = at.Offer("me@gpu01", "gpu01", 8, 4, 2, {"gpus": ""}, {"A": "b\nc"})
 SAMPLES: tuple[at.Message, ...] = (
@@ -26,6 +26,7 @@ SAMPLES: tuple[at.Message, ...] = (
     at.Ends(60.0),
     at.Joined("SSH1"),
     at.Start(3, "me@gpu01"),
+    at.Serve(4, "me@gpu01", "sums"),
     at.Kill(3),
     at.Failed(3, "no route", permanent=False, lives_on=True),
     at.Ended(3),

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Result, Running, until
+from attach.meeting import Meeting
+from harness import Result, Running, path_without_slurm, until
 from slurm.jobs import Jobs
 from staging.test_encryption import LAB, Keys, keys, made_keys
 
@@ -112,9 +113,42 @@ def test_a_node_without_a_server_for_file_transfers(apart: Apart) -> None:
     apart.cluster.exec(1, "mount", "--bind", "/dev/null", "/usr/lib/openssh/sftp-server")
     try:
         apart.jobs.taskrun.write({"in": "x\n"})
-        result = apart.start("#TASKRUN STAGE-IN TASK in work/\n#TASKRUN REPEAT 3 cat work/in; hostname\n", "--stage-on-engine").finish(60)
+        text = "#TASKRUN STAGE-IN TASK in work/\n#TASKRUN STAGE-OUT all all/\n#TASKRUN REPEAT 3 cat work/in; hostname | tee all\n"
+        result = apart.start(text, "--stage-on-engine").finish(60)
     finally:
         apart.cluster.exec(1, "umount", "/usr/lib/openssh/sftp-server")
     assert result.code == 0, result.err
     assert {each["OutputSnippet"] for each in result.records()} == {repr("x\nnode2\n")}
+    assert (apart.folder / "all/all").read_text() == "node2\n"
     assert "node1: no data can be moved there: there is no sftp-server on this host: install openssh-sftp-server" in result.err
+
+
+@pytest.mark.timeout(150)
+def test_a_job_that_attaches_to_a_run_elsewhere(jobs: Jobs) -> None:
+    """Its nodes share no folder with the run: data goes through who attached them, on node1, from there by steps of its job."""
+    local, work = jobs.cluster.local, jobs.cluster.local / "work"
+    folder = local / "run"
+    folder.mkdir()
+    env, jobs.taskrun.env = jobs.taskrun.env, {**jobs.taskrun.env, "PATH": path_without_slurm()}
+    jobs.taskrun.folder = folder
+    try:
+        big = os.urandom(4 << 20)
+        text = (
+            "#TASKRUN STAGE-IN ENGINE ref/ ref/\n#TASKRUN STAGE-OUT TASK done/$TASKRUN_REPEAT_INDEX done/\n#TASKRUN STAGE-OUT all/* all/\n"
+            "#TASKRUN REPEAT 6 n=$TASKRUN_REPEAT_INDEX; mkdir -p done all; cp ref/big done/$n; hostname > all/$n; sleep 1\n"
+        )
+        jobs.taskrun.write({"ref/big": big})
+        meeting = Meeting(jobs.taskrun, text, "-S", "--listen", f"{jobs.cluster.machine}:0", "--settle", "0.5")
+        assert jobs.taskrun("attach", "run", "--invite", str(jobs.folder / "friend.json")).code == 0
+        jobs.taskrun.env = env
+        command = f"cd {local} && exec taskrun attach {jobs.folder}/friend.json --workdir {work}"
+        job = jobs.submit("-N2", "-n4", "--chdir=/", "--wrap", command)
+        result = meeting.running.finish(90)
+        assert result.code == 0, result.err
+        assert job.wait() == "COMPLETED", job.output
+        assert [(folder / f"done/{n}").read_bytes() == big for n in range(6)] == [True] * 6
+        assert {(folder / f"all/{n}").read_text() for n in range(6)} == {"node1\n", "node2\n"}
+        assert {each["verified"] for each in transfers(result, "in")} == {"sha256"}
+        assert jobs.nothing_runs()
+    finally:
+        shutil.rmtree(folder)
