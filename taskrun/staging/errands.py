@@ -95,7 +95,7 @@ class Errands:
         begin: Callable[[], Any],
         note: Callable[[str], None],
         lost: tuple[type[Exception], ...],
-        silent: float = 60.0,
+        silent: float,
     ) -> None:
         self.host = host
         self._begin = begin

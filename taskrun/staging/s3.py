@@ -6,7 +6,6 @@ are used again if their checksums fit. The sha256 of a file is kept as its metad
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import os
@@ -22,6 +21,7 @@ from typing import Any, TypeAlias
 from taskrun.staging.errands import Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
 from taskrun.staging.rclone_words import to_rclone
+from taskrun.staging.s3_sums import as_part, digest_of, fits, md5s, sha256_base64
 from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Missing, Permanent, Progress, StoreError, Transient
 
 _MOST_PARTS = 10_000
@@ -79,7 +79,7 @@ class S3Store:
         return Entry(name, found["ContentLength"], found["ETag"])
 
     def digest(self, entry: Entry, algorithm: str) -> str | None:
-        return _digest(self._head(entry.name), algorithm)
+        return digest_of(self._head(entry.name), algorithm)
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         """A large file in several parts at a time: one stream from S3 is slower than most networks."""
@@ -136,7 +136,7 @@ class S3Store:
                 if hashlib.sha256(data).hexdigest() != sha256:
                     raise Transient(f"{path} changed while it was read")
                 answer = self._s3.put_object(
-                    Bucket=self._bucket, Key=name, Body=data, ChecksumSHA256=_base64(data), Metadata={"sha256": sha256}
+                    Bucket=self._bucket, Key=name, Body=data, ChecksumSHA256=sha256_base64(data), Metadata={"sha256": sha256}
                 )
                 verified = self._same(name, data, answer)
                 progress(size)
@@ -171,10 +171,10 @@ class S3Store:
                 self._abort(name, set(self._uploads(name) or ()).difference(before))
             raise
         found = self._head(name)
-        tag = _md5s(found)
+        tag = md5s(found)
         made = sent.sums.get("parts" if "-" in tag else "md5", "")
         verified = "md5" if tag and made and made[32:] == tag[32:] else "size"  # another number of parts: an ETag of another kind
-        whole = (found["ContentLength"], _digest(found, "sha256")) == (sent.size, sent.sums["sha256"])
+        whole = (found["ContentLength"], digest_of(found, "sha256")) == (sent.size, sent.sums["sha256"])
         if not whole or (verified == "md5" and tag != made):
             raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
         return Arrived(Entry(name, sent.size, found["ETag"]), verified), sent.sums["sha256"]
@@ -242,9 +242,9 @@ class S3Store:
 
     def _put_part(self, data: bytes, name: str, upload: str, number: int) -> tuple[int, dict[str, Any], int]:
         asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload, "PartNumber": number}
-        answer = self._s3.upload_part(Body=data, ChecksumSHA256=_base64(data), **asked)
+        answer = self._s3.upload_part(Body=data, ChecksumSHA256=sha256_base64(data), **asked)
         self._same(name, data, answer)
-        return number, _part(answer), len(data)
+        return number, as_part(answer), len(data)
 
     def _resumable(self, fd: int, size: int, length: int, name: str) -> tuple[str | None, dict[int, dict[str, Any]]]:
         """An upload of this very file that was interrupted, and its parts; those of other content are left alone."""
@@ -254,15 +254,15 @@ class S3Store:
             with contextlib.suppress(ClientError):  # not allowed to look, or the server cannot: start anew
                 asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload}
                 parts = [part for page in self._s3.get_paginator("list_parts").paginate(**asked) for part in page.get("Parts", ())]
-                if parts and all(_fits(fd, size, length, part) for part in parts):
-                    return upload, {part["PartNumber"]: _part(part) for part in parts}
+                if parts and all(fits(fd, size, length, part) for part in parts):
+                    return upload, {part["PartNumber"]: as_part(part) for part in parts}
         return None, {}
 
     def _same(self, name: str, data: bytes, answer: dict[str, Any]) -> str:
         """By what the server says that this has arrived: its sha256, or from older servers the md5 that its ETag is."""
         verified = "sha256" if "ChecksumSHA256" in answer else "size"
         if verified == "sha256":
-            same = answer["ChecksumSHA256"] == _base64(data)
+            same = answer["ChecksumSHA256"] == sha256_base64(data)
         else:
             tag = answer.get("ETag", "").strip('"')
             plain = answer.get("ServerSideEncryption", "AES256") == "AES256"
@@ -340,25 +340,6 @@ def _client(connections: int) -> Any:
     return boto3.session.Session().client("s3", config=Config(**config))
 
 
-def _digest(found: dict[str, Any], algorithm: str) -> str | None:
-    """A checksum of the whole object, from what HEAD says of it."""
-    if algorithm == "sha256":
-        given = found.get("Metadata", {}).get("sha256", "")
-        if re.fullmatch("[0-9a-f]{64}", given):
-            return str(given)
-        whole = found.get("ChecksumSHA256", "")
-        return base64.b64decode(whole).hex() if whole and "-" not in whole and found.get("ChecksumType") == "FULL_OBJECT" else None
-    tag = _md5s(found)
-    return tag if algorithm == "md5" and tag and "-" not in tag else None
-
-
-def _md5s(found: dict[str, Any]) -> str:
-    """The ETag if it is made of md5s: of the object, or with a dash and their number of its parts; '' where it means nothing to us."""
-    plain = found.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in found
-    tag = str(found["ETag"].strip('"'))
-    return tag if plain and re.fullmatch("[0-9a-f]{32}(-[0-9]+)?", tag) else ""
-
-
 def _for_rclone(client: Any) -> dict[str, str]:
     """What rclone has to know to be this client. Raises NoCredentialsError."""
     import boto3
@@ -384,10 +365,6 @@ def _for_rclone(client: Any) -> dict[str, str]:
     return {name: value for name, value in settings.items() if value}
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(data).digest()).decode("ascii")
-
-
 def _gather(
     running: set[Future[tuple[int, dict[str, Any], int]]], until: str, parts: dict[int, dict[str, Any]], progress: Progress
 ) -> set[Future[tuple[int, dict[str, Any], int]]]:
@@ -405,17 +382,3 @@ def _all_of(came: _Came) -> Iterator[bytes]:
         if isinstance(data, Exception):
             raise data
         yield data
-
-
-def _part(answer: dict[str, Any]) -> dict[str, Any]:
-    return {key: answer[key] for key in ("ETag", "ChecksumSHA256") if key in answer}
-
-
-def _fits(fd: int, size: int, length: int, part: dict[str, Any]) -> bool:
-    offset = (part["PartNumber"] - 1) * length
-    if offset >= size or part["Size"] != min(length, size - offset):
-        return False
-    data = os.pread(fd, length, offset)
-    if "ChecksumSHA256" in part:
-        return bool(part["ChecksumSHA256"] == _base64(data))
-    return bool(part["ETag"].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest())
