@@ -102,6 +102,8 @@ def carried_environment(wanted: list[str], environ: Mapping[str, str]) -> dict[s
     env = {}
     for item in ",".join(wanted).split(",") if not any("=" in item for item in wanted) else wanted:
         name, equals, value = item.strip().partition("=")
+        if equals and not name:
+            raise Refused(f"--env {item}: the name is missing; write --env NAME=VALUE")
         if not name:
             continue
         if equals:

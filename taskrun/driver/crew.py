@@ -21,7 +21,7 @@ from taskrun.driver.member import Member, log_path
 from taskrun.driver.starting import Starting
 from taskrun.engines import frames, local
 from taskrun.engines.command import last_words
-from taskrun.engines.link import Agent, end_agents
+from taskrun.engines.link import Agent, end_agents, silent_end
 from taskrun.engines.request import EngineRequest
 from taskrun.engines.slurm import Steps
 from taskrun.errors import Refused
@@ -172,6 +172,8 @@ class Crew:
             self.post(m.LinkClosed(member.name, f"{why} ({said})" if said else why, member.heard if lives_on else None))
         else:
             self.admission.gone(member)
+            if not said and not member.joined and member.request.reach in ("ssh", "relay"):
+                said = silent_end(agent, member.request.address)
             self._unreachable(member, frames.sentence(said).removeprefix("taskrun: ") if said else why, permanent=permanent)
 
     def _unreachable(self, member: Member, why: str, *, permanent: bool) -> None:
@@ -180,12 +182,13 @@ class Crew:
         if self._is_deserted(member):
             return
         host = member.request.host
+        again = f"{host}: {why.removesuffix('.')}; it is tried again"
         member.tries += 1
         first = member.tries == 1
         slurm = member.request.reach == "slurm"
         if member.replaces and not (permanent and slurm):
             if first:
-                self.note("info" if slurm else "warning", f"{host}: {why}; it is tried again")
+                self.note("info" if slurm else "warning", again)
                 self.post(m.EngineMissing(member.context, host, why))
         elif permanent or member.tries >= TRIES:
             self.missing.append(f"{host}: {why}")
@@ -196,7 +199,7 @@ class Crew:
             self.note("info" if member.replaces else "error", f"{host}: {why}")  # that the node is lost was said
             return
         elif first:
-            self.note("warning", f"{host}: {why}; it is tried again")
+            self.note("warning", again)
         self.starting.add(member, min(PAUSE_MOST, 2.0 ** (member.tries - 1)))
 
     def _is_deserted(self, member: Member) -> bool:

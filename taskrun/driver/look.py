@@ -16,7 +16,7 @@ from taskrun.driver.contexts import Engines
 from taskrun.driver.member import REACHES, Reaching
 from taskrun.engines import frames
 from taskrun.engines.command import last_words
-from taskrun.engines.link import Agent
+from taskrun.engines.link import Agent, silent_end
 from taskrun.engines.request import EngineRequest
 from taskrun.model import HostSeen
 from taskrun.options import Options
@@ -167,7 +167,8 @@ def _read(host: Looking, selector: selectors.BaseSelector) -> None:
         received = host.agent.link.read()
         if received is None:
             said = host.agent.failure or last_words(host.log, 0) or host.agent.link.noise
-            host.why = frames.sentence(said).removeprefix("taskrun: ") if said else "its link was closed"
+            said = said or silent_end(host.agent, host.request.address)
+            host.why = frames.sentence(said).removeprefix("taskrun: ")
             host.over = True
         else:
             for frame in received:

@@ -135,6 +135,12 @@ class Link:
                 os.close(self.write_fd)
 
 
+def silent_end(agent: Agent, address: str) -> str:
+    """Why there is no agent where nobody has said why."""
+    code = f" with exit code {agent.code}" if agent.code else ""
+    return f"the login ended{code} before the agent came, and said nothing: see `ssh {address} true`"
+
+
 def end_agents(agents: list[Agent], seconds: float) -> list[Agent]:
     """Agents that were let go get so long to end what they still run; those that had to be killed then."""
     left = list(agents)

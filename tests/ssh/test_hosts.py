@@ -122,7 +122,11 @@ def test_login_shells(taskrun: Taskrun, hosts: SshHosts, shell: str, startup: st
 
 
 def test_a_login_shell_that_refuses(taskrun: Taskrun, hosts: SshHosts) -> None:
-    """nologin, an rc file that ends the shell: their own words are told."""
+    """nologin, an rc file that ends the shell: their own words are told; where there are none, what can be done."""
+    hosts.path(1, "/root/.bashrc").write_text("exit 5\n")
+    result = run(taskrun, "host1:2")
+    assert result.code == 2
+    assert result.err == "taskrun: host1: the login ended with exit code 5 before the agent came, and said nothing: see `ssh host1 true`\n"
     with login_shell(hosts, 1, "/usr/sbin/nologin"):
         hosts.path(2, "/root/.bashrc").write_text("echo 'this machine is closed' >&2; exit 3\n")
         result = run(taskrun, "host[1-3]:2")
