@@ -409,6 +409,8 @@ def _make(sftp: Any, path: bytes) -> None:
 
 
 def _wrong(place: str, error: OSError) -> StoreError:
+    if error.errno is None and isinstance(error, PermissionError):  # no login, no such host: in words of our own
+        return Denied(f"{place}: {error}")
     said = (error.strerror or str(error) or type(error).__name__).lower()
     if error.errno == errno.ENOENT:
         return Missing(f"{place}: {said}")

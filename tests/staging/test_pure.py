@@ -14,7 +14,8 @@ from taskrun.staging import cleaning, manifest
 from taskrun.staging.cleaning import Mode, Present
 from taskrun.staging.locations import Location, Pattern, escape, expand, parse, target
 from taskrun.staging.settling import Settling
-from taskrun.staging.store import Entry
+from taskrun.staging.sftp import SftpStore
+from taskrun.staging.store import Denied, Entry, Transient
 from taskrun.staging.transfers import Delivery, Patience, Request, Tally, delivery_from_json, plan, shortage
 
 
@@ -223,6 +224,17 @@ def test_files_settle_before_they_are_shipped() -> None:
     settling.failed("a")
     assert settling.look([grown], 41.0) == [grown]
     assert settling.rest([grown, Entry("b", 1, "v1")]) == [Entry("b", 1, "v1")]
+
+
+@pytest.mark.parametrize(("error", "kind"), [(PermissionError, Denied), (ConnectionError, Transient)])
+def test_a_login_that_is_refused_is_not_tried_again(error: type[OSError], kind: type[Exception]) -> None:
+    """Its words stay as they are: there may be the name of a key in them."""
+
+    def connect() -> None:
+        raise error("the login of Me was refused: /home/Me/key")
+
+    with pytest.raises(kind, match="host:x: .*the login of Me was refused: /home/Me/key"):
+        SftpStore("host", connect, "tag").stat("x")
 
 
 def test_the_manifest_is_read_back(tmp_path: Path) -> None:
