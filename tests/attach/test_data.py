@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
+import struct
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from attach.meeting import Meeting
+from attach.test_door import HEAD, HELLO, Stranger
 from attach.test_elsewhere import Friend, friend
-from harness import Taskrun, until
+from harness import Taskrun, read_status, until
 from ssh_hosts import SshHosts
+
+from taskrun.agent import wire
 
 __all__ = ["friend"]  # a fixture that is written elsewhere
 
@@ -145,3 +153,71 @@ def test_machines_that_are_of_no_use_and_ones_that_do_not_come_back(
     assert result.code == 0, result.err
     assert (safe / "a").read_text() == "host1\n", result.err
     assert friend.finish(attached)[0] == 0
+
+
+class Liar:
+    """A guest whose agent says that it shares no folder, and whose file server answers every request with a folder that cannot be."""
+
+    def __init__(self, meeting: Meeting) -> None:
+        self.stranger = Stranger(meeting).shake()
+        assert self.stranger.prove()["k"] == "proven"
+        self.stranger.join()
+        self.answers = 0
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        stranger, sessions, agent = self.stranger, set(), 0
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                kind, channel, size = HEAD.unpack(stranger._read(HEAD.size))
+                data = b"" if kind == b"W" else stranger._read(size)
+                if kind == b"D" and channel in sessions:
+                    stranger.frame(b"D", channel, self._answer(data))
+                    self.answers += 1
+                    continue
+                message = json.loads(data) if kind == b"C" else {"k": ""}
+                if message["k"] == "start":
+                    agent = message["channel"]
+                    now = time.time()
+                    ready = {"k": "ready", "starter": "x", "slots": 1, "shared": False, "cwd": "/etc", "came": now, "now": now}
+                    frames = b"".join(map(wire.frame, ({**HELLO, "host": "evil"}, ready)))
+                    stranger.frame(b"D", agent, wire.MARKER + b"\n" + frames)
+                elif message["k"] == "serve":
+                    sessions.add(message["channel"])
+                    stranger.say(k="failed", channel=message["channel"], why="\x1b[2J" * 9, permanent=False, lives_on=True)
+
+    @staticmethod
+    def _answer(request: bytes) -> bytes:
+        if request[4] == 1:  # INIT
+            body = b"\2" + struct.pack(">I", 3)
+        elif request[4] == 11:  # OPENDIR
+            body = b"f" + request[5:9] + struct.pack(">I", 1) + b"h"
+        else:  # four thousand million names, the first of which leads away
+            name = b"../../../../tmp/evil"
+            body = b"h" + request[5:9] + struct.pack(">II", 2**32 - 1, len(name)) + name + struct.pack(">II", 0, 0)
+        return struct.pack(">I", len(body)) + body
+
+    def close(self) -> None:
+        self.stranger.tls.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self.stranger.close()
+
+
+def test_a_host_that_lies_about_its_files(taskrun: Taskrun, safe: Path) -> None:
+    """The run goes on with its own, and says at the end what it could not look at."""
+    text = f"#TASKRUN STAGE-OUT all/* {safe}/\n#TASKRUN REPEAT 3 "
+    text += "mkdir -p all; echo x > all/$TASKRUN_REPEAT_INDEX; until [ -e go ]; do sleep 0.1; done\n"
+    meeting = Meeting(taskrun, text, "-s", "localhost:1", "--settle", "0.5", "--grace", "1")
+    liar = Liar(meeting)
+    try:
+        until(lambda: liar.answers > 4, 20, "it to be asked again, for what it said was nothing")
+        meeting.go()
+        until(lambda: len(read_status(meeting.path("status.txt"))) >= 2, 20, "the tasks of the other engine")
+    finally:
+        liar.close()
+    result = meeting.running.finish(60)
+    assert (result.code, len(result.records())) == (3, 3), result.err
+    assert "SSH1,evil was not delivered" in result.err
+    assert "Traceback" not in result.err + meeting.log()
+    assert sorted(os.listdir(safe)) == ["0", "1", "2"]

@@ -284,6 +284,7 @@ JOINS: list[dict[str, Any]] = [
     {"env": {"A": "\0"}},
     {"env": {"A": 1}},
     {"ends_in": 1e300},
+    {"label": "a/b"},  # it is part of the names of places
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from taskrun.engines.ssh_connection import host_and_port
 from taskrun.engines.ssh_settings import Settings, from_keywords, parse_keywords
 
 PLAIN = {"hostname": ["h"], "port": ["22"], "user": ["ann"], "stricthostkeychecking": ["ask"], "proxyjump": ["none"], "sendenv": ["LANG"]}
@@ -62,3 +63,15 @@ def test_others() -> None:
     assert settings(connecttimeout="none").connect_seconds == 20.0
     assert settings(pubkeyauthentication="no").keys is False
     assert settings(hostkeyalias="one").host_key_alias == "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("h", ("h", 0)), ("me@h:22", ("me@h", 22)), ("h:", ("h:", 0)), ("::1", ("::1", 0)), ("me@fe80::1:2", ("me@fe80::1:2", 0)),
+        ("me@[::1]:22", ("me@::1", 22)), ("ssh://h:2", ("h", 2)),
+    ],
+)  # fmt: skip
+def test_hosts_with_a_port(text: str, wanted: tuple[str, int]) -> None:
+    """An address of IPv6 without brackets has none."""
+    assert host_and_port(text) == wanted
