@@ -65,8 +65,10 @@ class RcloneStore:
         except StoreError:
             return  # its configuration has a password, perhaps: it is asked again when there is something to do
         if f"{self._remote}:".casefold() not in (name.casefold() for name in names):
-            like = f"; did you mean {self._remote}://…?" if self._remote in ("file", "s3", "sftp") else ""
-            raise Refused(f"rclone has no remote {self._remote}{like or '; `rclone listremotes` says which it has, --rclone-config FILE where'}")
+            hint = "`rclone listremotes` says which it has, --rclone-config FILE where"
+            if self._remote in ("file", "s3", "sftp"):
+                hint = f"did you mean {self._remote}://…?"
+            raise Refused(f"rclone has no remote {self._remote}; {hint}")
 
     def find(self, pattern: Pattern) -> Iterator[Entry]:
         if pattern.plain is not None:
