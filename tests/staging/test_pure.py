@@ -233,7 +233,7 @@ def test_a_login_that_is_refused_is_not_tried_again(error: type[OSError], kind: 
     def connect() -> None:
         raise error("the login of Me was refused: /home/Me/key")
 
-    with pytest.raises(kind, match="host:x: .*the login of Me was refused: /home/Me/key"):
+    with pytest.raises(kind, match=r"host:x: .*the login of Me was refused: /home/Me/key"):
         SftpStore("host", connect, "tag").stat("x")
 
 
