@@ -74,6 +74,10 @@ def settle(config: "Dict[str, Any]") -> None:
     if config["shared"]:
         return
     wanted = config["workdir"]
+    if not wanted and config["token"]["inode"] and os.path.isdir(cwd):
+        files = os.path.dirname(config["token"]["path"])
+        raise Unusable("this host has a folder %s, but whether it is the same cannot be told here, where the run's files in %s "
+                       "are not seen: give a -p that all hosts see, or --workdir DIR" % (cwd, files))  # fmt: skip
     path = place(cwd, wanted)
     try:
         os.makedirs(path, exist_ok=True)
