@@ -31,6 +31,7 @@ class Recorder:
     failures: list[tuple[Task | PerEngine, Result]] = field(default_factory=list)  # the first few
     last_failures: deque[tuple[Task | PerEngine, Result]] = field(default_factory=lambda: deque(maxlen=FAILURES_LIVE))
     latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
+    tried: bool = False  # a task was begun
     by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # attempts that ended, and of them failed
 
     def record(self, action: m.Record) -> None:
@@ -42,6 +43,7 @@ class Recorder:
         finished, failed = self.by_engine.get(action.engine, (0, 0))
         for task, result, assigned in ended:
             add(attempt_line(result, action.engine, assigned + offset))
+            self.tried = self.tried or result.kind == "task"
             if result.code:
                 failed += 1
                 self.last_failures.append((task, result))
@@ -71,6 +73,7 @@ class Recorder:
 
     def attempted(self, action: m.Attempted) -> None:
         _, result, _ = self._timed((action.task, action.result, 0.0))
+        self.tried = self.tried or result.kind == "task"
         self.events.add(attempt_line(result, action.engine, result.start))
 
     def late(self, action: m.Late) -> None:

@@ -103,7 +103,8 @@ class Run:
         with self.stack:
             code = self._go()
         if code == ExitCode.STOPPED and self.resumes_alone():
-            end_in_order(allocation.job_id(os.environ), self.options.requeue, lambda text: sys.stderr.write(f"taskrun: {text}\n"))
+            job, wanted, say = allocation.job_id(os.environ), self.options.requeue, lambda text: sys.stderr.write(f"taskrun: {text}\n")
+            end_in_order(job, wanted, say, hopeless=not self.drive.recorder.tried and self.drive.scheduler.ends)
         return code
 
     def resumes_alone(self) -> bool:

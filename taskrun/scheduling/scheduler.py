@@ -149,6 +149,11 @@ class Scheduler:
         """Why the run was stopped, '' if it was not."""
         return self._stop.why
 
+    @property
+    def ends(self) -> bool:
+        """An allocation ends before another task would."""
+        return any(context.ends for context in self._fleet.contexts.values())
+
     def exit_code(self, *, count_failures: bool) -> ExitCode:
         """What the run's end means (truth.md); `count_failures` is -e."""
         plan = self._plan
@@ -374,8 +379,9 @@ class Scheduler:
 
     def _why_stuck(self, limited: bool) -> str:
         contexts = self._fleet.contexts.values()
-        if any(context.ends for context in contexts):
-            return "the allocation ends"
+        for context in contexts:
+            if context.walltime is not None and context.ends:
+                return context.walltime.why
         if any(context.taken for context in contexts):
             return "the allocation is taken back"
         return TASK_LIMIT if limited else "no engine is left"

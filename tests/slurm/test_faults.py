@@ -133,7 +133,7 @@ def test_the_time_is_over(jobs: Jobs) -> None:
     assert before.count("start") == before.count("end"), "nothing had to be cut short"
     waits = [each["why"] for each in jobs.events("wait")]
     assert "the allocation ends too soon for another task: a task takes 4 s" in waits
-    assert "taskrun: stopped: the allocation ends\n" in job.output
+    assert "taskrun: stopped: the allocation ends too soon for another task: a task takes 4 s\n" in job.output
     assert jobs.records()
     records = len(jobs.records())
     until(lambda: len(jobs.records()) > records, 60, "a record of the second start")
@@ -146,6 +146,14 @@ def test_the_time_is_over(jobs: Jobs) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(180)
+def test_a_job_whose_time_is_too_short_for_any_task_is_not_started_again(jobs: Jobs) -> None:
+    job = jobs.submit("-n1", "--time=1", "--requeue", "--wrap", "exec taskrun tasks.txt -p run --requeue --task-time 2m",
+                      files={"tasks.txt": "true\n"})  # fmt: skip
+    assert job.wait() == "FAILED"
+    assert "stopped: the allocation ends too soon for another task: a task takes 2 min\n" in job.output
+    assert "so it is not started again: submit it anew with more --time" in job.output
+
+
 def test_the_drivers_node_is_lost(jobs: Jobs) -> None:
     """With --no-kill SLURM lets the job go on without the node of its script: an agent that hears nothing has it started again."""
     job = jobs.submit("-N2", "-w", "node[1-2]", "--no-kill", "--requeue", "--wrap", "exec taskrun tasks.txt -p run --lost-after 15",
