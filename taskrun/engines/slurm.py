@@ -97,21 +97,22 @@ def engines(environ: Mapping[str, str], wanted: Wanted) -> tuple[list[EngineRequ
     env = {**{name: value for name, value in environ.items() if name not in SHAPING}, **own}
     for_tasks = {name: environ[name] for name in sorted(SHAPING - _NOT_OF_TASKS) if name in environ}
     bind = binding is None and controller.binds_tasks()
-    alone = rescue(job_id) if job.batch and job.requeues else ""
+    alone = rescue(job_id, requeues=job.requeues) if job.batch else ""
     guards = tuple(each.host for each in found if each.host != environ.get("SLURMD_NODENAME"))[:GUARDS]
     return found, Steps(job_id, env, bind, gpus, for_tasks, share, job.end, alone, guards), warnings
 
 
-def rescue(job: str) -> str:
-    """With --no-kill a job goes on without the node of its script, and nobody is there to use it: a script that has it started again.
+def rescue(job: str, *, requeues: bool) -> str:
+    """With --no-kill a job goes on without the node of its script, and nobody is there to use it: this starts it again, or ends it.
 
     SLURM may call the node lost minutes later than the agent does the driver.
     """
+    last = "scontrol requeue" if requeues else "scancel"
     lost = (  # the node of the script is none of the job any more
         f'host=$(squeue -h -j {job} -O BatchHost:256 | tr -d " ") && nodes=$(squeue -h -j {job} -o %N) && '
         '[ -n "$host" ] && [ -n "$nodes" ] && names=$(scontrol show hostnames "$nodes") && ! echo "$names" | grep -qxF -e "$host"'
     )
-    return f"n=0; while [ $n -lt {RESCUE_TRIES} ]; do {lost} && exec scontrol requeue {job}; sleep {RESCUE_PAUSE}; n=$((n + 1)); done"
+    return f"n=0; while [ $n -lt {RESCUE_TRIES} ]; do {lost} && exec {last} {job}; sleep {RESCUE_PAUSE}; n=$((n + 1)); done"
 
 
 def alone(request: EngineRequest, steps: Steps) -> str:

@@ -61,6 +61,11 @@ def test_what_an_agent_is_told() -> None:
     assert slurm.alone(REQUEST._replace(host="b"), STEPS) == ""
 
 
+def test_a_job_without_the_node_of_its_script_is_started_again_or_ended() -> None:
+    assert "exec scontrol requeue 7;" in slurm.rescue("7", requeues=True)
+    assert "exec scancel 7;" in slurm.rescue("7", requeues=False)
+
+
 def test_options_for_srun(tmp_path: Path) -> None:
     file = tmp_path / "options"
     file.write_text("SLURM_CPU_BIND=none\n\nX=a=b\n")
