@@ -91,6 +91,7 @@ def test_every_scope_with_a_driver_that_is_killed(apart: Apart, keys: Keys) -> N
     assert not (apart.safe / "all/3.gpg").exists()
     os.kill(running.pid, signal.SIGKILL)
     running.process.wait()
+    until(apart.jobs.nothing_runs, 30, "the end of what it ran: it must not write what the resume writes, too")
     for k in (1, 2):
         apart.cluster.path(k, apart.cluster.local / "go").touch()
     result = apart.start(text, "-r", "run_status.txt", "--clean", "output", prefix="again").finish(60)
