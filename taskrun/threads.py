@@ -12,10 +12,10 @@ from taskrun.errors import Refused
 STACK = 1 << 20
 
 
-def start(work: Callable[..., Any], name: str, *arguments: Any) -> threading.Thread:
-    """A running thread that does not keep the process from ending. Raises Refused when there is no room for it."""
+def start(work: Callable[..., Any], name: str, *arguments: Any, kept: bool = False) -> threading.Thread:
+    """A running thread that does not keep the process from ending, unless it is `kept`. Raises Refused when there is no room for it."""
     threading.stack_size(STACK)
-    thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
+    thread = threading.Thread(target=work, args=arguments, name=name, daemon=not kept)
     try:
         thread.start()
     except RuntimeError:
@@ -23,9 +23,9 @@ def start(work: Callable[..., Any], name: str, *arguments: Any) -> threading.Thr
     return thread
 
 
-def start_or_do(work: Callable[[], Any], name: str) -> None:
+def start_or_do(work: Callable[[], Any], name: str, *, kept: bool = False) -> None:
     """The same with what is short, and is done here and now where there is no room."""
     try:
-        start(work, name)
+        start(work, name, kept=kept)
     except Refused:
         work()

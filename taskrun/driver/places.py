@@ -7,6 +7,7 @@ the address: it could be that of somebody else. They can be reached as long as w
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from taskrun.staging.stores import Settings, Stores
 from taskrun.staging.sums import Sums
 
 SILENT_SECONDS = 60.0
+LOOKS = 16  # hosts at a time that are looked at when they come: each may be a login or a job step
 _ENGINE = "engine://"
 
 
@@ -71,6 +73,7 @@ class Places:
         self.contexts: dict[str, str] = {}  # place of an attached engine → its context in this run
         self.stores = Stores(settings, self._host)
         self._members: dict[str, Member] = {}
+        self._looks = threading.Semaphore(LOOKS)
         self._before: dict[str, Folder | None] = {}  # what was known of a place when its engine came
         self._names: dict[str, str] = {}  # attached engine → its place
         self._attached: dict[str, RelayedAgent] = {}  # by place
@@ -148,7 +151,8 @@ class Places:
         try:
             store = self.stores.of(Location("engine", self.name(member), ""))
             assert isinstance(store, SftpStore)
-            store.look()
+            with self._looks:
+                store.look()
         except (Permanent, Refused) as error:
             return str(error).removeprefix(f"{host}: ")
         except StoreError:

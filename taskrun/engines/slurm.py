@@ -195,4 +195,4 @@ class StepHost:
     def session(self, what: What, silent: float) -> ProgramStream:
         """One more. Raises OSError."""
         steps = self._steps
-        return ProgramStream(session_command(self._node, what, bind=steps.bind), silent, env=steps.env, never=_NEVER.pattern)
+        return ProgramStream(session_command(self._node, what, bind=steps.bind), what, silent, env=steps.env, never=_NEVER.pattern)

@@ -17,5 +17,5 @@ class ProgramHost:
     def session(self, what: What, silent: float) -> ProgramStream:
         """One more. Raises OSError."""
         if what == "sftp":
-            return ProgramStream([*self._words, "-s", self._address, "sftp"], silent)
-        return ProgramStream([*self._words, self._address, python_command(what)], silent)
+            return ProgramStream([*self._words, "-s", self._address, "sftp"], what, silent)
+        return ProgramStream([*self._words, self._address, python_command(what)], what, silent)

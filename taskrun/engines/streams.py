@@ -24,7 +24,7 @@ What: TypeAlias = Literal["sftp", "errand", "sums"]
 WHATS: tuple[What, ...] = get_args(What)
 
 _WORDS = 400  # bytes of what a process says last
-_END_SECONDS = 8.0  # for it to end by itself when nobody hears it any more: an errand takes back what it has begun
+_END_SECONDS: dict[What, float] = {"sftp": 1.0, "sums": 1.0, "errand": 8.0}  # to end by itself; an errand takes back what it has begun
 
 
 class Host(Protocol):
@@ -96,10 +96,11 @@ class SocketStream:
 class ProgramStream(SocketStream):
     """Standard input and output of a program, which ends with it."""
 
-    def __init__(self, argv: list[str], silent: float, *, env: Mapping[str, str] | None = None, never: str = "") -> None:
+    def __init__(self, argv: list[str], what: What, silent: float, *, env: Mapping[str, str] | None = None, never: str = "") -> None:
         """`never`: a pattern of what it says when another try is of no use. Raises OSError."""
         ours, theirs = socket.socketpair()
         super().__init__(ours, silent)
+        self._patience = _END_SECONDS[what]
         self._never = never
         self._errors = tempfile.TemporaryFile()
         with theirs:
@@ -132,12 +133,12 @@ class ProgramStream(SocketStream):
         if not self._closed:
             super().close()
             self._errors.close()
-            if self._process.poll() is None:
-                threads.start_or_do(self._end, "end of a session")
+            if self._process.poll() is None:  # seen to its end also when the driver ends: a host that is silent may keep it for ever
+                threads.start_or_do(self._end, "end of a session", kept=True)
 
     def _end(self) -> None:
         try:
-            self._process.wait(_END_SECONDS)
+            self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -158,4 +159,4 @@ class ThisHost:
 
     def session(self, what: What, silent: float) -> ProgramStream:
         """One more. Raises OSError."""
-        return ProgramStream(words(what), silent)
+        return ProgramStream(words(what), what, silent)

@@ -28,7 +28,7 @@ class Begun:
         self.sums = Sums(self._begin, ())
 
     def _begin(self) -> ProgramStream:
-        self.streams.append(ProgramStream(self.argv, 10.0))
+        self.streams.append(ProgramStream(self.argv, "sums", 10.0))
         return self.streams[-1]
 
 
