@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 from taskrun.errors import ExitCode
@@ -37,6 +38,8 @@ def hosts(argv: list[str]) -> int:
     engines, warnings = choose_engines(options)
     for warning in warnings:
         sys.stderr.write(f"taskrun: {warning}\n")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # its temporary files do not stay
     seen = look(engines, options)
     if given.json:
         sys.stdout.write(json.dumps([plain(each) for each in seen], indent=1) + "\n")
@@ -44,3 +47,7 @@ def hosts(argv: list[str]) -> int:
         for line in table(seen, options.workdir or ""):
             sys.stdout.write(line + "\n")
     return ExitCode.TASKS_FAILED if any(each.why for each in seen) else ExitCode.OK
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

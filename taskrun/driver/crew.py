@@ -163,7 +163,7 @@ class Crew:
         if member.available:
             if lives_on:
                 member.lost_for_good = permanent and member.request.reach == "slurm"
-                what = "SLURM has lost this node" if member.lost_for_good else said or why
+                what = "SLURM has lost this node" if member.lost_for_good else (said or why).removesuffix(".")
                 self.note("warning", f"{member.request.host}: {what}; what it ran runs elsewhere when it has been silent for long enough")
                 if member.lost_for_good:
                     self.set_apart.add((member.context, member.request.host))

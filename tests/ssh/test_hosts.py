@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Result, Taskrun
+from harness import Result, Taskrun, until
 from pythons import chosen
 from ssh.sharing import Sharing
 from ssh_hosts import SshHosts
@@ -119,6 +120,16 @@ def test_login_shells(taskrun: Taskrun, hosts: SshHosts, shell: str, startup: st
     assert result.code == 0, result.err
     (record,) = result.records()
     assert record["OutputSnippet"] == rf"'{'1 ' if 'FROM_RC' in text else ''}{shell}\n'"
+
+
+def test_a_look_that_is_ended_leaves_nothing(taskrun: Taskrun, hosts: SshHosts) -> None:
+    hosts.cut_host(1)
+    running = taskrun.start("hosts", "-s", "host1:2", "--workdir", "/srv/run")
+    folder = Path(taskrun.env["TMPDIR"])
+    until(lambda: list(folder.glob("taskrun-hosts-*/0")), what="the look at the host")
+    running.send(signal.SIGTERM)
+    assert running.finish(5).code == 143
+    assert not list(folder.glob("taskrun-hosts-*"))
 
 
 def test_a_login_shell_that_refuses(taskrun: Taskrun, hosts: SshHosts) -> None:
