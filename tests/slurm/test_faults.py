@@ -154,6 +154,8 @@ def test_a_job_whose_time_is_too_short_for_any_task_is_not_started_again(jobs: J
     assert "so it is not started again: submit it anew with more --time" in job.output
 
 
+@pytest.mark.long
+@pytest.mark.timeout(180)
 def test_the_drivers_node_is_lost(jobs: Jobs) -> None:
     """With --no-kill SLURM lets the job go on without the node of its script: an agent that hears nothing has it started again."""
     job = jobs.submit("-N2", "-w", "node[1-2]", "--no-kill", "--requeue", "--wrap", "exec taskrun tasks.txt -p run --lost-after 15",
