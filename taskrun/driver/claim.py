@@ -13,9 +13,11 @@ from pathlib import Path
 from taskrun.driver import files
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.options import Options
-from taskrun.status import held, lock, names, sidecar
+from taskrun.status import held, lock, names, owner, sidecar
 
 LOCK_TOUCH = 10.0  # seconds
+TOUCHES = 3  # that a driver which lives may have missed
+HANDOVER_SECONDS = 5.0  # beside a touch and the grace: for a driver that sees it has lost its lock, and ends its tasks
 OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
 
 
@@ -67,6 +69,7 @@ class Claim:
         self.choose()
         while not self._lock():
             self.choose()
+        self._wait_for_cut_off()
 
     def release(self) -> None:
         self._stack.close()
@@ -138,6 +141,15 @@ class Claim:
         self.held = held.hold(self.run_id)
         self._stack.callback(self.held.close)
         return True
+
+    def _wait_for_cut_off(self) -> None:
+        """The node of a job's earlier start is lost to SLURM, but the driver there may live on: it stops when it next touches its lock."""
+        for each in self.locks:
+            if each.previous is not None and owner.is_earlier_start(each.previous) and each.silence < TOUCHES * LOCK_TOUCH:
+                seconds = LOCK_TOUCH + self.options.grace + HANDOVER_SECONDS
+                self.say(f"the earlier start of this job may live on, on {each.previous.host}: giving it {seconds:.0f} s to stop")
+                time.sleep(seconds)
+                return
 
     def _wait_for_old(self, status: Path) -> None:
         """A run that was killed a moment ago may still be ending its tasks on this host."""

@@ -29,11 +29,15 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 class Lock:
-    """A lock that this process holds. Made by `acquire`. `previous`: whose dead lock it took over, if it did."""
+    """A lock that this process holds. Made by `acquire`.
 
-    def __init__(self, path: Path, content: bytes, previous: Owner | None) -> None:
+    `previous`: whose dead lock it took over, if it did, `silence` seconds after that was touched last.
+    """
+
+    def __init__(self, path: Path, content: bytes, previous: Owner | None, silence: float = 0.0) -> None:
         self.path = path
         self.previous = previous
+        self.silence = silence
         self._content = content
         self._fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)  # touches this very file, never a successor's
 
@@ -100,7 +104,7 @@ def acquire_or_check(prefix: Path, run_id: str, *, take_over: bool = False, lost
 
 def _acquire(path: Path, content: bytes, take_over: bool, lost_after: float) -> Lock:
     draft = _Draft(path, content)
-    previous = None
+    previous, silence = None, 0.0
     try:
         patience = time.monotonic() + _PATIENCE
         while not draft.place(path):
@@ -119,7 +123,7 @@ def _acquire(path: Path, content: bytes, take_over: bool, lost_after: float) -> 
                 raise Refused(f"{path} is just being taken over by another run: try again in a moment")
             time.sleep(0.01)
         sync_folder(path.parent)
-        return Lock(path, content, previous)
+        return Lock(path, content, previous, silence)
     finally:
         draft.discard()
         _clear(path, content)

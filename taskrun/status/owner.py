@@ -90,9 +90,8 @@ def from_json(data: bytes) -> Owner | None:
 
 def life_of(owner: Owner) -> Life:
     """Whether the owner lives, as far as this process can see."""
-    if owner.host != socket.gethostname() or (owner.machine and owner.machine != _machine()):
-        job = slurm_job()
-        return "dead" if job.id and owner.slurm_job == job.id and owner.slurm_start < job.start else "unknown"
+    if _is_elsewhere(owner):
+        return "dead" if is_earlier_start(owner) else "unknown"
     if owner.boot_id != boot_id():
         return "dead"
     if owner.pid_space and owner.pid_space != _pid_space():
@@ -105,6 +104,16 @@ def life_of(owner: Owner) -> Life:
         pass  # another user's, so it is there
     started = _start_time(owner.pid)
     return "dead" if started < 0 or (started and started != owner.start_time) else "alive"
+
+
+def is_earlier_start(owner: Owner) -> bool:
+    """Elsewhere, in an earlier start of this SLURM job: dead as far as SLURM knows."""
+    job = slurm_job()
+    return _is_elsewhere(owner) and bool(job.id) and owner.slurm_job == job.id and owner.slurm_start < job.start
+
+
+def _is_elsewhere(owner: Owner) -> bool:
+    return owner.host != socket.gethostname() or bool(owner.machine and owner.machine != _machine())
 
 
 def boot_id() -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from harness import Record, Result, Taskrun, until
+
+from taskrun.driver.claim import Claim
+from taskrun.options import parse
 
 FIRST = {"SLURM_JOB_ID": "77", "SLURM_CLUSTER_NAME": "here"}
 AGAIN = {**FIRST, "SLURM_RESTART_COUNT": "1"}
@@ -147,9 +152,29 @@ def test_the_lock_of_the_earlier_start_on_another_host_is_taken_over_at_once(tas
     killed(taskrun)
     lock = taskrun.folder / "tasks.txt_77.lock"
     lock_of(lock, slurm_job="77@here", slurm_start=0)
+    old = time.time() - 31
+    os.utime(lock, (old, old))
     result = taskrun("tasks.txt", "-s", "localhost:1", env=AGAIN)
     assert (result.code, len(result.records("tasks.txt_77"))) == (0, 4)
     assert not lock.exists()
+
+
+def test_an_earlier_start_that_was_only_cut_off_is_given_time_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its status file is read, and before anything is started: it still runs tasks, and writes records."""
+    for name, value in AGAIN.items():
+        monkeypatch.setenv(name, value)
+    slept: list[float] = []
+    monkeypatch.setattr("taskrun.driver.claim.time.sleep", slept.append)
+    for silent in (31.0, 5.0):
+        lock = tmp_path / "run.lock"
+        lock_of(lock, slurm_job="77@here", slurm_start=0)
+        os.utime(lock, (time.time() - silent,) * 2)
+        _, options = parse(["tasks.txt", "-p", str(tmp_path / "run"), "--grace", "3"])
+        said: list[str] = []
+        claim = Claim(options, "me", time.time(), tmp_path, "tasks.txt", True, said.append)
+        claim.take()
+        claim.release()
+    assert (slept, said) == ([18.0], ["the earlier start of this job may live on, on elsewhere: giving it 18 s to stop"])
 
 
 @pytest.mark.parametrize("job", [{}, {"slurm_job": "76@here"}, {"slurm_job": "77@there"}, {"slurm_job": "77@here", "slurm_start": 1}])
