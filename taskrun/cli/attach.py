@@ -39,7 +39,7 @@ def attach(argv: list[str]) -> int:
     parser.add_argument("prefix", metavar="PREFIX", help="the run")
     parser.add_argument("--invite", metavar="FILE", help="write what another machine needs to attach, and attach nothing")
     given, options = parse_command(parser, argv, OPTIONS)
-    if given.invite:
+    if given.invite is not None:
         return _invite(given.prefix, given.invite)
     if options.label and ("/" in options.label or len(options.label) > 64 or not options.label.isprintable()):
         raise Refused("-l: a label has at most 64 characters, and no slash")
@@ -53,9 +53,12 @@ def _invite(prefix: str, file: str) -> int:
     from dataclasses import replace
 
     from taskrun.driver.caller import find
+    from taskrun.engines.invitation import is_given_away
 
     path = Path(file)
     try:
+        if not path.name or ((path.is_symlink() or path.exists()) and not is_given_away(path)):
+            raise Refused(f"--invite {file}: that is there, and was not made by --invite: give the name of a new file")
         replace(find(prefix), control="").write(path)
     except OSError as error:
         raise Refused(f"--invite {file}: {error.strerror}") from None

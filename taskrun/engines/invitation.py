@@ -46,6 +46,14 @@ class Invitation:
             raise
 
 
+def is_given_away(path: Path) -> bool:
+    """An earlier one that was made for somebody else, which a new one may replace."""
+    try:
+        return path.is_file() and not load(path).control
+    except (Refused, OSError):
+        return False
+
+
 def load(path: Path) -> Invitation:
     """Raises Refused: it is no such file, or others may read or write it; FileNotFoundError."""
     try:

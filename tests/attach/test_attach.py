@@ -237,7 +237,12 @@ def test_what_can_be_attached_to(meet: Meet, taskrun: Taskrun) -> None:
 
 def test_an_invitation_is_for_engines_alone(meet: Meet, taskrun: Taskrun) -> None:
     meeting = meet(gated(2), "-s", "localhost:1")
-    assert taskrun("attach", "run", "--invite", "friend.json").code == 0
+    for _ in range(2):  # a new one takes the place of the old
+        assert taskrun("attach", "run", "--invite", "friend.json").code == 0
+    before = {path: path.read_bytes() for path in taskrun.folder.iterdir() if path.name.startswith("run_") and path.suffix != ".jsonl"}
+    for name in ("run_attach.json", "run_status.txt", ".", ""):
+        assert taskrun("attach", "run", "--invite", name).code == 2, "no file of anything else is written over"
+    assert {path: path.read_bytes() for path in before} == before
     friend = taskrun.folder / "friend.json"
     assert friend.stat().st_mode & 0o777 == 0o600
     assert meeting.invitation["control"] not in friend.read_text()
