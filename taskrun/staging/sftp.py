@@ -385,11 +385,13 @@ def _make_folders(sftp: Any, store: SftpStore, target: Target, folders: list[str
     for part in folders:
         place += f"{part}/"
         path = store.path(place).rstrip(b"/")
-        if not _is_folder(sftp.lstat, path):
-            with contextlib.suppress(FileNotFoundError):
-                sftp.lstat(path)
-                raise Permanent(f"{place}: a link or a file is on the way; nothing is written through it")
+        try:
+            found = sftp.lstat(path).st_mode
+        except FileNotFoundError:
             _make(sftp, path)
+        else:
+            if not stat.S_ISDIR(found):
+                raise Permanent(f"{place}: a link or a file is on the way; nothing is written through it")
     return store.path(place) if place else store.path("").rstrip(b"/") + b"/"
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import paramiko
 import pytest
 from cloud import Cloud
 from harness import MARK, processes, until
@@ -14,11 +17,14 @@ from staging.conftest import Apart, Connection, Moving
 from staging.places import Place, Places
 from staging.proxy import Asked, Proxy
 
+from taskrun.engines.ssh_sessions import open_sftp
+from taskrun.engines.streams import ThisHost
 from taskrun.staging import mover
 from taskrun.staging.local import LocalStore
-from taskrun.staging.locations import UNFINISHED, Location, parse
+from taskrun.staging.locations import UNFINISHED, Location, Target, parse
 from taskrun.staging.mover import Advanced, Begun, Delayed
-from taskrun.staging.store import Transient
+from taskrun.staging.sftp import SftpStore
+from taskrun.staging.store import StoreError, Transient
 from taskrun.staging.stores import Settings, Stores
 
 BIG = 24 << 20  # three parts
@@ -221,6 +227,30 @@ def test_one_destination_is_written_by_one_at_a_time(move: Moving, places: Place
         if isinstance(event, mover.Staged):
             ended[event.request] = event.deliveries[0].how
     assert sorted(ended.values()) == ["known"] * 11 + ["moved"]
+
+
+def test_a_folder_that_another_transfer_makes_meanwhile_is_as_good(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that is put there is not."""
+    store = SftpStore("host", lambda: open_sftp(ThisHost().session("sftp", 30.0)), "tag", folder=str(folder))
+    look = paramiko.SFTPClient.lstat
+    others = {"made": Path.mkdir, "linked": lambda path: path.symlink_to("/tmp")}
+
+    def late(sftp: paramiko.SFTPClient, path: bytes) -> Any:
+        try:
+            return look(sftp, path)
+        except FileNotFoundError:
+            name = os.fsdecode(path).rstrip("/")
+            others.get(Path(name).name, lambda _: None)(Path(name))
+            raise
+
+    monkeypatch.setattr(paramiko.SFTPClient, "lstat", late)
+    writer = store.writer(Target("in/", "made/x"), 1)
+    writer.write(b"x")
+    writer.commit(hashlib.sha256(b"x").hexdigest())
+    assert (folder / "in/made/x").read_bytes() == b"x"
+    with pytest.raises(StoreError):
+        store.writer(Target("in/", "linked/x"), 1)
+    store.close()
 
 
 def test_what_does_not_fit_is_not_begun(move: Moving, folder: Path) -> None:
