@@ -236,9 +236,16 @@ class _Way:
         return open_sftp(self.session("sftp"))
 
     def session(self, what: What) -> Any:
+        from taskrun.engines.ssh_sessions import Full
+
         if self._engine is not None:
             try:
                 return self._engine.session(what, self._silent)
+            except Full as full:
+                try:
+                    return self._host.session(what, self._silent)
+                except OSError:  # not every host grants another login
+                    raise full from None
             except ConnectionError:
                 if not self._engine.held and not self._engine.ended():
                     raise  # it is silent: whether it is lost is said elsewhere

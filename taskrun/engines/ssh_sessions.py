@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskrun.engines.bootstrap import python_command
@@ -16,6 +16,7 @@ from taskrun.engines.streams import What, ended
 if TYPE_CHECKING:
     import paramiko
 
+_TIMEOUT = "Timeout"  # in what paramiko says when nobody answers; of two refusals at a time it says of one merely that there is no channel
 SILENT_SECONDS = 60.0  # after which a connection without a word from the host is broken
 
 
@@ -23,39 +24,67 @@ class Unanswered(ConnectionError):
     """Nobody has answered in time."""
 
 
+class Full(ConnectionError):
+    """The connection has as many sessions as the host allows (MaxSessions in its sshd_config)."""
+
+
 class SftpHost:
-    """The connection that `sftp://` locations of one host share. `where`: `[user@]host[:port]`."""
+    """The connections that `sftp://` locations of one host share, one if it takes all sessions. `where`: `[user@]host[:port]`."""
 
     def __init__(self, where: str, note: Callable[[str], None]) -> None:
         self._address, self._port = host_and_port(where)
         self._note = note
-        self._opened: list[paramiko.Transport] = []
+        self._opened: list[list[paramiko.Transport]] = []  # each with those it goes through, itself the last
         self._lock = threading.Lock()
 
     def session(self, what: What, silent: float) -> paramiko.Channel:
-        """One more; connects anew when the connection is gone. Raises OSError."""
-        with self._connection() as transport:
-            return session(transport, what, silent)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[paramiko.Transport]:
-        """One on which nobody answers is closed: the next one is made anew."""
-        transport = self._transport()
-        try:
-            yield transport
-        except Unanswered:
-            transport.close()
-            raise
-
-    def _transport(self) -> paramiko.Transport:
+        """One more; connects anew when no connection takes it. Raises OSError."""
+        full: dict[paramiko.Transport, Full] = {}
+        with contextlib.suppress(Full):
+            return self._on_any(full, what, silent)
         with self._lock:
-            if not self._opened or not self._opened[-1].is_active():
-                self._opened = []
-                try:
-                    notice_silence(open_transport(self._address, self._note, self._opened, self._port))
-                except CannotConnect as error:
-                    raise (PermissionError if error.permanent else ConnectionError)(str(error)) from error
-            return self._opened[-1]
+            self._forget_dead()
+            with contextlib.suppress(Full):  # another one may have been made meanwhile
+                return self._on_any(full, what, silent)
+            try:
+                return _session_or_close(self._connect(), what, silent)
+            except OSError:
+                if full:  # only what is too much needs another login, which not every host grants
+                    raise list(full.values())[-1] from None
+                raise
+
+    def _on_any(self, full: dict[paramiko.Transport, Full], what: What, silent: float) -> paramiko.Channel:
+        """On one that has not refused. Raises OSError, Full also where there is none."""
+        for transport in [each[-1] for each in self._opened if each[-1] not in full and each[-1].is_active()]:
+            try:
+                return _session_or_close(transport, what, silent)
+            except Full as error:
+                full[transport] = error
+        raise Full
+
+    def _forget_dead(self) -> None:
+        for each in [each for each in self._opened if not each[-1].is_active()]:
+            self._opened.remove(each)
+            for transport in each:
+                transport.close()
+
+    def _connect(self) -> paramiko.Transport:
+        opened: list[paramiko.Transport] = []
+        try:
+            notice_silence(open_transport(self._address, self._note, opened, self._port))
+        except CannotConnect as error:
+            raise (PermissionError if error.permanent else ConnectionError)(str(error)) from error
+        self._opened.append(opened)
+        return opened[-1]
+
+
+def _session_or_close(transport: paramiko.Transport, what: What, silent: float) -> paramiko.Channel:
+    """A connection on which nobody answers is closed: the next one is made anew."""
+    try:
+        return session(transport, what, silent)
+    except Unanswered:
+        transport.close()
+        raise
 
 
 def session(transport: paramiko.Transport, what: What, silent: float) -> paramiko.Channel:
@@ -94,10 +123,12 @@ def _channel(transport: paramiko.Transport, silent: float) -> paramiko.Channel:
 
     try:
         channel = transport.open_session(timeout=silent)
-    except paramiko.ChannelException as error:
-        raise ConnectionError(f"the host takes no more sessions on this connection: {error}") from error
     except paramiko.SSHException as error:
-        raise Unanswered(f"the host has not answered for {silent:.0f} s: {error}") from error
+        if not transport.is_active():
+            raise ConnectionError(str(error)) from error
+        if _TIMEOUT in str(error):
+            raise Unanswered(f"the host has not answered for {silent:.0f} s") from error
+        raise Full("the host takes no more sessions on one connection (MaxSessions in its sshd_config)") from error
     channel.settimeout(silent)  # a host that has lost its power says nothing, for ever
     return channel
 

@@ -61,7 +61,8 @@ spool = Path({spool!r})
 class Sshd:
     """A real sshd on loopback, for this user, with keys of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "") -> None:
+        """`more`: lines for its configuration."""
         program = need("sshd")
         need("ssh-keygen")
         self.folder = Path(tempfile.mkdtemp(prefix="sshd-", dir="/tmp"))
@@ -74,7 +75,7 @@ class Sshd:
         config.write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.folder}/host\nAuthorizedKeysFile {self.folder}/user.pub\n"
             "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
-            "Subsystem sftp internal-sftp\n"
+            "Subsystem sftp internal-sftp\n" + more
         )
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen([program, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
