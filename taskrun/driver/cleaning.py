@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,13 +84,32 @@ def _plan(
         return changed is not None and any(span.since <= changed + offset <= span.until for span in spans)
 
     own = frozenset(path for path in entries if folder is None and _is_own(Path(root, path), spans, taskfile))
+    own |= _destinations(places, entries, outputs) if folder is None else frozenset()
+    ends: dict[tuple[str, str], dict[str, Delivery]] = {}  # where one content of one file has gone
+    for each in outputs:
+        ends.setdefault((each.source, each.source_version), {})[each.dest] = each
 
     def version(path: str, entry: Entry) -> str:
         recorded = shipped[path].source_version if path in shipped else arrived[path].dest_version if path in arrived else ""
         return _version(store, entry, recorded)
 
+    def safe(delivery: Delivery) -> bool:
+        return all(is_safe(places, each) for each in ends[delivery.source, delivery.source_version].values())
+
     present = [Present(path, version(path, entry)) for path, entry in entries.items()]
-    return plan(mode, present, arrived, shipped, made=made, own=own, safe=lambda delivery: is_safe(places, delivery))
+    return plan(mode, present, arrived, shipped, made=made, own=own, safe=safe)
+
+
+def _destinations(places: Places, names: Iterable[str], outputs: list[Delivery]) -> frozenset[str]:
+    """Files of the driver's folder that outputs were delivered to: they stay, as outputs do at every destination."""
+    folder = places.settings.folder
+    found = set()
+    for each in outputs:
+        with contextlib.suppress(Refused):
+            place = places.recorded(each.dest)
+            if place.kind == "local":
+                found.add(os.path.realpath(folder / place.path))
+    return frozenset(name for name in names if found and os.path.realpath(folder / name) in found)
 
 
 def _version(store: FolderStore, entry: Entry, recorded: str) -> str:

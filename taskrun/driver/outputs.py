@@ -132,10 +132,16 @@ class Outputs:
         store = self.stager.places.stores.of(where)
         for failed in range(1, tries):
             try:
-                return list(store.find(where.pattern))
+                found = list(store.find(where.pattern))
+                break
             except Transient:
                 time.sleep(2.0**failed / 2)
-        return list(store.find(where.pattern))
+        else:
+            found = list(store.find(where.pattern))
+        if place or not found:
+            return found
+        products = self.stager.products({entry.name for entry in found}, staging)
+        return [entry for entry in found if entry.name not in products]
 
     # in the loop
 

@@ -6,10 +6,11 @@ looked for as it goes (`outputs`). Everything here runs in the driver's loop.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from taskrun.errors import Refused
 from taskrun.model import Encryption, Planned, Result, Staging, Supplied, Task
 from taskrun.scheduling.messages import Key
 from taskrun.staging import locations
+from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Location
 from taskrun.staging.mover import Staged
 from taskrun.staging.transfers import Delivery, Renamed, Rule
@@ -242,14 +244,40 @@ class Stager:
             self.outputs += end.deliveries
             done(end)
 
-        glob = self.places.at(source, staging.source)
-        dest = self.places.of(staging.dest)
-        goal = dest.at(locations.target(dest, glob, glob.pattern.relative(source.path) or source.path.rpartition("/")[2]).path)
+        goal = self._goal(source, staging)
         before = self._came_from.setdefault(str(goal), str(source))
         if before != str(source):
             self.note("warning", f"line {staging.line}: {goal} has come from {before}, and is replaced from {source}")
             self._came_from[str(goal)] = str(source)
         self.carrier.request(source.at(_literal(source.path)), goal, self.rule(staging), "out", staged)
+
+    def _goal(self, source: Location, staging: Staging) -> Location:
+        """Where an output of the run goes, as it is named before it is encrypted. Raises Refused: outside of DEST."""
+        glob = self.places.at(source, staging.source)
+        dest = self.places.of(staging.dest)
+        return dest.at(locations.target(dest, glob, glob.pattern.relative(source.path) or source.path.rpartition("/")[2]).path)
+
+    def products(self, names: Collection[str], staging: Staging) -> set[str]:
+        """Of the files here that match a STAGE-OUT line of the run those that it has made itself.
+
+        PATTERN may match what is in DEST: that is not delivered again, deeper and deeper, or encrypted once more.
+        """
+        dest = self.places.of(staging.dest)
+        if dest.kind != "local":
+            return set()
+        glob = self.places.of(staging.source)
+        store = self.places.stores.of(glob)
+        assert isinstance(store, LocalStore)
+        made = {os.path.normpath(store.path(each.dest)): each.source for each in tuple(self.outputs) if each.source != each.dest}
+        sources = {name: made.get(os.path.normpath(store.path(name)), "") for name in names}
+        found = {name for name, source in sources.items() if source and glob.pattern.relative(source) is not None}  # they may be gone
+        goals: dict[str, str] = {}
+        for name in names:
+            with contextlib.suppress(Refused):  # it is said when it is to be delivered
+                goal = self._goal(glob.at(name), staging).path
+                same = goal.rpartition("/")[2] == name.rpartition("/")[2]
+                goals[store.real(encrypted_name(goal) if staging.encryption and (same or not is_encrypted(goal)) else goal)] = name
+        return found | {name for name in names if goals.get(store.real(name), name) != name}
 
 
 def _problem(end: Staged, staging: Staging) -> str:

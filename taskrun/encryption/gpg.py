@@ -45,14 +45,14 @@ class Gpg:
 
     def public_key(self, name: str) -> Key:
         """The one key that `name` means and that can be encrypted to. Raises Refused: missing, ambiguous, expired, not trusted."""
-        found = [key for key in self._keys(name) if "E" in key["cap"]]
+        there = self._keys(name)
+        found = [key for key in there if "E" in key["cap"]]
         if not found:
+            _of_no_use(f"ENCRYPT {name}", there, "encrypt")
             raise Refused(f"ENCRYPT {name}: gpg has no such key to encrypt to; import it (gpg --import), then sign it (gpg --lsign-key)")
         fine = [key for key in found if key["trust"] in _TRUSTED]
         if not fine:
-            state = found[0]["trust"]
-            if state in _WORDS:
-                raise Refused(f"ENCRYPT {name}: the key is {_WORDS[state]}")
+            _of_no_use(f"ENCRYPT {name}", found, "")
             raise Refused(
                 f"ENCRYPT {name}: the key {found[0]['fingerprint']} is not trusted; compare its fingerprint with the owner, "
                 f"then gpg --lsign-key {found[0]['fingerprint']}"
@@ -61,15 +61,19 @@ class Gpg:
 
     def secret_key(self, name: str) -> Key:
         """The one secret key that `name` means and that can sign. Raises Refused."""
-        found = [key for key in self._keys(name, secret=True) if "S" in key["cap"] and key["trust"] not in _WORDS]
+        there = self._keys(name, secret=True)
+        found = [key for key in there if "S" in key["cap"] and key["trust"] not in _WORDS]
         if not found:
+            _of_no_use(f"ENCRYPT … SIGN {name}", there, "sign")
             raise Refused(f"ENCRYPT … SIGN {name}: gpg has no secret key of that name that can sign now")
         return self._only(name, found)
 
     def signer_key(self, name: str) -> Key:
         """The one public key that `name` means, whose signatures are to be verified. Raises Refused."""
-        found = [key for key in self._keys(name) if key["trust"] not in _WORDS]
+        there = self._keys(name)
+        found = [key for key in there if key["trust"] not in _WORDS]
         if not found:
+            _of_no_use(f"ENCRYPT … SIGN {name}", there, "")
             raise Refused(f"ENCRYPT … SIGN {name}: gpg has no such key; import it with gpg --import")
         return self._only(name, found)
 
@@ -170,7 +174,10 @@ class Encryption:
 
         result = self._gpg.run(chunks, write, call)
         if not result.ok or result.returncode != 0:
-            raise Refused(f"gpg did not encrypt for {', '.join(key.name for key in self.keys)}: {_reason(result)}")
+            hint = ""
+            if self.sign is not None and _passphrase_missing(result):
+                hint = f"; the passphrase of {self.sign.name} is missing or wrong: unlock the key in gpg's agent, or --passphrase-file FILE"
+            raise Refused(f"gpg did not encrypt for {', '.join(key.name for key in self.keys)}: {_reason(result)}{hint}")
 
 
 class Decryption:
@@ -194,7 +201,10 @@ class Decryption:
         unknown = result.problems and all(one["status"] in ("no public key", "signature error") for one in result.problems)
         # 2: also of a signature that nobody asked to verify, by a key that is not here
         if not result.ok or result.returncode != (2 if self.sign is None and unknown else 0):
-            raise Refused(f"gpg did not decrypt it: {_reason(result)}")
+            if "BEGIN_DECRYPTION" not in (result.stderr or "") and not _passphrase_missing(result):
+                raise Refused("gpg did not decrypt it: it is nothing that gpg has encrypted, or only its beginning")
+            hint = "; a passphrase is missing or wrong: unlock the key in gpg's agent, or --passphrase-file FILE"
+            raise Refused(f"gpg did not decrypt it: {_reason(result)}{hint if _passphrase_missing(result) else ''}")
         if self.sign is not None and not (result.valid and self.sign.fingerprint in (result.fingerprint, result.pubkey_fingerprint)):
             raise Refused(f"it is not signed by {self.sign.name} ({self.sign.fingerprint}): {_signature(result)}")
 
@@ -226,6 +236,16 @@ class _Source:
         return data
 
 
+def _of_no_use(what: str, keys: list[dict[str, Any]], needed: str) -> None:
+    """Raises Refused when there are such keys and none can be used: what gpg knows of them. `needed`: what they are to do."""
+    for key in keys:
+        if key["trust"] in _WORDS:
+            state = _WORDS[key["trust"]]
+            raise Refused(f"{what}: the key {key['fingerprint']} is {state}; import a newer one (gpg --import), or name another")
+    if keys and needed:
+        raise Refused(f"{what}: the key {keys[0]['fingerprint']} cannot {needed} now; name another")
+
+
 def _exactly(name: str) -> str:
     """For gpg an address is part of a name; for us it is the whole address."""
     return f"<{name}>" if "@" in name and "<" not in name else name
@@ -246,7 +266,12 @@ def _reason(result: Any) -> str:
     return (said[-1] if said else result.status or "it does not say why")[:300]
 
 
+def _passphrase_missing(result: Any) -> bool:
+    """The agent could ask nobody (no terminal, no pinentry), nobody answered, or what was given opens no key."""
+    return any(said in (result.stderr or "") for said in ("ioctl for device", "inentry", "passphrase", "Operation cancelled", "Timeout"))
+
+
 def _signature(result: Any) -> str:
     if result.fingerprint:
-        return f"the signature is of {result.fingerprint}, and {result.status}"
+        return f"the signature is of {result.fingerprint}{', and ' + result.status if 'signature' in (result.status or '') else ''}"
     return result.status if "signature" in (result.status or "") else "there is no signature"

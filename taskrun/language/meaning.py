@@ -234,7 +234,7 @@ class Rules:
         if scope == "ENGINE" and way == "out":
             message = "STAGE-OUT has no ENGINE: RUN looks on every engine that does not share this folder"
             return Meaning(None, (Finding("error", _column(children[1]), len(children[1]), message, usage),))
-        if scope == "TASK" and [str(word) for word in words] == ["OFF"]:
+        if scope == "TASK" and [word.upper() for word in words] == ["OFF"]:
             return Meaning(Stage(0, way, "TASK", b"", b""))
         least = 1 if way == "in" else 2
         if len(words) < least:
@@ -258,7 +258,7 @@ class Rules:
             return Meaning(None, (Finding("error", _column(words[1]), len(words[1]), message, usage),))
         if not recipients:
             return Meaning(None, (Finding("error", _column(words[0]), len(words[0]), "ENCRYPT names nobody", usage),))
-        if str(words[0]) == "OFF":
+        if words[0].upper() == "OFF":
             if len(words) > 1:
                 return Meaning(None, (Finding("error", _column(words[1]), len(words[1]), "nothing follows OFF", usage),))
             return Meaning(Encrypt(0, (), ""))

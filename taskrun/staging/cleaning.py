@@ -95,6 +95,8 @@ def _goes(mode: Mode, row: Row, path: str, encrypted: frozenset[str]) -> bool:
 
 
 def _unsafe_output(file: Present, shipped: Delivery, safe: Callable[[Delivery], bool]) -> str:
+    if shipped.how == "same":
+        return f"it is the very file that {shipped.dest} names"
     if file.version != shipped.source_version:
         return f"it has changed since it was shipped to {shipped.dest}"
     return "" if safe(shipped) else f"it is not certain that {shipped.dest} is there, whole"

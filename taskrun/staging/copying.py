@@ -122,7 +122,8 @@ class Copy:
             and self._is(self._dest, there, known.dest_version, known.sha256)
             and self._is(self._source, entry, known.source_version, known.source_sha256)
         ):
-            return self._delivery(entry, there, known.sha256, known.source_sha256, known.verified, "known")
+            how = "identical" if known.how == "identical" else "known"  # what was there before stays so: it is not ours to remove
+            return self._delivery(entry, there, known.sha256, known.source_sha256, known.verified, how)
         if change is not None or entry.size != there.size:
             return None
         for algorithm in ALGORITHMS:

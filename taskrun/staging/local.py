@@ -52,6 +52,10 @@ class LocalStore(FolderStore):
         """Where a name of this store is."""
         return self._folder / name
 
+    def real(self, name: str) -> str:
+        """The same for all names of the same file."""
+        return os.path.realpath(self._folder / name)
+
     def find(self, pattern: Pattern) -> Iterator[Entry]:
         if pattern.plain is not None:
             entry = self.stat(pattern.plain)

@@ -13,9 +13,10 @@ from typing import NamedTuple, TypeAlias
 
 from taskrun.errors import Handled
 from taskrun.staging.copying import Copy
+from taskrun.staging.local import LocalStore
 from taskrun.staging.store import Cancelled, Missing, NoSpace, Permanent, StoreError, Transient
 from taskrun.staging.stores import Stores
-from taskrun.staging.transfers import Delivery, Patience, Request, Transfer, plan, shortage
+from taskrun.staging.transfers import Delivery, Patience, Request, Transfer, plan, shortage, without_products
 
 _TOLD_EVERY = 0.5  # seconds between two Advanced of one transfer
 
@@ -243,8 +244,12 @@ class Mover:
         store = self._stores.of(request.source)
         entries = list(store.find(request.source.pattern))
         if not entries and (plain := request.source.pattern.plain) is not None:
+            if next(iter(store.find(request.source.at(f"{request.source.path}/").pattern)), None) is not None:
+                raise Missing(f"{request.source.at(plain)} is a folder: write a / at its end for all files that are in it")
             raise Missing(f"{request.source.at(plain)}: there is no such file")
         transfers = plan(request, entries)
+        if isinstance(store, LocalStore) and request.dest.kind == "local":
+            transfers = without_products(transfers, store.real)
         if transfers:
             free = self._stores.of(request.dest).free(transfers[0].target)
             missing = shortage((one.size for one in transfers if str(one.dest) not in self._known), request.workfactor, free)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from taskrun.errors import Refused
@@ -73,7 +73,7 @@ class Delivery(NamedTuple):
     source_version: str
     dest_version: str
     verified: str  # by what at the destination: sha256, sha1, md5, size
-    how: str  # moved, identical (was there), known (this or an earlier run brought it), same (source and destination are one file)
+    how: str  # moved, identical (was there before), known (this or an earlier run brought it), same (source and destination are one file)
     recipients: tuple[str, ...]
     signer: str | None
     seconds: float
@@ -134,6 +134,15 @@ def plan(request: Request, entries: Iterable[Entry]) -> list[Transfer]:
         if (other := found.setdefault(goal.path, one)) is not one:
             raise Refused(f"{other.source} and {one.source} would both become {one.dest}; nothing was moved")
     return list(found.values())
+
+
+def without_products(transfers: Sequence[Transfer], path: Callable[[str], str]) -> list[Transfer]:
+    """Without what another of them makes: a pattern that matches its own destinations would go on for ever.
+
+    `path`: of a name of the one store that source and destination are in, the same for the same file.
+    """
+    made = {path(one.target.path): one for one in transfers}
+    return [one for one in transfers if made.get(path(one.source.path), one) is one]
 
 
 def _renamed(name: str, source: str, changed: str) -> str:

@@ -104,6 +104,22 @@ def test_it_is_listed_first_and_nothing_goes_that_is_not_safe(taskrun: Taskrun, 
     assert "add -r STATUS" in hint.err
 
 
+def test_outputs_stay_at_a_destination_in_the_working_directory(taskrun: Taskrun, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A DEST here, one that is the very file, by a link too, and inputs that were there before, named twice: all were removed."""
+    ref = tmp_path_factory.mktemp("ref")
+    (ref / "a").write_text("mine")
+    taskrun.write({"in/a": "mine"})
+    text = (
+        "#TASKRUN STAGE-OUT results/*.vcf delivered/\n#TASKRUN STAGE-OUT same/* same/\n#TASKRUN STAGE-OUT linked/* link/\n"
+        f"#TASKRUN STAGE-IN TASK {ref}/* in/\n"
+        "mkdir results same linked; ln -s linked link; for f in results/x.vcf same/y linked/z; do echo precious > $f; done\ntrue\n"
+    )
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", "--clean", "all", files={"tasks.txt": text})
+    assert result.code == 0, result.err
+    assert {name for name in files(taskrun.folder) if "/" in name} == {"delivered/x.vcf", "same/y", "linked/z", "in/a"}
+    assert "in/a is kept: it was there before the run" in result.err
+
+
 def test_hosts_are_cleaned_too(far: Far, bucket: Bucket) -> None:
     bucket.put("in/0", b"x")
     bucket.put("in/1", b"y")

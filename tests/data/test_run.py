@@ -151,6 +151,20 @@ def test_outputs_are_shipped_while_tasks_run(taskrun: Taskrun, bucket: Bucket) -
     assert sorted(moved(result, "out")) == ["s3://genomes/res/open", "s3://genomes/res/x"]
 
 
+def test_what_was_delivered_is_not_delivered_again(taskrun: Taskrun, gnupg: Keys) -> None:
+    """A DEST that the PATTERN matches: it went deeper and deeper, and was encrypted again and again."""
+    text = (
+        f"#TASKRUN STAGE-OUT out/ out/copy/\n#TASKRUN ENCRYPT {LAB}\n#TASKRUN STAGE-OUT results/* {taskrun.folder}/results/\n"
+        "#TASKRUN STAGE-OUT TASK each/* each/\nmkdir -p out results each; echo > out/x; echo > results/x; echo > each/x\n"
+        "until [ -e out/copy/x ] && [ -e results/x.gpg ]; do sleep 0.1; done; rm results/x; sleep 2.5; echo > each/y\ncat no\n"
+    )
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0.3", files={"tasks.txt": text})
+    again = taskrun("-r", "run_status.txt", "-R", "-p", "again", "-s", "localhost:1", "--settle", "0")
+    assert (result.code, again.code) == (0, 0), result.err + again.err
+    found = {str(path.relative_to(taskrun.folder)) for path in taskrun.folder.rglob("*/*") if path.is_file()}
+    assert found - {"p"} == {"out/x", "out/copy/x", "results/x.gpg", "each/x", "each/x.gpg", "each/y", "each/y.gpg"}
+
+
 def test_a_stream(taskrun: Taskrun, bucket: Bucket, gnupg: Keys) -> None:
     bucket.put("in/x", b"x")
     text = (

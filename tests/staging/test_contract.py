@@ -86,6 +86,7 @@ def test_globs_take_what_matches_and_no_more(move: Moving, place: Place, folder:
     }
     assert move(f"{base}a/4.txt", "named").deliveries[0].dest == "named"
     assert move(f"{base}a/4.txt", "into/").deliveries[0].dest == "into/4.txt"
+    assert f"{base}a is a folder: write a / at its end" in move(f"{base}a", "folder").failures[0].why
     nothing = move(f"{base}a/*.bam", "five/")
     assert (nothing.deliveries, nothing.failures) == ((), ())
     assert {one.files for one in move.of(Found)} == {0, 1, 2, 4}

@@ -23,11 +23,12 @@ from taskrun.staging.locations import parse
 from taskrun.staging.transfers import Renamed, Rule
 
 LAB, PIPE, STRANGER, LOCKED = "lab@example.org", "pipeline@example.org", "stranger@example.org", "locked@example.org"
+GONE = "gone@elsewhere.net"  # its time is over
 PASSPHRASE = "correct horse"
 
 
 class Keys:
-    """A GNUPGHOME with four keys: trusted ones, one that is not, one with a passphrase."""
+    """A GNUPGHOME with five keys: trusted ones, one that is not, one with a passphrase, one that has expired."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -39,6 +40,10 @@ class Keys:
             )
             listed = self.gpg("--with-colons", "--list-keys", f"<{name}>").split("\n")
             self.fingerprints[name] = next(line.split(":")[9] for line in listed if line.startswith("fpr"))
+        self.gpg(
+            "--pinentry-mode", "loopback", "--passphrase", "", "--faked-system-time", "20200101T000000", "--quick-gen-key", f"<{GONE}>",
+            "default", "default", "1d",
+        )  # fmt: skip
         self.gpg("--import-ownertrust", given=f"{self.fingerprints[STRANGER]}:3:\n")  # no longer ours to trust
         self.gpg("--check-trustdb")
         (home / "pass").write_text(PASSPHRASE)
@@ -138,6 +143,7 @@ def test_what_is_damaged_never_appears(move: Moving, folder: Path, gpg: Gpg) -> 
         (folder / f"bad{number}.gpg").write_bytes(bad)
         failure = move(f"bad{number}.gpg", "in/", rule=decrypting(gpg)).failures[0]
         assert failure.cause == "permanent"
+        assert number < 3 or "nothing that gpg has encrypted" in failure.why
     assert list((folder / "in").iterdir()) == []
 
 
@@ -149,6 +155,8 @@ def test_what_is_damaged_never_appears(move: Moving, folder: Path, gpg: Gpg) -> 
         (Wish((STRANGER,), None), "not trusted"),
         (Wish((LAB,), "nobody@example.org"), "no secret key"),
         (Wish(("example.org",), None), "several keys"),
+        (Wish((GONE,), None), "is expired"),
+        (Wish((LAB,), GONE), "is expired"),
     ],
 )
 def test_keys_are_refused_before_anything_runs(gpg: Gpg, wish: Wish, said: str) -> None:
@@ -166,7 +174,7 @@ def test_the_passphrase_comes_from_a_private_file(keys: Keys, move: Moving, fold
     wrong = keys.home / "wrong"
     wrong.write_text("battery staple")
     wrong.chmod(0o600)
-    with pytest.raises(Refused, match="did not encrypt"):
+    with pytest.raises(Refused, match=r"did not encrypt.* passphrase of .* or --passphrase-file"):
         Gpg(home=keys.home, passphrase_file=wrong).preflight(Wish((LAB,), LOCKED))
     file.chmod(0o640)
     with pytest.raises(Refused, match="chmod 600"):

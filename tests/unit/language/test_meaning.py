@@ -204,6 +204,8 @@ def test_a_wrong_line_is_told_at_its_place(line: bytes, column: int, length: int
         (b"#TASKRUN STAGE-OUT TASK OFF", Stage(1, "out", "TASK", b"", b"")),
         (b"#ENCRYPT lab@example.org,'my key' SIGN me@example.org", Encrypt(1, ("lab@example.org", "my key"), "me@example.org")),
         (b"#ENCRYPT OFF", Encrypt(1, (), "")),
+        (b"#ENCRYPT off", Encrypt(1, (), "")),
+        (b"#TASKRUN STAGE-OUT task off", Stage(1, "out", "TASK", b"", b"")),
     ],
 )
 def test_data(line: bytes, item: Stage | Encrypt) -> None:
