@@ -178,28 +178,31 @@ class Attaching(Caller):
         return Path(f"/proc/self/fd/{self.logs[channel].fileno()}")
 
     def _eof(self, channel: int) -> bool:
-        """An agent has ended its link: why is said before the run sees that."""
-        if self._is_session(channel):
-            self._session_over(channel)
-            return True
-        agent = self.agents[channel]
-        if agent.settled:
+        """An agent or a session has ended its link: why is said before the run sees that."""
+        ended = self._behind(channel)
+        if ended.settled:
             self._failed(channel)
             return True
 
         def settle() -> None:
-            agent.settle()
+            ended.settle()
             self.mail.post(settled)
 
         def settled() -> None:
-            if self.agents.get(channel) is agent:
+            if self._behind(channel) is ended:
                 self._failed(channel)
                 self.mux.close_channel(channel)
 
         threads.start_or_do(settle, f"end of channel {channel}")
         return False
 
+    def _behind(self, channel: int) -> Any:
+        return self.serving[channel] if self.serving is not None and channel in self.serving else self.agents.get(channel)
+
     def _failed(self, channel: int) -> None:
+        if self._is_session(channel):
+            self._session_over(channel)
+            return
         agent = self.agents[channel]
         why = agent.failure or last_words(self._log(channel), 0)
         self.say(at.Failed(channel, why[-2000:], agent.permanent, agent.lives_on))

@@ -37,6 +37,9 @@ class Serving:
     def __contains__(self, channel: int) -> bool:
         return channel in self._sessions
 
+    def __getitem__(self, channel: int) -> _Session:
+        return self._sessions[channel]
+
     def begin(self, channel: int, address: str, what: What) -> Link:
         """The link of a session that begins. It ends at once where there is none to be had."""
         session = self._sessions[channel] = self._begin(address, what)
@@ -99,6 +102,14 @@ class _Session:
         theirs.close()
         self.link = Link(os.dup(ours.fileno()), ours.detach())
 
+    @property
+    def settled(self) -> bool:
+        """Why it has ended can be said."""
+        return True
+
+    def settle(self) -> None:
+        """Waits for that. Called in a thread."""
+
     def why(self) -> tuple[str, bool]:
         return self.failure, self.permanent
 
@@ -112,6 +123,13 @@ class _Program(_Session):
     def __init__(self, stream: ProgramStream) -> None:
         self._stream = stream
         self.link = Link(os.dup(stream.fileno()), os.dup(stream.fileno()))
+
+    @property
+    def settled(self) -> bool:
+        return self._stream.settled
+
+    def settle(self) -> None:
+        self._stream.settle()
 
     def why(self) -> tuple[str, bool]:
         return self._stream.said(), self._stream.hopeless

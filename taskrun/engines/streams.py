@@ -24,6 +24,7 @@ What: TypeAlias = Literal["sftp", "errand", "sums"]
 WHATS: tuple[What, ...] = get_args(What)
 
 _WORDS = 400  # bytes of what a process says last
+_SETTLE_SECONDS = 3.0  # in which it ends when its streams have: srun's own words, and the node's, may come after that
 _END_SECONDS: dict[What, float] = {"sftp": 1.0, "sums": 1.0, "errand": 8.0}  # to end by itself; an errand takes back what it has begun
 
 
@@ -116,12 +117,22 @@ class ProgramStream(SocketStream):
     def closed(self) -> bool:
         return self._closed or self._process.poll() is not None
 
+    @property
+    def settled(self) -> bool:
+        """All that it says has been said."""
+        return self._process.poll() is not None
+
+    def settle(self) -> None:
+        """Waits a little for that, when its streams have ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SETTLE_SECONDS)
+
     def said(self) -> str:
-        """The last line of its standard error."""
+        """The last line of its standard error; that there is no server for file transfers before srun's own words about it."""
         with contextlib.suppress(ValueError):  # closed
             self._errors.seek(0)
-            lines = self._errors.read()[-_WORDS:].decode("utf-8", "replace").strip().splitlines()
-            return lines[-1] if lines else ""
+            text = self._errors.read()[-_WORDS:].decode("utf-8", "replace").strip()
+            return bootstrap.NO_SFTP_SERVER if bootstrap.NO_SFTP_SERVER in text else (text.splitlines() or [""])[-1]
         return ""
 
     @property
@@ -146,6 +157,7 @@ class ProgramStream(SocketStream):
 
 def ended(stream: Any, error: Exception, what: str) -> OSError:
     """What to raise about a session that was to begin and did not: `what` says who has none, in words."""
+    getattr(stream, "settle", lambda: None)()
     said = getattr(stream, "said", str)() or str(error) or type(error).__name__
     if bootstrap.NO_SFTP_SERVER in said:
         return OSError(errno.EOPNOTSUPP, bootstrap.NO_SFTP_SERVER)

@@ -67,6 +67,12 @@ def transfers(result: Result, way: str) -> list[dict[str, Any]]:
     return [each for each in result.events("transfer") if (each["way"], each["cause"], each.get("how")) == (way, "ok", "moved")]
 
 
+def fetched(events: Path) -> int:
+    """Inputs of tasks that a run which still goes has on record: what a driver is killed over before that, no resume knows of."""
+    lines = events.read_bytes().split(b"\n")[:-1]
+    return sum(b'"way":"in"' in line and b'"id":null' not in line and b'"cause":"ok"' in line for line in lines)
+
+
 #: Inputs are awaited by all, by each engine and by each task; outputs of the run are encrypted, and fetched as they are complete.
 EVERY_SCOPE = """\
 #TASKRUN STAGE-IN ENGINE ref/ ref/
@@ -88,6 +94,7 @@ def test_every_scope_with_a_driver_that_is_killed(apart: Apart, keys: Keys) -> N
     running = apart.start(text)
     arrived = [apart.safe / name for n in range(3) for name in (f"all/{n}.gpg", f"done/{n} ")]
     until(lambda: all(path.exists() for path in arrived), 60, "outputs of the first tasks, while others run")
+    until(lambda: fetched(apart.folder / "run_events.jsonl") == 6, 60, "the inputs of all")
     assert not (apart.safe / "all/3.gpg").exists()
     os.kill(running.pid, signal.SIGKILL)
     running.process.wait()
