@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from taskrun.staging.sessions import Pool
 
+_PAUSES = (0.2, 0.8)  # seconds before a host is asked again that had no room for one more session
 _AT_A_TIME = 2  # on one host: sshd allows ten sessions of all kinds (see sftp)
 _LINE_MOST = 1 << 16  # bytes of what is no answer: the noise of a login shell
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -31,25 +33,32 @@ class Sums:
 
     def __call__(self, path: str) -> str | None:
         """The sha256 of a file over there, None where that cannot be had."""
+        pauses = iter(_PAUSES)
         with self._room:
-            fresh = False
-            while not fresh and not self._nobody:
-                broken = True
+            while not self._nobody:
+                fresh = True
                 try:
                     session, fresh = self.pool.borrow()
-                except self._lost:
-                    return None
-                try:
-                    found: str | None = session.ask(path)
-                    broken = False
-                    return found
+                    return self._ask(session, path)
                 except NoPython:
                     self._nobody = True
-                except self._lost:  # one that has waited may have been lost meanwhile: then another one is asked
-                    pass
-                finally:
-                    self.pool.give_back(session, broken=broken)
+                except self._lost as error:
+                    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+                        break
+                    if fresh:  # else it was lost while it waited: another one is asked
+                        if (pause := next(pauses, None)) is None:
+                            break
+                        time.sleep(pause)
             return None
+
+    def _ask(self, session: _Session, path: str) -> str | None:
+        broken = True
+        try:
+            found = session.ask(path)
+            broken = False
+            return found
+        finally:
+            self.pool.give_back(session, broken=broken)
 
 
 class _Session:

@@ -60,6 +60,23 @@ def test_one_that_was_lost_while_it_waited_is_replaced(begun: Begun, tmp_path: P
     assert len(begun.streams) == 2
 
 
+def test_a_host_without_room_for_a_session_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    problems: list[Exception] = [ConnectionError("no more sessions"), EOFError()]
+
+    def begin() -> ProgramStream:
+        if problems:
+            raise problems.pop()
+        return ProgramStream(python_words("sums"), "sums", 10.0)
+
+    sums = Sums(begin, ())
+    assert sums(str(tmp_path / "a")) == hashlib.sha256(b"").hexdigest()
+    sums.pool.close()
+    problems = [ConnectionError("no more sessions"), PermissionError("nobody may")]
+    assert sums(str(tmp_path / "a")) is None
+    assert len(problems) == 1, "another try would end so, too"
+
+
 def test_where_there_is_no_python_nobody_is_asked_again(tmp_path: Path) -> None:
     begun = Begun("/bin/sh", "-c", "echo Welcome; exit 127")
     assert [begun.sums(str(tmp_path)) for _ in range(3)] == [None] * 3
