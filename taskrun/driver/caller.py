@@ -47,7 +47,7 @@ def find(name: str) -> Invitation:
         except FileNotFoundError:
             why = why_not(prefix)
             if why is not None or time.monotonic() > until:
-                listens = f"{prefix}: the run lives, but lets nobody attach: see {prefix.name}{files.DRIVER_LOG}"
+                listens = f"{prefix}: the run lives, but lets nobody attach: see {prefix.name}{names.DRIVER_LOG}"
                 raise Refused(why or listens) from None
         time.sleep(0.05)
 

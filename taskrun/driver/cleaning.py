@@ -15,6 +15,7 @@ from taskrun.staging.cleaning import Mode, Plan, Present, plan
 from taskrun.staging.locations import Location, escape
 from taskrun.staging.store import ALGORITHMS, Entry, FolderStore, StoreError
 from taskrun.staging.transfers import Delivery
+from taskrun.status import names
 
 
 class Removing(NamedTuple):
@@ -84,7 +85,9 @@ def _plan(
         return changed is not None and any(span.since <= changed + offset <= span.until for span in spans)
 
     own = frozenset(path for path in entries if folder is None and _is_own(Path(root, path), spans, taskfile))
-    own |= _destinations(places, entries, outputs) if folder is None else frozenset()
+    if folder is None:
+        sidecars = [path.removesuffix(names.SIDECAR) for path in entries if path.endswith(names.SIDECAR)]  # of whatever run
+        own |= _destinations(places, entries, outputs) | {f"{prefix}{suffix}" for prefix in sidecars for suffix in names.RECORDS}
     ends: dict[tuple[str, str], dict[str, Delivery]] = {}  # where one content of one file has gone
     for each in outputs:
         ends.setdefault((each.source, each.source_version), {})[each.dest] = each
@@ -100,7 +103,7 @@ def _plan(
     return plan(mode, present, arrived, shipped, made=made, own=own, safe=safe)
 
 
-def _destinations(places: Places, names: Iterable[str], outputs: list[Delivery]) -> frozenset[str]:
+def _destinations(places: Places, paths: Iterable[str], outputs: list[Delivery]) -> frozenset[str]:
     """Files of the driver's folder that outputs were delivered to: they stay, as outputs do at every destination."""
     folder = places.settings.folder
     found = set()
@@ -109,7 +112,7 @@ def _destinations(places: Places, names: Iterable[str], outputs: list[Delivery])
             place = places.recorded(each.dest)
             if place.kind == "local":
                 found.add(os.path.realpath(folder / place.path))
-    return frozenset(name for name in names if found and os.path.realpath(folder / name) in found)
+    return frozenset(path for path in paths if found and os.path.realpath(folder / path) in found)
 
 
 def _version(store: FolderStore, entry: Entry, recorded: str) -> str:

@@ -274,4 +274,4 @@ class Data:
             inputs=manifest.latest(self.stager.inputs),
             outputs=manifest.latest(self.stager.outputs),
         )
-        manifest.write(names.with_suffix(prefix, manifest.SUFFIX), account)
+        manifest.write(names.with_suffix(prefix, names.MANIFEST), account)

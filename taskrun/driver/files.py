@@ -12,7 +12,6 @@ from taskrun.status import names
 
 TASKS = "_tasks.txt"
 FILES = "_files.txt"
-DRIVER_LOG = "_driver.log"
 
 
 def job_id(environ: Mapping[str, str], now: float) -> str:

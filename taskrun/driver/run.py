@@ -235,7 +235,7 @@ class Run:
         """Nothing was run: removes the files that were made for it."""
         if self.append:
             return
-        ours = [names.STATUS, names.EVENTS, names.SIDECAR, files.FILES, files.DRIVER_LOG]
+        ours = [names.STATUS, names.EVENTS, names.SIDECAR, files.FILES, names.DRIVER_LOG]
         if isinstance(self.drive.supply, StreamSupply):
             ours.append(files.TASKS)
         for suffix in ours:
@@ -243,7 +243,7 @@ class Run:
                 names.with_suffix(self.prefix, suffix).unlink()
 
     def open_log(self) -> None:
-        path = files.absolute(self.options.logfile) if self.options.logfile else names.with_suffix(self.prefix, files.DRIVER_LOG)
+        path = files.absolute(self.options.logfile) if self.options.logfile else names.with_suffix(self.prefix, names.DRIVER_LOG)
         try:
             self.log = Log(path, self.options.loglevel)
         except OSError as error:

@@ -26,6 +26,7 @@ from taskrun.staging.store import (
     is_unfinished,
     unfinished_name,
 )
+from taskrun.status import names
 from taskrun.status.durable import sync_folder
 
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -57,6 +58,7 @@ class LocalStore(FolderStore):
         return os.path.realpath(self._folder / name)
 
     def find(self, pattern: Pattern) -> Iterator[Entry]:
+        """The files of a run that goes on are not among what a glob matches: they grow, and one of them is secret."""
         if pattern.plain is not None:
             entry = self.stat(pattern.plain)
             if entry is not None:
@@ -72,7 +74,10 @@ class LocalStore(FolderStore):
                 continue
             except OSError as error:
                 raise _wrong(self._folder / base, error) from error
+            live = names.of_live_runs({name for name, _ in entries})
             for name, folder in entries:
+                if name in live:
+                    continue
                 if folder:
                     if pattern.levels is None or level < pattern.levels:
                         left.append((f"{base}{name}/", level + 1))
@@ -133,8 +138,8 @@ class LocalStore(FolderStore):
         return min(found.st_mtime, found.st_ctime)  # a copy may have its original's time, an old file may get new rights
 
     def unfinished(self, folder: str) -> Iterator[str]:
-        for parent, _, names in os.walk(self._folder / folder):
-            yield from (str(Path(parent, name)) for name in names if is_unfinished(self._tag, name))
+        for parent, _, files in os.walk(self._folder / folder):
+            yield from (str(Path(parent, name)) for name in files if is_unfinished(self._tag, name))
 
     def remove(self, name: str) -> None:
         try:

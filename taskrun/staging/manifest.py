@@ -11,8 +11,6 @@ from taskrun.errors import RecordsFailed
 from taskrun.staging.transfers import Delivery, delivery_from_json
 from taskrun.status.durable import replace_whole
 
-SUFFIX = "_manifest.json"
-
 
 class Account(NamedTuple):
     """One run, as its manifest tells it. Times are epoch seconds."""

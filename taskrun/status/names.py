@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 STATUS = "_status.txt"
@@ -11,6 +12,9 @@ LOCK = ".lock"
 ATTACH = "_attach.json"
 DBUTIL = "_dbUtil.sh"
 UNWRITTEN = ".unwritten"
+MANIFEST = "_manifest.json"
+DRIVER_LOG = "_driver.log"
+RECORDS = (STATUS, SIDECAR, EVENTS, LOCK, ATTACH, DBUTIL, MANIFEST, DRIVER_LOG)
 
 
 def prefix_of(status: Path) -> Path:
@@ -27,3 +31,9 @@ def prefix_of(status: Path) -> Path:
 def with_suffix(prefix: Path, suffix: str) -> Path:
     """The file of a prefix, for one of the endings above."""
     return prefix.with_name(prefix.name + suffix)
+
+
+def of_live_runs(found: Collection[str]) -> set[str]:
+    """Of the names in one folder those that belong to a run which goes on, or was killed: its lock lies beside its sidecar."""
+    prefixes = [name.removesuffix(LOCK) for name in found if name.endswith(LOCK)]
+    return {f"{prefix}{suffix}" for prefix in prefixes if f"{prefix}{SIDECAR}" in found for suffix in RECORDS}

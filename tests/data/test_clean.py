@@ -105,18 +105,21 @@ def test_it_is_listed_first_and_nothing_goes_that_is_not_safe(taskrun: Taskrun, 
 
 
 def test_outputs_stay_at_a_destination_in_the_working_directory(taskrun: Taskrun, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A DEST here, one that is the very file, by a link too, and inputs that were there before, named twice: all were removed."""
+    """A DEST here, one that is the very file, by a link too, inputs that were there before, named twice, another run: all were removed."""
     ref = tmp_path_factory.mktemp("ref")
     (ref / "a").write_text("mine")
-    taskrun.write({"in/a": "mine"})
+    taskrun.write({"in/a": "mine", "sub/run_run.json": "another run's"})
     text = (
         "#TASKRUN STAGE-OUT results/*.vcf delivered/\n#TASKRUN STAGE-OUT same/* same/\n#TASKRUN STAGE-OUT linked/* link/\n"
         f"#TASKRUN STAGE-IN TASK {ref}/* in/\n"
-        "mkdir results same linked; ln -s linked link; for f in results/x.vcf same/y linked/z; do echo precious > $f; done\ntrue\n"
+        "mkdir results same linked; ln -s linked link; echo > sub/run_status.txt\n"
+        "for f in results/x.vcf same/y linked/z; do echo precious > $f; done\n"
     )
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", "--clean", "all", files={"tasks.txt": text})
     assert result.code == 0, result.err
-    assert {name for name in files(taskrun.folder) if "/" in name} == {"delivered/x.vcf", "same/y", "linked/z", "in/a"}
+    assert {name for name in files(taskrun.folder) if "/" in name} == {
+        "delivered/x.vcf", "same/y", "linked/z", "in/a", "sub/run_run.json", "sub/run_status.txt",
+    }  # fmt: skip
     assert "in/a is kept: it was there before the run" in result.err
 
 

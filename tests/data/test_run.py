@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from data.conftest import Bucket, Keys, manifest, moved
 from harness import Taskrun, until
 from staging.test_encryption import LAB, PIPE
@@ -163,6 +164,16 @@ def test_what_was_delivered_is_not_delivered_again(taskrun: Taskrun, gnupg: Keys
     assert (result.code, again.code) == (0, 0), result.err + again.err
     found = {str(path.relative_to(taskrun.folder)) for path in taskrun.folder.rglob("*/*") if path.is_file()}
     assert found - {"p"} == {"out/x", "out/copy/x", "results/x.gpg", "each/x", "each/x.gpg", "each/y", "each/y.gpg"}
+
+
+def test_files_of_a_run_that_goes_on_match_no_glob(taskrun: Taskrun, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """They grow with each delivery, and PREFIX_attach.json has the secrets of the run."""
+    out = tmp_path_factory.mktemp("out")
+    text = f"#TASKRUN STAGE-OUT * {out}/run/\n#TASKRUN STAGE-OUT TASK ./ {out}/task/\nuntil [ -e run_attach.json ]; do sleep 0.1; done\n"
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", files={"tasks.txt": text + "echo > run_mine.txt\n"})
+    assert result.code == 0, result.err
+    for way in ("run", "task"):
+        assert {name for name in os.listdir(out / way) if not name.endswith(".log")} - {"tmp"} == {"tasks.txt", "run_mine.txt"}
 
 
 def test_a_stream(taskrun: Taskrun, bucket: Bucket, gnupg: Keys) -> None:

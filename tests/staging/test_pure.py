@@ -241,7 +241,7 @@ def test_the_manifest_is_read_back(tmp_path: Path) -> None:
     account = manifest.Account(
         "r1", "run", "host", 1.0, 3.5, 0, {"done": 2}, {"cpu_seconds": 1.0}, tuple(INPUTS.values()), tuple(OUTPUTS.values())
     )
-    path = tmp_path / f"run{manifest.SUFFIX}"
+    path = tmp_path / "run_manifest.json"
     manifest.write(path, account)
     value = json.loads(path.read_bytes())
     assert (value["v"], value["seconds"], value["inputs"][0]["sha256"]) == (1, 2.5, "a" * 64)
