@@ -57,7 +57,10 @@ def preflight(staging: Staging, places: Places, gpg: Callable[[], Gpg]) -> None:
     for text, problem in _ends(staging, places):
         raise Refused(f"line {staging.line}: {text}: {problem}")
     if staging.encryption is not None:
-        _try(staging.encryption, {staging.way}, gpg)
+        try:
+            _try(staging.encryption, {staging.way}, gpg)
+        except Refused as error:
+            raise Refused(f"line {staging.line}: {error}") from None
 
 
 def _try(encryption: Encryption, ways: set[str], gpg: Callable[[], Gpg]) -> None:

@@ -11,6 +11,7 @@ from taskrun.model import Barrier, PerEngine, Result, Task
 
 COMMAND_WIDTH = 60
 SNIPPET_WIDTH = 60
+REASON_WIDTH = 400  # a sentence of ours, which names places first and what is wrong with them last
 
 
 class Ending(NamedTuple):
@@ -88,7 +89,7 @@ def failure_lines(failures: list[tuple[Task | PerEngine, Result]]) -> list[str]:
         lines.append(f"  line {task.line}, {what} {task.id}, {how}: {shortened(task.command, COMMAND_WIDTH)}")
         said = result.err or result.out
         if said.strip():
-            lines.append(f"      {shortened(said.strip(), SNIPPET_WIDTH)}")
+            lines.append(f"      {shortened(said.strip(), REASON_WIDTH if result.cause in ('stage-in', 'stage-out') else SNIPPET_WIDTH)}")
     return lines
 
 

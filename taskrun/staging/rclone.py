@@ -53,6 +53,8 @@ class RcloneStore:
         # --retries 1: a whole transfer is tried again by the mover. Nothing may ask a person.
         self._argv = [program, "--ask-password=false", "--retries", "1", "--low-level-retries", "3", "--log-level", "ERROR"]
         if config is not None:
+            if not config.exists():  # rclone would go on without it
+                raise Refused(f"--rclone-config {config}: there is no such file")
             self._argv += ["--config", str(config)]
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None

@@ -52,6 +52,9 @@ def test_a_passphrase_that_nobody_can_give(taskrun: Taskrun, gnupg: Keys) -> Non
     open_to_all = taskrun("check", "tasks.txt", "--passphrase-file", wrong)
     assert open_to_all.code == 2
     assert "chmod 600" in open_to_all.err
+    no_config = taskrun("check", "remote.txt", "--rclone-config", "nosuch", files={"remote.txt": "#TASKRUN STAGE-OUT x a:y\n"})
+    assert no_config.code == 2
+    assert "nosuch: there is no such file" in no_config.err
     right = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--passphrase-file", gnupg.home / "pass")
     assert right.code == 0, right.err
     assert (taskrun.folder / "y/x.gpg").exists()

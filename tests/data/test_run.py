@@ -89,9 +89,12 @@ def test_a_stage_out_that_fails_fails_its_task(taskrun: Taskrun, bucket: Bucket)
     assert [records[k]["ReturnCode"] for k in range(3)] == [0, 74, 5]
     assert "out.1: there is no such file" in records[1]["ErrorSnippet"]
     assert bucket.keys("out/") == {"out/out.0"}
-    nowhere = taskrun("tasks.txt", *HERE[:2], "-p", "no", files={"tasks.txt": "#TASKRUN STAGE-OUT TASK x s3://no-bucket/\necho > x\n"})
+    nowhere = taskrun(
+        "tasks.txt", *HERE[:2], "-p", "no", files={"tasks.txt": f"#TASKRUN STAGE-OUT TASK x s3://no-bucket/{'y' * 60}/\necho > x\n"}
+    )
     assert nowhere.records()[0]["ReturnCode"] == 74
     assert "no-bucket" in nowhere.records()[0]["ErrorSnippet"]
+    assert "x: there is no bucket no-bucket" in nowhere.err  # all of the reason
 
 
 def test_a_bucket_that_is_not_there_yet(taskrun: Taskrun, bucket: Bucket) -> None:
