@@ -83,6 +83,8 @@ class Copy:
                 arrived = self._dest.put(path, transfer.target, sha256, told, executable=transfer.executable)
         except Handled as error:  # of the change
             raise Permanent(f"{transfer.source}: {error}") from error
+        except BrokenPipeError as error:  # a program was killed that the change has to do with; stores explain their own
+            raise Transient(f"{transfer.source}: gpg has ended in the middle of the file") from error
         return self._delivery(entry, arrived.entry, sha256, source_sha256, arrived.verified, "moved")
 
     def recede(self) -> None:

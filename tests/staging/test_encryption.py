@@ -196,6 +196,20 @@ def test_a_failed_encryption_ships_nothing(move: Moving, place: Place, folder: P
     assert place.names() == set()
 
 
+def test_a_gpg_that_is_killed_is_begun_again(move: Moving, folder: Path, gpg: Gpg, keys: Keys, tmp_path: Path, monkeypatch: Any) -> None:
+    """It was called a mistake in taskrun, and never tried again."""
+    rule = encrypting(gpg, Wish((LAB,), PIPE))
+    program = tmp_path / "bin/gpg"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncase \"$*\" in *--encrypt*) [ -e {tmp_path}/once ] || {{ : > {tmp_path}/once; kill -9 $$; }};; esac\n"
+                       f'exec {shutil.which("gpg")} "$@"\n')  # fmt: skip
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    (folder / "x").write_bytes(os.urandom(1 << 22))
+    end = move("x", "sent/", rule=rule)
+    assert (end.failures, end.deliveries[0].tries) == ((), 2)
+
+
 def test_no_gpg_is_said(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Refused, match="gpg"):
