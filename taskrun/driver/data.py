@@ -227,8 +227,9 @@ class Data:
             return not outputs.busy and not self.carrier.busy
 
         whole = linger(done) if not hard else done()
-        if whole and self._resumed:
-            tidy = threading.Thread(target=self._remove_leftovers, name="leftovers", daemon=True)
+        broken_off = self._worked_in if self._resumed else outputs.regained
+        if whole and (self._resumed or broken_off):
+            tidy = threading.Thread(target=self._remove_leftovers, args=(sorted(broken_off),), name="leftovers", daemon=True)
             tidy.start()
             linger(lambda: not tidy.is_alive())
         failed = list(outputs.failed.items())
@@ -242,8 +243,8 @@ class Data:
         self.undelivered = bool(failed) or not whole
         return ExitCode.STOPPED if self.undelivered and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
 
-    def _remove_leftovers(self) -> None:
-        remove_leftovers(self._stagings, self.stager.places, sorted(self._worked_in))
+    def _remove_leftovers(self, places: list[str]) -> None:
+        remove_leftovers(self._stagings, self.stager.places, places)
         self.carrier.wake()
 
     def clean(self, prefix: Path, started: float, taskfile: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Unfinished files of a driver that was killed: nobody takes one for a whole one, and when all is delivered by a resume they go."""
+"""Unfinished files of a driver that was killed or a host that was lost: nobody takes one for whole, and when all is delivered they go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskrun.staging.store import FolderStore, StoreError
 
 
 def remove_leftovers(stagings: Iterable[Staging], places: Places, engines: Iterable[str]) -> None:
-    """To be called when nothing is under way. `engines`: places where the killed run has worked. What cannot be reached stays."""
+    """To be called when nothing is under way. `engines`: places where work was broken off. What cannot be reached stays."""
     todo = {location for staging in stagings for location in _dests(staging, places, engines)}
     for location in todo:
         try:

@@ -42,6 +42,7 @@ class Outputs:
         self.settle = settle
         self.failed: dict[tuple[str, str], str] = {}  # (place, what could not be delivered) → why
         self.live: set[str] = {""}  # places where tasks may write
+        self.lost: set[str] = set()  # places whose engine was lost once: it may have been in the middle of a file
         self._swept = swept
         self._ending: set[str] = set()  # to be looked at for the last time
         self._looked: set[str] = set()  # that was done
@@ -69,10 +70,17 @@ class Outputs:
     def lose(self, place: str) -> None:
         """Its engine is lost: it is looked at again when one works there, or at the end."""
         self.live.discard(place)
+        self.lost.add(place)
 
     def is_over(self, place: str) -> bool:
         """It was looked at for the last time, and nothing is on its way from there any more."""
         return place in self._looked and not self._moving[place]
+
+    @property
+    def regained(self) -> set[str]:
+        """Places whose engine was lost and that are, or were, there again."""
+        missed = {place for place, _ in self.failed}
+        return {place for place in self.lost if place in self.live or (self.is_over(place) and place not in missed)}
 
     @property
     def busy(self) -> bool:

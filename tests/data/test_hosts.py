@@ -43,6 +43,29 @@ def test_every_scope(far: Far, bucket: Bucket) -> None:
     assert len(manifest(again)["outputs"]) == 12
 
 
+def test_a_host_that_was_lost_and_is_back_keeps_nothing_unfinished(far: Far) -> None:
+    """The task has gone to the other host: nobody fetches the same file again where it was broken off."""
+    with (far.taskrun.folder / "big").open("wb") as file:
+        file.truncate(300 << 20)
+    running = far.start(
+        "#TASKRUN STAGE-IN TASK big in/\nuntil [ -e in/go ]; do sleep 0.1; done\n", "--lost-after", "5", where="host1:1,host2:1"
+    )
+    under_way = {k: far.folder(k) / "in" for k in (1, 2)}
+    until(lambda: any(path.is_dir() and os.listdir(path) for path in under_way.values()), 30, "the file on its way")
+    first, other = (1, 2) if under_way[1].is_dir() else (2, 1)
+    for pid, line in far.hosts.processes(first).items():
+        if line.startswith("sshd: root"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    until((under_way[other] / "big").exists, 40, "the file on the other host")
+    events = far.taskrun.folder / "run_events.jsonl"
+    until(lambda: events.read_text().count('"used"') == 3, 30, "a new agent on the first host")
+    (under_way[other] / "go").touch()
+    result = running.finish(30)
+    assert (result.code, len(result.records())) == (0, 1), result.err
+    assert (os.listdir(under_way[first]), sorted(os.listdir(under_way[other]))) == ([], ["big", "go"])
+
+
 def test_a_driver_that_is_killed_leaves_nothing_undelivered(far: Far, bucket: Bucket) -> None:
     """All tasks have ended, their outputs are on the hosts alone: a resume that has nothing to run looks for them there."""
     text = "#TASKRUN STAGE-OUT all/* s3://genomes/all/\n#TASKRUN REPEAT 4 sleep 0.4; mkdir -p all; hostname > all/$TASKRUN_REPEAT_INDEX\n"
