@@ -181,11 +181,7 @@ class Data:
     def view(self) -> str:
         """What is being moved: bytes, rate, time left; '' when nothing is."""
         tally = self.carrier.tally
-        if not self.carrier.busy or not tally.files:
-            return ""
-        rate, left = tally.rate(), tally.left()
-        text = f"{size_text(tally.done_bytes)} of {size_text(tally.bytes)}"
-        return text + (f", {size_text(int(rate))}/s" if rate else "") + (f", about {left:.0f} s to go" if left else "")
+        return tally_text(tally) if self.carrier.busy and tally.files else ""
 
     def waiting(self) -> str:
         """Why nothing starts, if it is for data."""
