@@ -9,7 +9,9 @@ from cli.test_live_view import Session, on_terminal
 from data.conftest import Bucket
 from harness import Taskrun
 
+from taskrun.driver.data import tally_text
 from taskrun.observers.progress import Progress, Times, plain_line
+from taskrun.staging.transfers import Tally
 
 __all__ = ["on_terminal"]  # a fixture that is written elsewhere
 
@@ -36,6 +38,15 @@ def test_the_end_of_a_run_that_delivers(on_terminal: Callable[..., Session], tas
     session.shows("delivering what is left")
     session.process.send_signal(signal.SIGTERM)
     assert session.finish() == 3
+
+
+def test_rate_and_time_left() -> None:
+    tally = Tally()
+    tally.found(2, 2_000_000_000)
+    assert tally_text(tally) == "0 B of 2.0 GB"
+    for second in range(3):
+        tally.advanced(400_000_000, float(second))
+    assert tally_text(tally) == "1.2 GB of 2.0 GB, 400.0 MB/s, about 2 s to go"
 
 
 def test_in_words() -> None:
