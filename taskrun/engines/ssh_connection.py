@@ -58,7 +58,8 @@ def open_transport(
     except (OSError, EOFError) as error:
         raise CannotConnect(_socket_words(error, settings), permanent=isinstance(error, socket.gaierror)) from error
     except paramiko.SSHException as error:
-        raise CannotConnect(f"ssh failed: {error}", permanent=False) from error
+        reset = settings.proxy_command and "banner[Errno" in str(error)  # it ended before it had taken what we said first
+        raise CannotConnect(_socket_words(error, settings) if reset else f"ssh failed: {error}", permanent=False) from error
     return transport
 
 

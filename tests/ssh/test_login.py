@@ -16,8 +16,8 @@ from ssh_hosts import SshHosts
 BOTH = pytest.mark.parametrize("reach", [(), ("--ssh", "ssh")], ids=["paramiko", "ssh"])
 
 
-def run(taskrun: Taskrun, hosts: str, *flags: str) -> Result:
-    text = "#TASKRUN REPEAT 4 hostname\n"
+def run(taskrun: Taskrun, hosts: str, *flags: str, line: str = "hostname") -> Result:
+    text = f"#TASKRUN REPEAT 4 {line}\n"
     return taskrun("tasks.txt", "-s", hosts, "--workdir", "/srv/run", "-p", "run", *flags, files={"tasks.txt": text})
 
 
@@ -83,12 +83,12 @@ def test_a_jump_host_that_is_not_there(taskrun: Taskrun, hosts: SshHosts) -> Non
 def test_ways_that_lead_nowhere(taskrun: Taskrun, hosts: SshHosts) -> None:
     """Jump hosts in a circle, a ProxyCommand that fails, a key that is not there: each is said. Tokens and variables name one that is."""
     there = f"HostName {hosts.addresses[0]}\n    User root\n"
-    more = "Host host1\n    ProxyJump other\nHost other\n    ProxyJump host1\nHost host2\n    ProxyCommand false\n"
+    more = "Host host1\n    ProxyJump other\nHost other\n    ProxyJump host1\nHost host2\n    ProxyCommand sleep 0.2\n"
     more += f"Host keyless\n    {there}    IdentityFile ~/.ssh/nosuch\n    UserKnownHostsFile {ssh_folder(taskrun)}/known_hosts\n"
     configure(taskrun, hosts, f"{more}Host host3\n    IdentityFile %d/.ssh/id_%n_${{WHO}}\n")
     (ssh_folder(taskrun) / "id_ed25519").rename(ssh_folder(taskrun) / "id_host3_me")
     taskrun.env["WHO"] = "me"
-    result = run(taskrun, "host[1-3]:2,keyless:1")
+    result = run(taskrun, "host[1-3]:2,keyless:1", line="hostname; sleep 2")  # long enough for each to be said
     assert nodes(result) == {"host3"}, result.err
     assert "host1: ProxyJump other: more than 8 jump hosts in a row; does one lead back to itself?\n" in result.err
     assert "host2: its ProxyCommand has ended without a connection: `ssh host2 true` says why" in result.err
