@@ -112,7 +112,7 @@ def test_outputs_stay_at_a_destination_in_the_working_directory(taskrun: Taskrun
     text = (
         "#TASKRUN STAGE-OUT results/*.vcf delivered/\n#TASKRUN STAGE-OUT same/* same/\n#TASKRUN STAGE-OUT linked/* link/\n"
         f"#TASKRUN STAGE-IN TASK {ref}/* in/\n"
-        "mkdir results same linked; ln -s linked link; echo > sub/run_status.txt\n"
+        "mkdir results same linked; ln -s linked link; echo > sub/run_status.txt\n#TASKRUN BARRIER\n"
         "for f in results/x.vcf same/y linked/z; do echo precious > $f; done\n"
     )
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", "--settle", "0", "--clean", "all", files={"tasks.txt": text})
