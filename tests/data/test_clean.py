@@ -135,7 +135,7 @@ def test_hosts_are_cleaned_too(far: Far, bucket: Bucket) -> None:
     result = far(text, "--clean", "all", where="host1:1,host2:1")
     assert result.code == 0, result.err
     assert bucket.keys("out/") == {"out/out.0", "out/out.1"}
-    assert files(far.folder(1)) | files(far.folder(2)) == {"mine", ".hidden"}
+    assert files(far.folder(1)) | files(far.folder(2)) == {"mine", ".hidden"}, result.err
 
 
 @pytest.fixture
