@@ -60,6 +60,7 @@ class Carrier:
             shutil.rmtree(left, ignore_errors=True)
         self.spool = Path(tempfile.mkdtemp(prefix=f"taskrun-spool-{tag}-"))
         self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known)
+        self.on_delivered: Callable[[Way, Delivery], None] = lambda *_: None  # of each file, also where nobody waits for it any more
         self._count = 0
         self._wishes: dict[int, _Wish] = {}
         self._cancelled: set[int] = set()
@@ -149,6 +150,7 @@ class Carrier:
         self.tally.done_files += 1
         (self.moved if delivery.how == "moved" else self.spared)[wish.way] += 1
         self._post_transfer(id=wish.task, way=wish.way, cause="ok", **delivery.to_json())
+        self.on_delivered(wish.way, delivery)
 
     def _failed(self, wish: _Wish, event: Failure) -> None:
         self._settle(event.number)

@@ -54,7 +54,7 @@ class Stager:
         inputs: list[Delivery],
         outputs: list[Delivery],
     ) -> None:
-        """`inputs` and `outputs`: what earlier runs have moved."""
+        """`inputs` and `outputs`: what earlier runs have moved; what this one moves is added."""
         self.places = places
         self.carrier = carrier
         self.note = note
@@ -71,6 +71,7 @@ class Stager:
         self._runs: dict[int, str] = {}  # line of a RUN or ENGINE stage-in: wanted, done, failed
         self._attempts: dict[tuple[str, Key], Attempt] = {}
         self._came_from: dict[str, str] = {}  # destination of an output of the run → its source
+        carrier.on_delivered = lambda way, delivery: (inputs if way == "in" else outputs).append(delivery)
 
     def rule(self, staging: Staging) -> Rule:
         """What happens to a file on its way. Raises Refused when a key is not to be had."""
@@ -105,7 +106,6 @@ class Stager:
         self._runs[staging.line] = "wanted"
 
         def done(end: Staged) -> None:
-            self.inputs += end.deliveries
             problem = _problem(end, staging)
             if problem:
                 self._runs[staging.line] = "failed"
@@ -167,7 +167,6 @@ class Stager:
         problems: list[str] = []
 
         def done(end: Staged, staging: Staging) -> None:
-            self.inputs += end.deliveries
             problem = _problem(end, staging)
             if problem:
                 problems.append(problem)
@@ -200,7 +199,6 @@ class Stager:
         variables = {**self.variables, **task_variables(task, member.rank)}
 
         def staged(end: Staged, staging: Staging) -> None:
-            (self.inputs if staging.way == "in" else self.outputs).extend(end.deliveries)
             problem = _problem(end, staging)
             if problem:
                 attempt.problems.append(problem)
@@ -240,16 +238,12 @@ class Stager:
     def deliver(self, source: Location, staging: Staging, done: Done) -> None:
         """One output of the run, complete."""
 
-        def staged(end: Staged) -> None:
-            self.outputs += end.deliveries
-            done(end)
-
         goal = self._goal(source, staging)
         before = self._came_from.setdefault(str(goal), str(source))
         if before != str(source):
             self.note("warning", f"line {staging.line}: {goal} has come from {before}, and is replaced from {source}")
             self._came_from[str(goal)] = str(source)
-        self.carrier.request(source.at(_literal(source.path)), goal, self.rule(staging), "out", staged)
+        self.carrier.request(source.at(_literal(source.path)), goal, self.rule(staging), "out", done)
 
     def _goal(self, source: Location, staging: Staging) -> Location:
         """Where an output of the run goes, as it is named before it is encrypted. Raises Refused: outside of DEST."""
