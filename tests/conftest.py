@@ -21,9 +21,10 @@ from harness import MARK, Taskrun, environment, kill, path_without_slurm, proces
 from pythons import found, pythons
 from slurm_cluster import _slurm_cluster_of_session, slurm_cluster
 from ssh_hosts import _ssh_hosts_of_session, ssh_hosts
+from strangers import stranger
 
 # Fixtures that are written elsewhere.
-__all__ = ["_slurm_cluster_of_session", "_ssh_hosts_of_session", "pythons", "slurm_cluster", "ssh_hosts"]
+__all__ = ["_slurm_cluster_of_session", "_ssh_hosts_of_session", "pythons", "slurm_cluster", "ssh_hosts", "stranger"]
 
 # No deadline: two cores run real processes beside it. What failed is printed so that it can be run again.
 hypothesis.settings.register_profile("taskrun", deadline=None, print_blob=True)
