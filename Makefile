@@ -1,6 +1,6 @@
 # `make demo` shows taskrun at work, `make test` proves it. Both set up what is missing (scripts/setup); with all in place they start at once.
 
-.PHONY: help demo test check format bench fuzz soak wheel clean
+.PHONY: help demo test check audit format bench fuzz soak lock sbom wheel clean
 
 PYTHON_HERE = .venv/bin/python
 # Tests run real processes and wait for them: two at a time, whatever the number of cores. PYTEST="-n 0 -k resume" changes that.
@@ -9,20 +9,22 @@ PYTEST = -n 2 --dist worksteal
 help:
 	@echo 'make demo    runs an example to its end and shows its status file'
 	@echo 'make test    linters, types and all tests'
-	@echo 'make check   linters and types only'
+	@echo 'make check   linters, types and known vulnerabilities of the packages'
 	@echo 'make format  puts the code in the one form'
 	@echo 'make bench   measures (benchmarks/)'
 	@echo 'make fuzz    a million made-up task files, status files, frames … each, for hours (FUZZ=10000 for fewer)'
 	@echo 'make soak    a thousand runs in which whatever takes part is killed or stopped (SOAK=200 for fewer)'
+	@echo 'make lock    renews scripts/locks: the newest release of each package, with hashes'
 	@echo 'make wheel   builds dist/*.whl'
+	@echo 'make sbom    writes dist/sbom.json: the packages that taskrun runs with (CycloneDX)'
 	@echo 'make clean   removes what the others made'
 
-# One stamp per set of packages: pip runs only when pyproject.toml has changed.
-.venv/run.stamp: pyproject.toml scripts/setup
+# One stamp per set of packages: pip runs only when pyproject.toml or the lock has changed.
+.venv/run.stamp: pyproject.toml scripts/setup scripts/locks/run.txt
 	@scripts/setup run
 	@touch $@
 
-.venv/test.stamp: pyproject.toml scripts/setup
+.venv/test.stamp: pyproject.toml scripts/setup scripts/locks/test.txt
 	@scripts/setup test
 	@touch .venv/run.stamp $@
 
@@ -36,6 +38,10 @@ check: .venv/test.stamp
 	@$(PYTHON_HERE) -m ruff check --quiet .
 	@$(PYTHON_HERE) -m ruff format --quiet --check .
 	@$(PYTHON_HERE) -m mypy --no-error-summary
+	@$(PYTHON_HERE) scripts/audit
+
+audit: .venv/test.stamp
+	@$(PYTHON_HERE) scripts/audit --now
 
 format: .venv/test.stamp
 	@$(PYTHON_HERE) -m ruff check --quiet --fix .
@@ -53,6 +59,14 @@ SOAK = 1000
 
 soak: .venv/test.stamp
 	@$(PYTHON_HERE) tests/faults/soak.py $(SOAK)
+
+lock: .venv/test.stamp
+	@scripts/lock
+
+sbom: .venv/test.stamp
+	@mkdir -p dist
+	@.venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible -o dist/sbom.json scripts/locks/run.txt
+	@ls dist/sbom.json
 
 wheel: .venv/test.stamp
 	@rm -rf dist
