@@ -31,7 +31,7 @@ complete -c taskrun -l workfactor -x -d 'free space a stage-in needs, times its 
 complete -c taskrun -l rclone-config -r -d 'rclone\'s configuration, for remote:path'
 complete -c taskrun -l passphrase-file -r -d 'file with the passphrase of the gpg key, readable by you alone'
 complete -c taskrun -l clean -x -a 'keep output encrypted all' -d 'what is removed here at the end of what is safe elsewhere: keep nothing removed (default), output, encrypted, all'
-complete -c taskrun -l stage-on-engine -d 'hosts that do not share the folder and have rclone move files of s3:// and remote: themselves; what is encrypted the driver moves'
+complete -c taskrun -l stage-on-engine -d 'hosts of -s and SLURM that do not share the folder move files of s3:// (by presigned URLs) and remote: (rclone is told its keys)'
 complete -c taskrun -s r -l resume-from -r -d 'status file of an earlier run: what it records as ended is not run again; may be repeated'
 complete -c taskrun -s R -l retry -d 'with -r: run those that failed again'
 complete -c taskrun -l match -x -a 'id command' -d 'with -r: find tasks by their id (default), or by their command when lines were added, removed or moved'

@@ -318,7 +318,7 @@ OPTIONS = (
     Option(
         "stage_on_engine",
         ("--stage-on-engine",),
-        "hosts that do not share the folder and have rclone move files of s3:// and remote: themselves; what is encrypted the driver moves",
+        "hosts of -s and SLURM that do not share the folder move files of s3:// (by presigned URLs) and remote: (rclone is told its keys)",
         DATA,
         kind=None,
         inherit=True,

@@ -195,7 +195,8 @@ class Places:
             folder = self.folders[location.where]
             way = _Way(self._members.get(location.where), self._own(folder), self.silent)
             host = folder.host
-            errands = Errands(host, partial(way.session, "errand"), self.note, lost, self.silent) if self.on_engine else None
+            trusted = folder.reach != "relay"  # who attaches a host has an invitation, and nothing that stores are told
+            errands = Errands(host, way.session, self.note, lost, self.silent) if self.on_engine and trusted else None
             sums = Sums(partial(way.session, "sums"), lost)
             return SftpStore(host, way.open_sftp, tag, folder=folder.path, digest=sums, lost=lost, errands=errands)
         way = _Way(None, SftpHost(location.where, self.note), self.silent)
@@ -236,6 +237,7 @@ class _Way:
         return open_sftp(self.session("sftp"))
 
     def session(self, what: What) -> Any:
+        """Raises OSError."""
         from taskrun.engines.ssh_sessions import Full
 
         if self._engine is not None:

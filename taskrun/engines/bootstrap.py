@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 _AGENT = Path(__file__).resolve().parent.parent / "agent"
 
@@ -21,9 +21,10 @@ PYTHONS = ("python3", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexe
 _RUN = "import sys,binascii;exec(binascii.a2b_base64(sys.argv[1]))"
 NO_PYTHON = "taskrun: there is no python3 (3.6 or newer) on this host"
 
-#: A program of one file that the host's Python runs by itself, beside the agent.
-Program: TypeAlias = Literal["errand", "sums"]
-ALONE: tuple[Program, ...] = ("errand", "sums")
+#: A program that the host's Python runs by itself, beside the agent: one file, and before it `errand` where it is a way of moving a file.
+Program: TypeAlias = Literal["by_rclone", "by_url", "sums"]
+ALONE = ("errand", *get_args(Program))
+_BEFORE = "import sys,types\nerrand=sys.modules['errand']=types.ModuleType('errand')\nexec({!r},errand.__dict__)\n"
 
 #: Where systems have OpenSSH's server for file transfers, which sshd starts; elsewhere it may be on PATH.
 SFTP_SERVERS = ("/usr/lib/openssh", "/usr/libexec/openssh", "/usr/lib/ssh", "/usr/libexec", "/usr/lib/misc")
@@ -61,7 +62,8 @@ def remote_command() -> str:
 @functools.cache
 def program(name: Program) -> str:
     """Its text."""
-    return (_AGENT / f"{name}.py").read_text(encoding="utf-8")
+    text, errand = ((_AGENT / f"{each}.py").read_text(encoding="utf-8") for each in (name, "errand"))
+    return text if name == "sums" else _BEFORE.format(errand) + text
 
 
 def python_command(name: Program) -> str:

@@ -14,18 +14,24 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias
 
 from taskrun import threads
 from taskrun.engines import bootstrap
 
 #: What a session is with.
-What: TypeAlias = Literal["sftp", "errand", "sums"]
-WHATS: tuple[What, ...] = get_args(What)
+What: TypeAlias = Literal["sftp", "sums", "by_rclone", "by_url"]
+#: Those that a run may ask of a host that was attached: files of such hosts are moved by the driver.
+RELAYED: tuple[What, ...] = ("sftp", "sums")
 
 _WORDS = 400  # bytes of what a process says last
 _SETTLE_SECONDS = 3.0  # in which it ends when its streams have: srun's own words, and the node's, may come after that
-_END_SECONDS: dict[What, float] = {"sftp": 1.0, "sums": 1.0, "errand": 8.0}  # to end by itself; an errand takes back what it has begun
+_END_SECONDS: dict[What, float] = {
+    "sftp": 1.0,
+    "sums": 1.0,
+    "by_rclone": 8.0,
+    "by_url": 8.0,
+}  # to end by itself; files under way are taken back
 
 
 class Host(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskrun.errors import Handled
-from taskrun.staging.errands import Errands, Reachable, Sent, Unable
+from taskrun.staging.errands import Errands, Order, Reachable, Sent, Unable
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Target
 from taskrun.staging.sftp import SftpStore
@@ -202,12 +202,11 @@ class Copy:
 
     def _fetched(self, entry: Entry, source: Store, dest: SftpStore, errands: Errands) -> tuple[Arrived, str]:
         assert isinstance(source, Reachable)
-        remote, name = errands.remote(source), source.rclone_name(entry.name)
+        order = source.fetching(errands.remote(source), entry)
         writer = dest.writer(self._transfer.target, entry.size, executable=self._transfer.executable)
         try:
-            came = errands.fetch(remote, name, writer.temporary, self._count)
+            came = errands.run(order, writer.temporary, self._count, lambda: self._still_is(source, entry))
             self._check(entry, self._expected(entry), came.size, lambda algorithm: came.sums.get(algorithm, ""))
-            self._still_is(source, entry)
             writer.written_there(came.size)
             return writer.commit(came.sums["sha256"])._replace(by=errands.host), came.sums["sha256"]
         finally:
@@ -215,14 +214,11 @@ class Copy:
 
     def _sent(self, entry: Entry, source: SftpStore, dest: Store, errands: Errands) -> tuple[Arrived, str]:
         assert isinstance(dest, Reachable)
-        remote = errands.remote(dest)
 
-        def send(name: str) -> Sent:
-            sent = errands.send(remote, name, source.path(entry.name), self._count)
-            self._still_is(source, entry)
-            return sent
+        def send(order: Order) -> Sent:
+            return errands.run(order, source.path(entry.name), self._count, lambda: self._still_is(source, entry))
 
-        arrived, sha256 = dest.receive(send, self._transfer.target, entry.size)
+        arrived, sha256 = dest.receive(errands.remote(dest), send, self._transfer.target, entry.size)
         return arrived._replace(by=errands.host), sha256
 
     def _still_is(self, store: Store, entry: Entry) -> None:

@@ -11,12 +11,12 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from taskrun.errors import Refused
-from taskrun.staging.errands import Remote, Send, Unable
+from taskrun.staging.errands import Order, Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
 from taskrun.staging.rclone_words import NOT_FOUND, PICTURED, from_rclone, is_text, meaning, to_rclone
 from taskrun.staging.store import (
@@ -40,6 +40,16 @@ _NEAR = {
 }  # fmt: skip
 _LOOPBACK = re.compile(r"\blocalhost\b|\b127\.\d+\.\d+\.\d+\b|\[::1\]|^unix:")
 
+#: --retries 1: a whole transfer is tried again by the mover. Nothing may ask a person.
+_ALWAYS = ("--ask-password=false", "--retries", "1", "--low-level-retries", "3", "--log-level", "ERROR")
+_COPY = (
+    "copyto", "--copy-links", "--ignore-times", "--no-check-dest",
+    "--stats", "500ms", "--stats-log-level", "ERROR", "--use-json-log",
+)  # fmt: skip
+#: On another machine.
+_THERE = (*_ALWAYS, "--contimeout", "20s", "--timeout", "60s")
+_NAME = "taskrun"  # of the remote there
+
 
 class RcloneStore:
     """One remote. `config`: rclone's configuration file, None for the usual one."""
@@ -50,8 +60,7 @@ class RcloneStore:
             raise Refused(f"{remote}: for remotes rclone is needed and not installed; a path is written with ./ before it")
         self._remote = remote
         self._tag = tag
-        # --retries 1: a whole transfer is tried again by the mover. Nothing may ask a person.
-        self._argv = [program, "--ask-password=false", "--retries", "1", "--low-level-retries", "3", "--log-level", "ERROR"]
+        self._argv = [program, *_ALWAYS]
         if config is not None:
             if not config.exists():  # rclone would go on without it
                 raise Refused(f"--rclone-config {config}: there is no such file")
@@ -129,15 +138,15 @@ class RcloneStore:
             raise Unable(where, "its configuration of rclone is for this machine alone")
         if any(_LOOPBACK.search(str(value)) for value in section.values()):
             raise Unable(where, "only this machine reaches it")
-        return Remote(where, {name: str(value) for name, value in section.items()})
+        return Remote("by_rclone", where, {name: str(value) for name, value in section.items()}, "remotes of rclone")
 
-    def rclone_name(self, name: str) -> str:
-        return to_rclone(name)
+    def fetching(self, remote: Remote, entry: Entry) -> Order:
+        return _There(remote, "fetch", entry.name, ["cat", *_THERE])
 
-    def receive(self, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
+    def receive(self, remote: Remote, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
         del size
         with self._arriving(target) as name:
-            sent = send(self.rclone_name(name))
+            sent = send(_There(remote, "send", name, [*_COPY, *_THERE]))
             verified = self._verify(name, sent.size, lambda algorithm: sent.sums.get(algorithm, ""))
         return Arrived(Entry(target.path, sent.size, "~"), verified), sent.sums["sha256"]
 
@@ -173,22 +182,11 @@ class RcloneStore:
         pass
 
     def _copy(self, path: Path, name: str, size: int, progress: Progress) -> None:
-        argv = [
-            "copyto",
-            "--copy-links",
-            "--ignore-times",
-            "--no-check-dest",
-            "--stats",
-            "500ms",
-            "--stats-log-level",
-            "ERROR",
-            "--use-json-log",
-        ]
         told = 0
         last = ""
         with (
             _plainly_named(path) as plain,
-            self._started(*argv, plain, self._place(name), errors=subprocess.PIPE) as (_, process, _said),
+            self._started(*_COPY, plain, self._place(name), errors=subprocess.PIPE) as (_, process, _said),
         ):
             assert process.stderr is not None
             for line in process.stderr:
@@ -283,6 +281,18 @@ class RcloneStore:
 
     def _wrong(self, name: str, code: int, said: str) -> StoreError:
         return meaning(self._place(name), code, said)
+
+
+class _There(Order):
+    """Carried out by the rclone of another machine; its environment says all that is to be known of the remote."""
+
+    def __init__(self, remote: Remote, way: str, name: str, arguments: list[str]) -> None:
+        env = {f"RCLONE_CONFIG_{_NAME.upper()}_{key.upper()}": value for key, value in remote.settings.items()}
+        wanted = {"arguments": arguments, "place": f"{_NAME}:{to_rclone(name)}", "env": {"RCLONE_CONFIG": "", **env}}
+        super().__init__(remote, f"{remote.where}{name}", {"way": way, "sums": ALGORITHMS, **wanted})
+
+    def failure(self, host: str, answer: Mapping[str, Any]) -> StoreError:
+        return meaning(f"{self.place}, moved by rclone on {host}", int(answer["end"]), str(answer.get("said", "")))
 
 
 @contextlib.contextmanager

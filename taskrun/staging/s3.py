@@ -7,30 +7,27 @@ are used again if their checksums fit. The sha256 of a file is kept as its metad
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
-from taskrun.staging.errands import Remote, Send, Unable
+from taskrun.staging.errands import Order, Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
-from taskrun.staging.rclone_words import to_rclone
-from taskrun.staging.s3_sums import as_part, digest_of, fits, md5s, sha256_base64
+from taskrun.staging.s3_signed import Getting, Putting, abort, keep_version_4, signed
+from taskrun.staging.s3_sums import as_part, digest_of, fits, sha256_base64, verified_by
+from taskrun.staging.s3_words import meaning
 from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Missing, Permanent, Progress, StoreError, Transient
 
 _MOST_PARTS = 10_000
 _MOST_BYTES = 64 << 20  # of one file in memory
-_MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404", "NoSuchUpload"}
-_DENIED = {"AccessDenied", "Forbidden", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
-           "RequestTimeTooSkewed", "AllAccessDisabled", "AccountProblem"}  # fmt: skip
-_PASSING = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "OperationAborted", "BadDigest",
-            "IncompleteBody", "PreconditionFailed", "412", "NoSuchUpload", "RequestLimitExceeded", "BandwidthLimitExceeded"}  # fmt: skip
 
 
 #: What comes of a part: bytes, then None, or what went wrong.
@@ -47,7 +44,7 @@ class S3Store:
         self._connections = connections
         self._made = threading.Lock()
         self._client: Any = None
-        self._open: dict[str, str] = {}  # key → upload that is not complete
+        self._open: set[tuple[str, str]] = set()  # (key, upload) that are not complete
 
     @property
     def _s3(self) -> Any:
@@ -142,42 +139,40 @@ class S3Store:
                 progress(size)
             else:
                 verified = self._put_parts(file.fileno(), size, name, sha256, progress)
-            found = self._head(name)
-            if found["ContentLength"] != size or found.get("Metadata", {}).get("sha256", sha256) != sha256:
-                raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
-            return Arrived(Entry(name, size, found["ETag"]), verified)
+            return Arrived(self._arrived(name, size, sha256), verified)
+
+    def _arrived(self, name: str, size: int, sha256: str) -> Entry:
+        """What is there now. Raises StoreError where it is something else."""
+        found = self._head(name)
+        if found["ContentLength"] != size or found.get("Metadata", {}).get("sha256", sha256) != sha256:
+            raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
+        return Entry(name, size, found["ETag"])
+
+    def _part_of(self, size: int) -> int:
+        """Bytes of a part of so large a file."""
+        return max(self._part, -(-size // _MOST_PARTS))
 
     def remote(self) -> Remote:
-        """With the credentials that are used here; temporary ones are valid for some time yet, or boto3 would have renewed them."""
         where = f"s3://{self._bucket}/"
         with self._explained(""):
-            settings = _for_rclone(self._s3)
-        if re.search(r"//(localhost|127\.|\[::1)", settings.get("endpoint", "")):
-            raise Unable(where, f"only this machine reaches {settings['endpoint']}")
-        return Remote(where, settings, ("--s3-no-check-bucket", "--s3-disable-checksum"), "X-Amz-Meta-Sha256", self._part)
+            endpoint = self._s3.meta.endpoint_url
+            if re.search(r"//(localhost|127\.|\[::1)", endpoint):
+                raise Unable(where, f"only this machine reaches {endpoint}")
+            signed(self._s3, "get_object", {"Bucket": self._bucket, "Key": "any"})  # raises Unable; nothing is sent
+            return Remote("by_url", where, {"ca": _certificates() if endpoint.startswith("https:") else ""})
 
-    def rclone_name(self, name: str) -> str:
-        if {"", ".", ".."}.intersection(name.split("/")):
-            raise Permanent(f"s3://{self._bucket}/{name}: rclone has no word for this name")
-        return f"{self._bucket}/{to_rclone(name)}"
+    def fetching(self, remote: Remote, entry: Entry) -> Order:
+        return Getting(remote, self._s3, self._explained, entry, self._part)
 
-    def receive(self, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
+    def receive(self, remote: Remote, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
         name = target.path
-        before = self._uploads(name) if size >= 2 * self._part else None
+        order = Putting(remote, self._s3, self._explained, name, size, self._part_of(size), self._open)
         try:
-            sent = send(self.rclone_name(name))
+            sha256 = send(order).sums["sha256"]
         except BaseException:
-            if before is not None:  # rclone takes back what it has begun if it still can
-                self._abort(name, set(self._uploads(name) or ()).difference(before))
+            order.abort()
             raise
-        found = self._head(name)
-        tag = md5s(found)
-        made = sent.sums.get("parts" if "-" in tag else "md5", "")
-        verified = "md5" if tag and made and made[32:] == tag[32:] else "size"  # another number of parts: an ETag of another kind
-        whole = (found["ContentLength"], digest_of(found, "sha256")) == (sent.size, sent.sums["sha256"])
-        if not whole or (verified == "md5" and tag != made):
-            raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
-        return Arrived(Entry(name, sent.size, found["ETag"]), verified), sent.sums["sha256"]
+        return Arrived(self._arrived(name, size, sha256), order.verified), sha256
 
     def _uploads(self, name: str) -> list[str] | None:
         """Those of a name that are not complete, the latest first; None where that cannot be found out."""
@@ -189,30 +184,25 @@ class S3Store:
             return [str(one["UploadId"]) for one in ours]
         return None
 
-    def _abort(self, name: str, uploads: Iterable[str]) -> None:
-        for upload in uploads:
-            with contextlib.suppress(Exception):  # nobody is left to be told; the bucket's own rules remove it in time
-                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload)
-
     def free(self, target: Target) -> int | None:
         del target
         return None
 
     def close(self) -> None:
-        for name, upload in list(self._open.items()):
-            self._abort(name, [upload])
+        for key, upload in list(self._open):
+            abort(self._s3, self._bucket, key, upload)
         self._open.clear()
         if self._client is not None:
             self._client.close()
 
     def _put_parts(self, fd: int, size: int, name: str, sha256: str, progress: Progress) -> str:
-        length = max(self._part, -(-size // _MOST_PARTS))
+        length = self._part_of(size)
         upload, there = self._resumable(fd, size, length, name)
         if upload is None:
             asked = {"Bucket": self._bucket, "Key": name, "Metadata": {"sha256": sha256}, "ChecksumAlgorithm": "SHA256"}
             upload = str(self._s3.create_multipart_upload(**asked)["UploadId"])
             there = {}
-        self._open[name] = upload
+        self._open.add((name, upload))
         parts = dict(there)
         digest = hashlib.sha256()
         side_by_side = max(1, min(self._side_by_side, _MOST_BYTES // length))
@@ -237,7 +227,7 @@ class S3Store:
             raise Transient(f"s3://{self._bucket}/{name}: the file changed while it was sent")
         ordered = [{"PartNumber": number, **parts[number]} for number in sorted(parts)]
         self._s3.complete_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload, MultipartUpload={"Parts": ordered})
-        self._open.pop(name, None)
+        self._open.discard((name, upload))
         return "sha256" if all("ChecksumSHA256" in part for part in parts.values()) else "md5"
 
     def _put_part(self, data: bytes, name: str, upload: str, number: int) -> tuple[int, dict[str, Any], int]:
@@ -259,16 +249,9 @@ class S3Store:
         return None, {}
 
     def _same(self, name: str, data: bytes, answer: dict[str, Any]) -> str:
-        """By what the server says that this has arrived: its sha256, or from older servers the md5 that its ETag is."""
-        verified = "sha256" if "ChecksumSHA256" in answer else "size"
-        if verified == "sha256":
-            same = answer["ChecksumSHA256"] == sha256_base64(data)
-        else:
-            tag = answer.get("ETag", "").strip('"')
-            plain = answer.get("ServerSideEncryption", "AES256") == "AES256"
-            verified = "md5" if plain and re.fullmatch("[0-9a-f]{32}", tag) else "size"
-            same = verified == "size" or tag == hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if not same:
+        """By what the server says that this has arrived."""
+        verified = verified_by(answer, sha256_base64(data), lambda: hashlib.md5(data, usedforsecurity=False).hexdigest())
+        if not verified:
             raise Transient(f"s3://{self._bucket}/{name}: something else arrived than was sent")
         return verified
 
@@ -301,16 +284,10 @@ class S3Store:
     def _meaning(self, place: str, error: Any) -> StoreError:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        said = error.response.get("Error", {}).get("Message", "") or code
-        if code == "NoSuchBucket":
+        found = meaning(place, code, status, error.response.get("Error", {}).get("Message", ""))
+        if isinstance(found, Missing) and error.operation_name == "HeadObject" and not self._bucket_is_there():
             return Missing(f"{place}: there is no bucket {self._bucket}")
-        if code in _PASSING or "Throttl" in code or status in (408, 429) or status >= 500:
-            return Transient(f"{place}: {code} {said}".rstrip())
-        if code in _MISSING:
-            if error.operation_name == "HeadObject" and not self._bucket_is_there():
-                return Missing(f"{place}: there is no bucket {self._bucket}")
-            return Missing(f"{place}: there is no such object")
-        return (Denied if code in _DENIED else Permanent)(f"{place}: {said.lower()}")
+        return found
 
     def _bucket_is_there(self) -> bool:
         """A missing object and a missing bucket look the same to HEAD, but one of them is a mistake in the task file."""
@@ -337,32 +314,18 @@ def _client(connections: int) -> Any:
     }
     if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
         config["request_checksum_calculation"] = "when_required"  # ours is sent with each part; other ones older servers do not know
-    return boto3.session.Session().client("s3", config=Config(**config))
+    client = boto3.session.Session().client("s3", config=Config(**config))
+    client.meta.events.register_first("choose-signer.s3", keep_version_4)
+    return client
 
 
-def _for_rclone(client: Any) -> dict[str, str]:
-    """What rclone has to know to be this client. Raises NoCredentialsError."""
-    import boto3
-    from botocore.exceptions import NoCredentialsError
+@functools.cache
+def _certificates() -> str:
+    """Those that the usual AWS settings (AWS_CA_BUNDLE, ca_bundle) say are to be trusted."""
+    import botocore.session
 
-    credentials = boto3.session.Session().get_credentials()
-    if credentials is None:
-        raise NoCredentialsError
-    frozen = credentials.get_frozen_credentials()
-    endpoint = client.meta.endpoint_url
-    amazon = re.search(r"\.amazonaws\.com(\.cn)?$", endpoint) is not None
-    virtual = ((client.meta.config.s3 or {}).get("addressing_style") or ("virtual" if amazon else "path")) == "virtual"
-    settings = {
-        "type": "s3",
-        "provider": "AWS" if amazon else "Other",
-        "endpoint": "" if amazon else endpoint,
-        "region": client.meta.region_name,
-        "force_path_style": "false" if virtual else "true",
-        "access_key_id": frozen.access_key,
-        "secret_access_key": frozen.secret_key,
-        "session_token": frozen.token,
-    }
-    return {name: value for name, value in settings.items() if value}
+    bundle = botocore.session.get_session().get_config_variable("ca_bundle")
+    return Path(bundle).read_text("utf-8") if bundle else ""
 
 
 def _gather(

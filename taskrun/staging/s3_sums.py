@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 
@@ -31,6 +32,20 @@ def md5s(found: dict[str, Any]) -> str:
 def sha256_base64(data: bytes) -> str:
     """As S3 writes it."""
     return base64.b64encode(hashlib.sha256(data).digest()).decode("ascii")
+
+
+def verified_by(answer: dict[str, Any], sha256: str, md5: Callable[[], str]) -> str:
+    """Return by what an answer proves that this has arrived, '' if something else has.
+
+    Its sha256 (in base64), of older servers the md5 that the ETag is (hex, '' if nobody knows it), or where it says neither the size.
+    """
+    if "ChecksumSHA256" in answer:
+        return "sha256" if answer["ChecksumSHA256"] == sha256 else ""
+    tag = answer.get("ETag", "").strip('"')
+    plain = answer.get("ServerSideEncryption", "AES256") == "AES256"
+    if not plain or not re.fullmatch("[0-9a-f]{32}", tag) or not (made := md5()):
+        return "size"
+    return "md5" if tag == made else ""
 
 
 def as_part(answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""--stage-on-engine: hosts that have rclone move their files themselves, told by the driver, and nobody else learns how."""
+"""--stage-on-engine: hosts move their files themselves, told by the driver, and nobody else learns how."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from staging.test_encryption import LAB
 from taskrun.engines import bootstrap
 
 SECRET = "SECRET-c41f-of-a-store"
+SIGNED = "X-Amz-Signature"  # in each presigned URL
 ODD = ["two words", "new\nline", "-rf", "ünï{0}%s", "quote'\"`$(id)"]
 
 
@@ -38,22 +39,31 @@ def proxy(far: Far, bucket: Bucket) -> Iterator[Proxy]:
     made.close()
 
 
+#: In the command line of what moves a file by URLs.
+BY_URL = base64.b64encode(bootstrap.program("by_url").encode()).decode()
+
+
 def errands(far: Far) -> set[int]:
-    return {pid for k in (1, 2) for pid, line in far.hosts.processes(k).items() if line.startswith("/usr/bin/rclone ")}
+    return {pid for k in (1, 2) for pid, line in far.hosts.processes(k).items() if line.startswith("python3 ") and BY_URL in line}
+
+
+def cloud_config(proxy: Proxy) -> str:
+    """A remote of rclone, `cloud:`, that is the S3 server."""
+    return (
+        f"[cloud]\ntype = s3\nprovider = Other\nendpoint = {proxy.endpoint}\naccess_key_id = a\nsecret_access_key = {SECRET}\n"
+        "region = us-east-1\n"
+    )
 
 
 def watched(far: Far, over: threading.Event, seen: list[str]) -> None:
     while not over.wait(0.05):
         for k in (1, 2):
-            seen += [line for line in far.hosts.processes(k).values() if SECRET in line or "rclone" in line]
+            seen += [line for line in far.hosts.processes(k).values() if any(word in line for word in (SECRET, "rclone", SIGNED))]
 
 
 def test_every_scope(far: Far, bucket: Bucket, proxy: Proxy, gnupg: Keys, tmp_path: Path) -> None:
     config = tmp_path / "rclone.conf"
-    config.write_text(
-        f"[cloud]\ntype = s3\nprovider = Other\nendpoint = {proxy.endpoint}\naccess_key_id = a\nsecret_access_key = {SECRET}\n"
-        f"region = us-east-1\n\n[disk]\ntype = alias\nremote = {tmp_path}\n"
-    )
+    config.write_text(f"{cloud_config(proxy)}\n[disk]\ntype = alias\nremote = {tmp_path}\n")
     (tmp_path / "near").write_text("near")
     for name in ODD:
         bucket.put(f"ref/{name}", name.encode())
@@ -88,8 +98,12 @@ def test_every_scope(far: Far, bucket: Bucket, proxy: Proxy, gnupg: Keys, tmp_pa
     assert result.err.count("between host1 and disk:: its configuration of rclone is for this machine alone") <= 1
     assert "and disk:: its configuration" in result.err
     assert "rclone cat" in " ".join(seen)
-    assert not [line for line in seen if SECRET in line]
-    assert not [path for path in far.taskrun.folder.glob("run*") if SECRET in path.read_text("utf-8", "replace")]
+    assert not [line for line in seen if SECRET in line or SIGNED in line]
+    records = [path.read_text("utf-8", "replace") for path in far.taskrun.folder.glob("run*")]
+    assert not [text for text in records if SECRET in text or SIGNED in text]
+    assert result.err.count("--stage-on-engine: the settings of rclone remote `cloud`, keys included, go to 2 hosts") == 1
+    assert "rclone remote `disk`" not in result.err
+    assert result.path("driver.log").read_text().count("for s3:// hosts get presigned URLs") == 1
     again = far(text, "-r", "run_status.txt", "--rclone-config", config, prefix="again")
     assert (again.code, moved(again, "in"), moved(again, "out")) == (0, [], []), again.err
 
@@ -111,20 +125,20 @@ def test_nothing_is_left_of_it_however_the_run_ends(far: Far, bucket: Bucket, pr
     previous: list[str] = []
     for turn, number in enumerate((signal.SIGTERM, signal.SIGKILL, 0)):
         running = far.start(text, "--stage-on-engine", "--lost-after", "4", *previous, prefix=f"run{turn}", where="host1:1,host2:1")
-        until(lambda: len(errands(far)) == 2, 30, "rclone on both hosts")
+        until(lambda: len(errands(far)) == 2, 30, "transfers on both hosts")
         if number:
             running.send(number)
             running.process.wait(20)
-            until(lambda: not errands(far), 20, "the end of rclone")
+            until(lambda: not errands(far), 20, "the end of transfers")
             previous = ["-r", f"run{turn}_status.txt"]
-    for mark in (base64.b64encode(bootstrap.program("errand").encode()), hashlib.sha256(bootstrap.archive()).hexdigest().encode()):
-        until(lambda: len(errands(far)) == 2, 30, "rclone on both hosts, again")
+    for mark in (BY_URL, hashlib.sha256(bootstrap.archive()).hexdigest()):
+        until(lambda: len(errands(far)) == 2, 30, "transfers on both hosts, again")
         before = errands(far)
         for k in (1, 2):
             for pid, line in far.hosts.processes(k).items():
-                if mark.decode() in line:
+                if mark in line:
                     os.kill(pid, signal.SIGKILL)
-        until(lambda before=before: not before & errands(far), 20, "the end of rclone")
+        until(lambda before=before: not before & errands(far), 20, "the end of transfers")
     slow.set()
     result = running.finish(50)
     assert result.code == 0, result.err
@@ -156,18 +170,22 @@ def test_through_the_user_s_own_ssh(far: Far, bucket: Bucket, proxy: Proxy) -> N
     assert (again.code, moved(again, "in"), moved(again, "out")) == (0, [], []), again.err
 
 
-def test_the_driver_moves_what_a_host_cannot(far: Far, bucket: Bucket, proxy: Proxy) -> None:
-    """host1 has no rclone, host2 is refused by the store."""
+def test_the_driver_moves_what_a_host_cannot(far: Far, bucket: Bucket, proxy: Proxy, tmp_path: Path) -> None:
+    """host1 has no rclone, which only remotes of rclone need; host2 is refused by the store."""
+    config = tmp_path / "rclone.conf"
+    config.write_text(cloud_config(proxy))
     far.hosts.exec(1, "mount", "--bind", "/dev/null", "/usr/bin/rclone")
     try:
         proxy.trouble = lambda asked: (403, "AccessDenied") if asked.peer == far.hosts.addresses[1] else None
         bucket.put("in/a", b"a")
-        text = "#TASKRUN STAGE-IN ENGINE s3://genomes/in/ in/\n#TASKRUN STAGE-OUT TASK out s3://genomes/out/$TASKRUN_REPEAT_INDEX\n"
+        text = "#TASKRUN STAGE-IN ENGINE s3://genomes/in/ in/\n#TASKRUN STAGE-OUT TASK out cloud:genomes/out/$TASKRUN_REPEAT_INDEX\n"
         text += "#TASKRUN REPEAT 6 sleep 0.3; cat in/a > out\n"
-        result = far(text, "--stage-on-engine", where="host1:1,host2:1")
+        result = far(text, "--stage-on-engine", "--rclone-config", config, where="host1:1,host2:1")
     finally:
         far.hosts.exec(1, "umount", "/usr/bin/rclone")
     assert result.code == 0, result.err
-    assert result.err.count("the driver moves what goes between host1 and all stores: it has no rclone") == 1
-    assert {each["by"] for way in ("inputs", "outputs") for each in manifest(result)[way]} == {"driver"}
+    assert result.err.count("the driver moves what goes between host1 and remotes of rclone: it has no rclone") == 1
+    found = manifest(result)
+    assert {each["by"] for each in found["outputs"]} == {"driver"}
+    assert {each["by"] for each in found["inputs"]} == {"host1", "driver"}
     assert bucket.keys("out/") == {f"out/{number}" for number in range(6)}

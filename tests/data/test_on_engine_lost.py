@@ -1,4 +1,4 @@
-"""--stage-on-engine in bad hands: a host that is cut off, rclone and driver killed, while files are on their way between host and S3."""
+"""--stage-on-engine in bad hands: a host is cut off, its program or the driver killed, while files are on their way to or from S3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from data.conftest import Bucket, Far, manifest, moved
-from data.test_on_engine import proxy
+from data.test_on_engine import BY_URL, proxy
 from harness import until
 from staging.proxy import Asked, Proxy
 
@@ -20,7 +20,7 @@ DATA = os.urandom(20_000_000)  # three parts
 
 
 class Stalled:
-    """What the proxy holds back: `GET` the second half of the object, `PUT` its second part."""
+    """What the proxy holds back: `GET` the second half of the object's first part, `PUT` its second part."""
 
     def __init__(self, far: Far, proxy: Proxy) -> None:
         self._hosts = dict(zip(far.hosts.addresses, (1, 2, 3), strict=True))
@@ -32,7 +32,7 @@ class Stalled:
     def __call__(self, asked: Asked) -> threading.Event | None:
         if asked.method != self.what or asked.peer not in self._hosts:
             return None
-        if self.what == "GET" and asked.path.endswith("/in/big"):
+        if self.what == "GET" and "/in/big?" in asked.path and asked.headers["range"].startswith("bytes=0-"):
             self._held.append(self._hosts[asked.peer])
             return self._over
         if self.what == "PUT" and "partNumber=2" in asked.path:
@@ -54,14 +54,14 @@ def uploads(bucket: Bucket) -> set[str]:
     return {one["UploadId"] for one in bucket.client.list_multipart_uploads(Bucket="genomes").get("Uploads", ())}
 
 
-def rclones(far: Far, host: int) -> list[int]:
-    return [pid for pid, line in far.hosts.processes(host).items() if line.startswith("/usr/bin/rclone ")]
+def movers(far: Far, host: int) -> list[int]:
+    return [pid for pid, line in far.hosts.processes(host).items() if line.startswith("python3 ") and BY_URL in line]
 
 
 @pytest.mark.long
 @pytest.mark.timeout(150)
 def test_whatever_ends_in_the_middle(far: Far, bucket: Bucket, proxy: Proxy) -> None:
-    """Cut off while it fetches; rclone killed, then the driver, while it sends; cut off while it sends; at last all goes well."""
+    """Cut off while it fetches; its program killed, then the driver, while it sends; cut off while it sends; at last all goes well."""
     far.folder(3).mkdir(parents=True)
     bucket.client.upload_fileobj(io.BytesIO(DATA), "genomes", "in/big")  # in parts: its ETag is no md5, and nobody has noted a sha256
     stalled = Stalled(far, proxy)
@@ -77,27 +77,27 @@ def test_whatever_ends_in_the_middle(far: Far, bucket: Bucket, proxy: Proxy) -> 
     assert not (far.folder(first) / "in/big").exists()  # half of it is there, under another name
     far.hosts.cut_host(first)
     stalled.what = "PUT"
-    until(lambda: not rclones(far, first), 20, "the end of rclone on the host that was cut off")
+    until(lambda: not movers(far, first), 20, "the end of what moves files on the host that was cut off")
     assert not (far.folder(first) / "in/big").exists()
 
     second = stalled.host()
     before = uploads(bucket)
     assert len(before) == 1
-    for pid in rclones(far, second):
+    for pid in movers(far, second):
         os.kill(pid, signal.SIGKILL)
     assert stalled.host() == second  # its driver tries it again there
     assert not before & uploads(bucket)
 
     os.kill(running.pid, signal.SIGKILL)
     running.process.wait()
-    until(lambda: not rclones(far, second) and not uploads(bucket), 20, "the end of rclone whose driver was killed")
+    until(lambda: not movers(far, second) and not uploads(bucket), 20, "the end of what moves files whose driver was killed")
     assert bucket.keys("out/") == set()
 
     far.hosts.mend_host(first)
     resumed = far.start(text, "-r", "run_status.txt", *flags, where="host1:1,host2:1,host3:1", prefix="again")
     third = stalled.host()
     far.hosts.cut_host(third)
-    until(lambda: not rclones(far, third), 20, "the end of rclone on the host that was cut off while it sent")
+    until(lambda: not movers(far, third), 20, "the end of what moves files on the host that was cut off while it sent")
     stalled.end()
     result = resumed.finish(60)
     assert result.code == 0, result.err
