@@ -6,13 +6,14 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskrun.driver.carrier import Carrier
 from taskrun.driver.deliveries import Earlier, Span
 from taskrun.driver.destinations import Destinations
+from taskrun.driver.handed import Handed
 from taskrun.driver.inspection import preflight
 from taskrun.driver.leftovers import remove_leftovers
 from taskrun.driver.outputs import Outputs
@@ -66,8 +67,12 @@ class Data:
         earlier: Earlier,
         porter: Porter,
         nodes: Mapping[str, Host],
+        hosts: Collection[str],
     ) -> None:
-        """`record`: an event, its kind and fields. `nodes`: of the run's SLURM allocation. Raises Refused."""
+        """`record`: an event, its kind and fields. `nodes`: of the run's SLURM allocation. `hosts`: machines of engines, but for this one.
+
+        Raises Refused.
+        """
         self.options = options
         self.cwd = cwd
         self.note = note
@@ -107,10 +112,13 @@ class Data:
         self.gpg = functools.cache(lambda: Gpg(passphrase_file=Path(options.passphrase_file) if options.passphrase_file else None))
         self.stager = Stager(places, self.carrier, self.gpg, note, variables, list(earlier.inputs), list(earlier.outputs))
         self.destinations = Destinations(places, self.carrier.wake, note)
+        far = {*hosts, *(folder.host for folder in earlier.folders if folder.reach != "relay")}
+        self.handed = Handed(places, len(far), note)
         self.outputs = Outputs(self.stager, options.settle, self._swept)
         self.delivering = False  # the run is over but for this
         self.undelivered = False  # something is left that was to be delivered
         self._checked: set[int] = set()
+        self._attached = False  # an attached engine has been admitted
         self._done_with: set[str] = set()  # places whose connections can be let go
         self._space = Space(note)
         self._look_at_space = 0.0
@@ -121,6 +129,7 @@ class Data:
             self.stager.rule(staging)
         self._checked = {staging.line for staging in stagings}
         self._stagings += stagings
+        self.handed.look(stagings)
         if not self.stager.idle:
             self.destinations.look(stagings)
         self.stager.begin(stagings)
@@ -135,6 +144,7 @@ class Data:
                     self._checked.add(staging.line)
                     self._stagings.append(staging)
                     self.destinations.look([staging])
+                    self.handed.look([staging])
         return self.stager.admit(items)
 
     def tick(self) -> None:
@@ -157,6 +167,9 @@ class Data:
         self._absent.pop(places.name(member), None)
         self.outputs.begin(places.name(member))
         self._worked_in.add(places.name(member))
+        if member.request.reach == "relay" and self.options.stage_on_engine and not self._attached:
+            self._attached = True
+            self.note("info", "--stage-on-engine: the driver moves the data of attached hosts")
         self.record("place", what="used", **places.folders[places.name(member)]._asdict())
 
     def needs(self, context: str) -> bool:

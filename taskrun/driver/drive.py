@@ -222,6 +222,7 @@ class Drive:
                 before,
                 porter,
                 {each.host: StepHost(each.host, engines.steps) for each in engines.requests} if engines.steps is not None else {},
+                {each.host for each in engines.requests if each.reach != "local"},
             )
             self.run.stack.callback(data.close)
             porter.stager, porter.data = data.stager, data

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from taskrun import threads
 from taskrun.engines.link import Link
 from taskrun.engines.request import EngineRequest
-from taskrun.engines.streams import Host, ProgramStream, ThisHost, What
+from taskrun.engines.streams import RELAYED, Host, ProgramStream, ThisHost, What
 from taskrun.errors import Refused
 
 if TYPE_CHECKING:
@@ -40,9 +40,11 @@ class Serving:
     def __getitem__(self, channel: int) -> _Session:
         return self._sessions[channel]
 
-    def begin(self, channel: int, address: str, what: What) -> Link:
+    def begin(self, channel: int, address: str, what: str) -> Link:
         """The link of a session that begins. It ends at once where there is none to be had."""
-        session = self._sessions[channel] = self._begin(address, what)
+        known = next((each for each in RELAYED if each == what), None)
+        session = self._begin(address, known) if known else _Session("files of attached hosts are moved by the driver", permanent=True)
+        self._sessions[channel] = session
         return session.link
 
     def _begin(self, address: str, what: What) -> _Session:

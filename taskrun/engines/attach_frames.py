@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from taskrun.engines.frames import sentence
-from taskrun.engines.streams import WHATS, What
 
 PROTOCOL = 2
 LABEL_MOST = 64  # characters
@@ -124,7 +123,7 @@ class Serve(NamedTuple):
 
     channel: int
     address: str
-    what: What
+    what: str  # one of streams.RELAYED, or it is refused
 
 
 class Kill(NamedTuple):
@@ -305,10 +304,7 @@ def _variables(env: Any) -> dict[str, str]:
 
 
 def _serve(frame: dict[str, Any]) -> Serve:
-    what = frame.get("what")
-    if what not in WHATS:
-        raise Bad("`serve` does not say with what")
-    return Serve(_whole(frame, "channel", _CHANNELS), _text(frame, "address", 1000), what)
+    return Serve(_whole(frame, "channel", _CHANNELS), _text(frame, "address", 1000), _text(frame, "what", 100))
 
 
 def _failed(frame: dict[str, Any]) -> Failed:
