@@ -19,6 +19,8 @@ from staging.test_encryption import LAB
 
 from taskrun.engines import bootstrap
 
+pytestmark = pytest.mark.timeout(120)  # where one is the first, hosts and the S3 server start with it
+
 SECRET = "SECRET-c41f-of-a-store"
 SIGNED = "X-Amz-Signature"  # in each presigned URL
 ODD = ["two words", "new\nline", "-rf", "ünï{0}%s", "quote'\"`$(id)"]
