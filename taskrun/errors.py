@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
+from taskrun.visible import visible
+
 _DIAGNOSTIC = re.compile(r".*:\d+:\d+: (?:error|warning): ").match
 
 
@@ -25,9 +27,22 @@ class Handled(Exception):
 
     exit_code = ExitCode.REFUSED
 
+    @property
+    def told(self) -> str:
+        """The sentence as the person reads it."""
+        return told(str(self))
+
 
 class Refused(Handled):
     """Nothing was run, and nothing will be until the person changes something."""
+
+
+class WrongTasks(Refused):
+    """Problems of a task file, rendered for the terminal, with its colours."""
+
+    @property
+    def told(self) -> str:
+        return str(self)
 
 
 class RecordsFailed(Handled):
@@ -37,5 +52,9 @@ class RecordsFailed(Handled):
 
 
 def told(text: str) -> str:
-    """`text` as the person reads it: with our name before it, unless it is about a line of the task file and begins with that place."""
+    """`text` as the person reads it: with our name before it, unless it is about a line of the task file and begins with that place.
+
+    What a terminal would obey is visible; only our newlines stay.
+    """
+    text = visible(text, keep="\n")
     return text if _DIAGNOSTIC(text) else f"taskrun: {text}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taskrun.errors import ExitCode, Refused
+from taskrun.errors import ExitCode, Refused, told
 from taskrun.options import command_parser, parse_command
 
 OPTIONS = (
@@ -62,5 +62,5 @@ def _invite(prefix: str, file: str) -> int:
         replace(find(prefix), control="").write(path)
     except OSError as error:
         raise Refused(f"--invite {file}: {error.strerror}") from None
-    sys.stderr.write(f"taskrun: {file} is for who may bring engines; there: taskrun attach {path.name} -s localhost:4\n")
+    sys.stderr.write(told(f"{file} is for who may bring engines; there: taskrun attach {path.name} -s localhost:4") + "\n")
     return ExitCode.OK

@@ -7,11 +7,12 @@ import sys
 from typing import BinaryIO
 
 from taskrun.driver.foreach import FileLists, take_all
-from taskrun.errors import ExitCode, Handled, Refused
-from taskrun.language.diagnostics import render_all, visible
+from taskrun.errors import ExitCode, Handled, Refused, told
+from taskrun.language.diagnostics import render_all
 from taskrun.language.items import Foreach
 from taskrun.language.source import Scan, scan, scan_file
 from taskrun.options import Options, command_parser, parse_command
+from taskrun.visible import visible
 
 _FOREACH_SHOWN = 20
 _STAGES_SHOWN = 20
@@ -51,7 +52,7 @@ def _check_one(name: str, options: Options) -> int:
         if not result.errors:
             result = take_all(result, lists)
     except Handled as error:
-        print(f"taskrun: {error}", file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return error.exit_code
     color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     sys.stderr.write(render_all(result.diagnostics, name, result.errors, result.warnings, color))
@@ -59,7 +60,7 @@ def _check_one(name: str, options: Options) -> int:
         print(f"{visible(name)}: {_problems(result)}", file=sys.stderr)
         return ExitCode.REFUSED
     for note in lists.take_notes():
-        print(f"taskrun: {visible(note)}", file=sys.stderr)
+        print(told(note), file=sys.stderr)
     print(f"{visible(name)}: {_contents(result)}; {_problems(result)}")
     for item, _ in result.foreach[:_FOREACH_SHOWN]:
         print(f"  line {item.line}: {_shown(item.glob)}: {_files(item, lists)}")

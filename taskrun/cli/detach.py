@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from taskrun.errors import ExitCode, Refused
+from taskrun.errors import ExitCode, Refused, told
 from taskrun.options import command_parser, parse_command
 
 _EPILOG = """\
@@ -35,5 +35,5 @@ def detach(argv: list[str]) -> int:
         caller.close()
     assert isinstance(done, at.Done)
     if not options.quiet:
-        sys.stderr.write(f"taskrun: {done.text}\n")
+        sys.stderr.write(told(done.text) + "\n")
     return ExitCode.OK

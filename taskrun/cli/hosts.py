@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 
-from taskrun.errors import ExitCode
+from taskrun.errors import ExitCode, told
 from taskrun.options import command_parser, parse_command
 
 OPTIONS = ("hosts", "cpus_per_task", "tasks_per_node", "ssh", "workdir")
@@ -37,7 +37,7 @@ def hosts(argv: list[str]) -> int:
 
     engines, warnings = choose_engines(options)
     for warning in warnings:
-        sys.stderr.write(f"taskrun: {warning}\n")
+        sys.stderr.write(told(warning) + "\n")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # its temporary files do not stay
     seen = look(engines, options)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from taskrun.errors import ExitCode, Handled, RecordsFailed, Refused, told
+from taskrun.visible import line_of
 
 #: Subcommands by name; everything else is a run. A task file of such a name is `./check`.
 COMMANDS = {
@@ -94,12 +95,15 @@ def _main(arguments: list[str]) -> int:
         _no_misspelt_command(arguments)
         return int(_load(COMMANDS["run"])(arguments))
     except RecordsFailed as error:
-        _complain(str(error))
-        for line in getattr(error, "lines", ()):
-            sys.stderr.buffer.write(line)
+        sys.stderr.write(error.told + "\n")
+        for line in getattr(error, "lines", ()):  # records that could be saved nowhere
+            if sys.stderr.isatty():
+                sys.stderr.write(line_of(line))
+            else:
+                sys.stderr.buffer.write(line)
         return error.exit_code
     except Handled as error:
-        _complain(str(error))
+        sys.stderr.write(error.told + "\n")
         return error.exit_code
     except MemoryError:
         _complain("no memory is left: raise `ulimit -v`; a run that had begun is carried on with -r")

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from taskrun.errors import ExitCode
+from taskrun.errors import ExitCode, told
 from taskrun.options import command_parser, parse_command
 
 _EPILOG = """\
@@ -42,5 +42,5 @@ def monitor(argv: list[str]) -> int:
         return ExitCode.OK
     sys.stdout.write(shown.text(picture))
     if where.note:
-        sys.stderr.write(f"taskrun: {where.note}\n")
+        sys.stderr.write(told(where.note) + "\n")
     return ExitCode.OK

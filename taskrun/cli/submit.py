@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from taskrun.errors import ExitCode, Refused
+from taskrun.visible import visible
 
 MARK = "# Written by `taskrun submit`"
 SUFFIX = ".sbatch"
@@ -62,7 +63,7 @@ def submit(argv: list[str]) -> int:
     from taskrun.engines import controller
 
     try:
-        sys.stdout.write(controller.submit(path))
+        sys.stdout.write(visible(controller.submit(path), keep="\n"))
     except controller.Unanswered as error:
         raise Refused(f"{path} was not submitted: {error}") from None
     return ExitCode.OK

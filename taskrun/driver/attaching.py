@@ -25,7 +25,7 @@ from taskrun.engines.link import Agent, end_agents
 from taskrun.engines.local import LocalAgent
 from taskrun.engines.request import EngineRequest
 from taskrun.engines.tls import Broken
-from taskrun.errors import ExitCode, Refused
+from taskrun.errors import ExitCode, Refused, told
 from taskrun.options import Options
 from taskrun.status import held
 
@@ -56,7 +56,7 @@ class Attaching(Caller):
 
     def say_to_person(self, text: str) -> None:
         if not self.options.quiet:
-            sys.stderr.write(f"taskrun: {text}\n")
+            sys.stderr.write(told(text) + "\n")
 
     def go(self, engines: Engines) -> ExitCode:
         """Until the context has nothing more to do, or the run is over."""
@@ -116,8 +116,8 @@ class Attaching(Caller):
         while not self.over:
             for message in self.answers():
                 self._act(message)
-            for told in signals.events():
-                self._told(told.how, told.why)
+            for signalled in signals.events():
+                self._told(signalled.how, signalled.why)
             self._look_at_agents()
             if job_end is not None:
                 job_end.step()

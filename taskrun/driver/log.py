@@ -9,6 +9,8 @@ import re
 import time
 from pathlib import Path
 
+from taskrun.visible import visible
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -26,8 +28,9 @@ class Log:
         if self._fd >= 0 and LEVELS.index(level) >= self._least:
             now = time.time()
             stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d}"
+            shown = visible(text, keep="\n")  # also a log is read on a terminal
             with contextlib.suppress(OSError):
-                os.write(self._fd, f"{stamp} {level} {text}\n".encode("utf-8", "backslashreplace"))
+                os.write(self._fd, f"{stamp} {level} {shown}\n".encode())
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from taskrun.driver import files
 from taskrun.driver.foreach import FileLists, take_all
-from taskrun.errors import Refused
+from taskrun.errors import Refused, WrongTasks
 from taskrun.language import Scan, render_all, scan_file
 from taskrun.options import Options
 from taskrun.status import names, sidecar
@@ -28,8 +28,11 @@ class Source(NamedTuple):
     lists: FileLists  # of FOREACH
 
 
-def open_source(taskfile: str, options: Options) -> Source:
-    """The task file, scanned if it is a regular one, the files of FOREACH taken. Raises Refused, with every problem of the file."""
+def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source:
+    """The task file, scanned if it is a regular one, the files of FOREACH taken. Raises Refused, with every problem of the file.
+
+    `dry`: no program is started, and no store asked.
+    """
     lists = FileLists(None if options.match == "command" else earlier_lists(options.resume_from))
     if taskfile == "-":
         if sys.stdin is None:  # closed by `<&-`
@@ -49,13 +52,13 @@ def open_source(taskfile: str, options: Options) -> Source:
     if scan.stages and not scan.errors:
         from taskrun.driver.inspection import inspect
 
-        scan = inspect(scan, options.rclone_config or "", options.passphrase_file or "")
+        scan = inspect(scan, options.rclone_config or "", options.passphrase_file or "", dry=dry)
     if not scan.errors:
         scan = take_all(scan, lists)
         if options.match == "command" and options.resume_from:
             lists.tell_nameless(scan)
     if scan.errors:
-        raise Refused(render_all(scan.diagnostics, taskfile, scan.errors, scan.warnings, color_wanted()).rstrip("\n"))
+        raise WrongTasks(render_all(scan.diagnostics, taskfile, scan.errors, scan.warnings, color_wanted()).rstrip("\n"))
     return Source(path, -1, taskfile, path.name, scan, lists)
 
 

@@ -16,6 +16,7 @@ from taskrun.engines import bootstrap
 from taskrun.engines.child import ChildAgent
 from taskrun.engines.link import LAST_WORDS
 from taskrun.errors import Refused
+from taskrun.visible import visible
 
 #: What a program says when another try may go better. OpenSSH's words; srun is asked again whatever it says.
 _TRANSIENT = re.compile(
@@ -71,7 +72,7 @@ def _words(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise Refused(f"--ssh {command}: {error}; quote it as for a shell") from None
+        raise Refused(f"--ssh {visible(command)}: {error}; quote it as for a shell") from None
     if not words:
         raise Refused("--ssh names no program; write --ssh ssh for the one on PATH")
     return words
@@ -82,7 +83,7 @@ def check_ssh(command: str) -> None:
     name = _words(command)[0]
     if shutil.which(name) is None:
         there = Path(name).exists() if "/" in name else False
-        raise Refused(f"--ssh {command}: {f'{name} cannot be executed' if there else f'there is no program {name}'}")
+        raise Refused(f"--ssh {visible(command)}: {f'{name} cannot be executed' if there else f'there is no program {name}'}")
 
 
 def ssh_command(command: str, address: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from taskrun.agent.wire import BadFrame
 from taskrun.model import Result
 from taskrun.scheduling.messages import Key
+from taskrun.visible import visible
 
 SENTENCE = 500  # characters of a text that an agent may have us say
 SNIPPET = 16384  # bytes of a snippet: 83, or why a task could not start, which may name a path
@@ -130,7 +131,7 @@ def sentence(text: str) -> str:
     """Fit to be shown: one line, of bounded length, without anything a terminal would obey."""
     if len(text) > SENTENCE:
         text = text[: SENTENCE - 1] + "…"
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return visible(text)
 
 
 def _hello(frame: dict[str, Any]) -> Hello:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from taskrun.visible import cell, visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -82,11 +84,6 @@ def render_all(diagnostics: Iterable[Diagnostic], name: str, errors: int, warnin
     return text
 
 
-def visible(text: str) -> str:
-    """`text` with control, invisible and undecodable characters written as escapes: safe on any terminal."""
-    return text if text.isascii() and text.isprintable() else "".join(_cell(char)[0] for char in text)
-
-
 def _picture(diagnostic: Diagnostic) -> tuple[str, int, int]:
     """The line as shown, the columns before the caret, and how many carets."""
     cells: list[tuple[int, str, int]] = []  # place in the line, what is shown, its columns
@@ -98,7 +95,7 @@ def _picture(diagnostic: Diagnostic) -> tuple[str, int, int]:
             place += len(text) - len(whole)
             text = whole
     for char in text.decode("utf-8", "surrogateescape"):
-        shown, columns = (_TAB, len(_TAB)) if char == "\t" else _cell(char)
+        shown, columns = (_TAB, len(_TAB)) if char == "\t" else cell(char)
         cells.append((place, shown, columns))
         place += len(char.encode("utf-8", "surrogateescape"))
 
@@ -117,24 +114,6 @@ def _picture(diagnostic: Diagnostic) -> tuple[str, int, int]:
     shown = ("..." if cut_left else "") + "".join(shown for _, shown, _ in cells) + ("..." if cut_right else "")
     lead = sum(columns for (_, _, columns), end in zip(cells, starts, strict=False) if end <= first)
     return shown, lead + 3 * cut_left, max(1, carets)
-
-
-def _cell(char: str) -> tuple[str, int]:
-    """How one character is shown, and how many columns that takes."""
-    if " " <= char <= "~":
-        return char, 1
-    import unicodedata  # only for what is not ASCII
-
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}", 4
-    category = unicodedata.category(char)
-    if category[0] in "CZ":
-        shown = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-        return shown, len(shown)
-    if category in ("Mn", "Me"):
-        return char, 0
-    return char, 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _paint(text: str, style: str) -> str:

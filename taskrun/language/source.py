@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from taskrun.errors import Refused
-from taskrun.language.diagnostics import Diagnostic, render, visible
+from taskrun.language.diagnostics import Diagnostic, render
 from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Repeat, Stage, Suffix
 from taskrun.language.reader import Reader
+from taskrun.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from taskrun.observers.pace import Pace
 from taskrun.observers.progress import Progress, Times, plain_line
+from taskrun.visible import visible
 
 if TYPE_CHECKING:
     from taskrun.observers.frame import Painter
@@ -71,7 +72,8 @@ class Console:
             self._give_up(error)
 
     def say(self, text: str) -> None:
-        """A sentence that the person must see, above what moves."""
+        """A sentence that the person must see, above what moves. Newlines in it are ours."""
+        text = visible(text, keep="\n")
         try:
             if self._view is not None:
                 self._view.say(text)
@@ -133,7 +135,7 @@ class Lines:
         if now >= self._next:
             self._pause *= GROWTH
             self._next = now + self._pause
-            _write(self._stream, plain_line(progress, times))
+            _write(self._stream, visible(plain_line(progress, times)))
 
     def say(self, text: str) -> None:
         _write(self._stream, text)

@@ -14,6 +14,7 @@ from rich.text import Text
 from taskrun.model import Task
 from taskrun.observers.progress import Failure, Progress, Times, clock, counted
 from taskrun.observers.summary import shortened
+from taskrun.visible import visible
 
 BAR_LEAST = 10  # cells of a bar that says something
 BAR_MOST = 60
@@ -95,7 +96,7 @@ class Painter:
             if len(self._between.join(parts.values())) <= room:
                 break
             parts.pop(name, None)
-        return Text(self._between).join(Text(text, STYLES.get(name, "")) for name, text in parts.items())
+        return Text(self._between).join(Text(visible(text), STYLES.get(name, "")) for name, text in parts.items())
 
     def _failure(self, failure: Failure, room: int) -> Text:
         task, result = failure

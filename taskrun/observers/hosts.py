@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskrun.model import HostSeen
+from taskrun.visible import visible
 
 CLOCK_NOTED = 2.0  # seconds of difference that are worth a remark
 _HEAD = ("host", "usable", "slots", "python", "GNU Parallel", "cores", "memory", "clock", "latency", "this folder")
@@ -13,11 +14,11 @@ _RIGHT = frozenset(("slots", "cores", "memory", "clock", "latency"))
 
 def table(hosts: list[HostSeen], workdir: str) -> list[str]:
     """Lines: a row for each host, then a sentence for each that cannot be used or has something to be said of."""
-    rows = [_HEAD, *(_row(host, workdir) for host in hosts)]
+    rows = [_HEAD, *(tuple(map(visible, _row(host, workdir))) for host in hosts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = ["  ".join(_cell(text, width, head) for text, width, head in zip(row, widths, _HEAD, strict=True)).rstrip() for row in rows]
     for host in hosts:
-        lines += [f"{host.address}: {text}" for text in ([host.why] if host.why else []) + remarks(host)]
+        lines += [visible(f"{host.address}: {text}") for text in ([host.why] if host.why else []) + remarks(host)]
     return lines
 
 

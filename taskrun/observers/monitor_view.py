@@ -8,6 +8,7 @@ from rich.text import Text
 
 from taskrun.observers.frame import Painter
 from taskrun.observers.monitor import context_rows, engine_rows, headlines
+from taskrun.visible import visible
 
 HELP = (
     "↑ ↓ or u d   choose an engine",
@@ -130,5 +131,5 @@ class MonitorView:
 
     def _foot(self) -> Text:
         if self.asking is not None:
-            return Text(self.asking[0], "bold yellow")
-        return Text(self.said, "yellow") if self.said else Text(KEYS, "dim")
+            return Text(visible(self.asking[0]), "bold yellow")
+        return Text(visible(self.said), "yellow") if self.said else Text(KEYS, "dim")

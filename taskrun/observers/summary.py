@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from taskrun.errors import ExitCode, told
 from taskrun.model import Barrier, PerEngine, Result, Task
+from taskrun.visible import visible
 
 COMMAND_WIDTH = 60
 SNIPPET_WIDTH = 60
@@ -94,8 +95,7 @@ def failure_lines(failures: list[tuple[Task | PerEngine, Result]]) -> list[str]:
 
 
 def shortened(data: bytes, width: int) -> str:
-    text = data.decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = visible(data.decode("utf-8", "surrogateescape"))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

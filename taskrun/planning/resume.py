@@ -18,6 +18,7 @@ from taskrun.model import NO_REPEAT, Skipped, Task
 from taskrun.planning.match import ByCommand, digest_of, names_its_file
 from taskrun.status.reader import StatusIndex
 from taskrun.status.record import command_of, same_command, skipped_line
+from taskrun.visible import visible
 
 Action: TypeAlias = Literal["run", "skip", "retry", "mismatch"]
 
@@ -52,7 +53,7 @@ class Decision(NamedTuple):
             return f"another task is on record ({self.source.name})"
         columns = self.record.split(b"\t", 14)
         was = f"as task {int(columns[1])}, " if self.moved and int(columns[1]) != self.task.id else ""
-        text = f"{was}ended with {self.code} on {columns[4].decode('utf-8', 'backslashreplace')}{_at(columns[9])} ({self.source.name})"
+        text = f"{was}ended with {self.code} on {_shown(columns[4])}{_at(columns[9])} ({self.source.name})"
         return text + "; another task is on record, skipped by --force-resume" if self.forced else text
 
     def skipped(self) -> Skipped:
@@ -192,8 +193,7 @@ def _cut(text: str, start: int) -> str:
 
 
 def _shown(command: bytes) -> str:
-    text = command.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return visible(command.decode("utf-8", "surrogateescape"))
 
 
 def _repeat(index: int) -> str:

@@ -191,7 +191,7 @@ def test_no_match_is_a_warning_and_a_missing_plain_name_an_error(taskrun: Taskru
 def test_a_name_with_a_newline_is_refused(taskrun: Taskrun) -> None:
     make(taskrun.folder / "d", b"a", b"new\nline")
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": "touch ran\n#TASKRUN FOREACH d/* x {}\n"})
-    sentence = r"line 2: the name of `d/new\x0aline` has a newline, which no line of a status file can hold: rename it"
+    sentence = r"line 2: the name of `d/new\nline` has a newline, which no line of a status file can hold: rename it"
     assert (result.code, result.out, result.err) == (2, "", f"taskrun: {sentence}\n")
     assert {path.name for path in taskrun.folder.iterdir()} == {"tasks.txt", "d"}
 

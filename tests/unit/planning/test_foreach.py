@@ -130,5 +130,5 @@ def test_a_scan_with_the_files(lists: FileLists) -> None:
 
 def test_names_that_no_line_can_hold_are_refused(lists: FileLists) -> None:
     Path("a\nb").touch()
-    with pytest.raises(Refused, match=r"^line 3: the name of `a\\x0ab` has a newline"):
+    with pytest.raises(Refused, match=r"^line 3: the name of `a\\nb` has a newline"):
         lists.take(item(b"*", 3), b"")

@@ -1,0 +1,39 @@
+"""Text as a terminal may be sent it: the one place that decides which characters are written as escapes.
+
+Names of files and hosts, commands, and what other programs and hosts say may hold characters that a terminal obeys.
+"""
+
+from __future__ import annotations
+
+
+def visible(text: str, keep: str = "") -> str:
+    """`text` with control, invisible and undecodable characters (surrogates of `surrogateescape`) written as escapes.
+
+    `keep`: characters that stay as they are: newlines of our own messages.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char in keep else cell(char)[0] for char in text)
+
+
+def cell(char: str) -> tuple[str, int]:
+    """How one character is shown, and how many columns that takes."""
+    if " " <= char <= "~":
+        return char, 1
+    import unicodedata  # only for what is not ASCII
+
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}", 4
+    category = unicodedata.category(char)
+    if category[0] in "CZ":  # controls, formats (direction of writing), surrogates, and blanks that look like others
+        shown = char.encode("unicode_escape").decode("ascii")
+        return shown, len(shown)
+    if category in ("Mn", "Me"):
+        return char, 0
+    return char, 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def line_of(data: bytes) -> str:
+    """A line of raw bytes with columns, such as one of the status file: its tabs and its newline stay."""
+    return visible(data.decode("utf-8", "surrogateescape"), keep="\t\n")
