@@ -342,6 +342,13 @@ OPTIONS = (
     ),
     Option("force_resume", ("--force-resume",), "with -r: go on although tasks and records differ", RESUME, kind=None),
     Option("append", ("--append",), "with -r: continue its status file instead of a new one", RESUME, kind=None),
+    Option(
+        "trust_records",
+        ("--trust-records",),
+        "with -r: believe files of the earlier run that others own or can write to, and do what they say",
+        RESUME,
+        kind=None,
+    ),
     Option("as_is", ("--as-is",), "with -r: go on with what was read of a stream that had not ended", RESUME, kind=None),
     Option("take_over", ("--take-over",), "take the lock of a run on another host that is known to be dead", RESUME, kind=None),
     Option(

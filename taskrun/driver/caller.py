@@ -19,7 +19,7 @@ from taskrun.engines.invitation import Invitation, load
 from taskrun.engines.relay import CONTROL_MOST, Mux
 from taskrun.engines.tls import Broken, SecureStream, pinning_context
 from taskrun.errors import Refused
-from taskrun.status import names, owner, sidecar
+from taskrun.status import names, owner, sidecar, trust
 
 CONNECT_SECONDS = 10.0  # for each address, and for each answer
 OPENS_WITHIN = 5.0  # seconds in which a run that has just begun opens its door
@@ -55,7 +55,7 @@ def find(name: str) -> Invitation:
 def why_not(prefix: Path) -> str | None:
     """Why there is nothing to attach to, None if there should be."""
     try:
-        earlier = sidecar.load(names.with_suffix(prefix, names.SIDECAR))
+        earlier = sidecar.load(names.with_suffix(prefix, names.SIDECAR), obeyed=False)
     except Refused:
         if not names.with_suffix(prefix, names.LOCK).exists():
             return f"there is no run {prefix}: name it as in the names of its files, PREFIX{names.STATUS}"
@@ -73,7 +73,8 @@ def why_not(prefix: Path) -> str | None:
 def is_dead(prefix: Path) -> bool:
     """The run's driver is gone for certain: it was killed on this host."""
     try:
-        held = owner.from_json(names.with_suffix(prefix, names.LOCK).read_bytes())
+        with trust.opened(names.with_suffix(prefix, names.LOCK), obeyed=False) as file:
+            held = owner.from_json(file.read(1 << 16))
     except OSError:
         return True
     return held is not None and owner.life_of(held) == "dead"

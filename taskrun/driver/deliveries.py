@@ -13,7 +13,7 @@ from taskrun.driver.places import Folder
 from taskrun.engines.request import Reach
 from taskrun.staging import manifest
 from taskrun.staging.transfers import Delivery, delivery_from_json
-from taskrun.status import names
+from taskrun.status import names, trust
 
 _KINDS = (b'"kind":"transfer"', b'"kind":"place"', b'"kind":"run"')
 
@@ -95,7 +95,7 @@ def _place(event: dict[str, Any], folders: dict[str, Folder]) -> None:
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), trust.opened(path) as file:
         for line in file:
             if any(kind in line for kind in _KINDS):
                 with contextlib.suppress(ValueError):

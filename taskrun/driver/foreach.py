@@ -18,16 +18,18 @@ from typing import IO, NamedTuple
 from taskrun.driver.globs import Glob, Unreadable
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.language import Diagnostic, Scan
-from taskrun.language.diagnostics import visible
 from taskrun.language.items import Foreach
 from taskrun.language.raw_text import LINE_MAX
 from taskrun.planning.expand import PLACE
+from taskrun.status import trust
 from taskrun.status.durable import sync_folder, write_all
+from taskrun.visible import visible
 
 _CHUNK = 4 << 20  # bytes of names sorted in memory at once
 _EACH = 60  # bytes that a name costs beyond its length
 _BLOCK = 1 << 16
 _LINES = 1000
+_LONGEST = 4 << 20  # bytes of a line: a glob is part of one of the task file
 _COLUMN = len("#TASKRUN FOREACH ") + 1  # of the glob in its line: single blanks, one sigil
 
 
@@ -208,8 +210,8 @@ class FileLists:
     def _load(self, path: Path) -> None:
         """Take over the whole lists of an earlier run; of one that is not whole no task ever ran."""
         try:
-            with path.open("rb") as file:
-                while header := file.readline():
+            with trust.opened(path) as file:
+                while header := file.readline(_LONGEST):
                     if header.startswith(b"FOREACH "):
                         self._load_one(header, file)
         except OSError as error:
@@ -223,8 +225,8 @@ class FileLists:
         number = longest = 0
         block: list[bytes] = []
         line = b""
-        for line in file:
-            if not line.startswith(b"\t"):
+        for line in iter(lambda: file.readline(_LONGEST), b""):
+            if not line.startswith(b"\t") or b"\0" in line or not line.endswith(b"\n"):
                 break
             number += 1
             longest = max(longest, len(line) - 2)

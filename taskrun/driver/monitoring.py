@@ -38,7 +38,7 @@ class Asked:
         """Raises Refused when it does not answer any more."""
         seen = self.caller.ask(at.Look(), at.Seen)
         assert isinstance(seen, at.Seen)
-        return seen.picture
+        return monitor.checked(seen.picture)
 
     def detach(self, name: str, now: bool) -> str:
         """What the run says to that."""

@@ -25,14 +25,14 @@ from taskrun.driver.requeue import end_in_order, own_status
 from taskrun.driver.source import color_wanted, open_source
 from taskrun.driver.supply import Foreseen, StreamSupply, find_mismatches
 from taskrun.engines import allocation
-from taskrun.errors import ExitCode, RecordsFailed, Refused
+from taskrun.errors import ExitCode, RecordsFailed, Refused, told
 from taskrun.language import render_all
 from taskrun.observers.console import Console
 from taskrun.observers.summary import Ending, command_line, summary_lines
 from taskrun.options import Options
 from taskrun.planning.resume import Resume
 from taskrun.scheduling.scheduler import TASK_LIMIT
-from taskrun.status import names, owner, rescue, sidecar
+from taskrun.status import names, owner, rescue, sidecar, trust
 from taskrun.status.carried import CarriedFile
 from taskrun.status.events import EventsWriter
 from taskrun.status.reader import StatusIndex
@@ -44,9 +44,13 @@ if TYPE_CHECKING:
 
 
 def open_records(options: Options, say: Callable[[str], None]) -> list[StatusIndex]:
+    """The status files of -r; somebody else may have written none of them, nor their events. Raises Refused, Untrusted."""
     indexes = []
     for name in options.resume_from:
-        index = StatusIndex(files.absolute(name))
+        status = files.absolute(name)
+        with contextlib.suppress(OSError):  # read later on, refused now
+            trust.opened(names.with_suffix(names.prefix_of(status), names.EVENTS)).close()
+        index = StatusIndex(status)
         for note in index.notes():
             say(note)
         indexes.append(index)
@@ -95,7 +99,7 @@ class Run:
     def say(self, text: str, *, always: bool = False) -> None:
         self.log.write("INFO", text)
         if always or not self.options.quiet:
-            self.console.say(f"taskrun: {text}")
+            self.console.say(told(text))
 
     def go(self) -> ExitCode:
         self.stack.callback(self.console.close)
@@ -103,7 +107,7 @@ class Run:
         with self.stack:
             code = self._go()
         if code == ExitCode.STOPPED and self.resumes_alone():
-            job, wanted, say = allocation.job_id(os.environ), self.options.requeue, lambda text: sys.stderr.write(f"taskrun: {text}\n")
+            job, wanted, say = allocation.job_id(os.environ), self.options.requeue, lambda text: sys.stderr.write(told(text) + "\n")
             end_in_order(job, wanted, say, hopeless=not self.drive.recorder.tried and self.drive.scheduler.ends)
         return code
 
@@ -198,14 +202,14 @@ class Run:
             events = EventsWriter(names.with_suffix(self.prefix, names.EVENTS), append=True, on_error=self.errors.append)
         except BaseException as error:
             status.close()
-            if isinstance(error, Refused):
+            if isinstance(error, Refused | trust.Untrusted):
                 self.leave_nothing()
             raise
         if status.torn:
             self.say("the last line of the status file was torn: it was cut off, its task runs again")
         try:
             code = self.drive.go(engines, status, events)
-        except Refused:  # a stream whose first lines are wrong, or no engine can be had: nothing was run, nothing stays
+        except (Refused, trust.Untrusted):  # a stream whose first lines are wrong, or no engine can be had: nothing was run, nothing stays
             status.close()
             events.close()
             self.leave_nothing()
@@ -286,8 +290,8 @@ class Run:
         for name in self.options.resume_from:
             with contextlib.suppress(Refused):
                 tag = sidecar.load(sidecar.find(files.absolute(name))).extra.get(DATA_TAG)
-                if isinstance(tag, str) and tag.isalnum():
-                    return tag
+                if tag is not None:
+                    return str(tag)
         return hashlib.sha256(self.run_id.encode()).hexdigest()[:8]
 
     def end_sidecar(self, code: ExitCode, *, quiet: bool = False) -> None:
@@ -323,7 +327,7 @@ class Run:
         level = level.upper() if level.upper() in LEVELS else "WARNING"
         self.log.write(level, text)
         if level in ("WARNING", "ERROR", "CRITICAL"):
-            self.console.say(f"taskrun: {text}")
+            self.console.say(told(text))
 
     # the end
 

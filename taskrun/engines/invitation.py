@@ -7,13 +7,17 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from taskrun.errors import Refused
+from taskrun.status import trust
 
 VERSION = 1
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+LONGEST = 1 << 20  # bytes of a file
+ADDRESSES_MOST = 100
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,17 @@ def is_given_away(path: Path) -> bool:
     """An earlier one that was made for somebody else, which a new one may replace."""
     try:
         return path.is_file() and not load(path).control
-    except (Refused, OSError):
+    except (Refused, trust.Untrusted, OSError):
         return False
 
 
 def load(path: Path) -> Invitation:
-    """Raises Refused: it is no such file, or others may read or write it; FileNotFoundError."""
+    """Raises Refused: it is no such file, or others may read or write it; Untrusted: it is somebody else's; FileNotFoundError."""
     try:
-        with path.open("rb") as file:
+        with trust.opened(path, obeyed=False) as file:
+            trust.check(file.fileno(), path, instead="")
             mode = os.fstat(file.fileno())
-            text = file.read(1 << 20)
+            text = file.read(LONGEST)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -68,17 +73,39 @@ def load(path: Path) -> Invitation:
         raise Refused(f"{path} can be read by others, so its secret may be theirs: chmod 600 {path}, if you know that nobody has")
     try:
         values = json.loads(text)
-        found = Invitation(
-            str(values["run_id"]),
-            [(str(host), int(port)) for host, port in values["addresses"]],
-            str(values["fingerprint"]),
-            str(values["secret"]),
-            str(values.get("control", "")),
-        )
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise Refused(f"{path} is no attach file of a run") from None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise Refused(f"{path} is no attach file of a run: it holds no JSON object")
     if values.get("v") != VERSION:
         raise Refused(f"{path} was written by a newer taskrun: attach with that one")
-    if not (found.addresses and found.secret and _FINGERPRINT.fullmatch(found.fingerprint) and found.run_id.isprintable()):
-        raise Refused(f"{path} is no attach file of a run")
-    return found
+    for name, right in _RIGHT.items():
+        if not right(values.get(name, "" if name == "control" else None)):
+            raise Refused(f"{path} is no attach file of a run: the key '{name}' is missing or has a value it cannot have")
+    addresses = [(host, port) for host, port in values["addresses"]]
+    return Invitation(values["run_id"], addresses, values["fingerprint"], values["secret"], values.get("control", ""))
+
+
+def _is_text(value: Any, pattern: str) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
+
+
+def _are_addresses(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= ADDRESSES_MOST and all(map(_is_address, value))
+
+
+def _is_address(value: Any) -> bool:
+    match value:
+        case [str(host), int(port)]:
+            return re.fullmatch(r"[^\s/\0]{1,255}", host) is not None and host.isprintable() and 0 < port < 1 << 16
+    return False
+
+
+#: What the values of the file may be.
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "run_id": lambda value: _is_text(value, r"\w[\w.-]{0,99}"),
+    "addresses": _are_addresses,
+    "fingerprint": lambda value: _is_text(value, r"[0-9a-f]{64}"),
+    "secret": lambda value: _is_text(value, r"[!-~]{1,200}"),
+    "control": lambda value: _is_text(value, r"[!-~]{0,200}"),
+}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from taskrun.errors import Refused
 from taskrun.observers.progress import clock
-from taskrun.status import names, sidecar
+from taskrun.status import names, sidecar, trust
+from taskrun.status.forms import wrong
+from taskrun.visible import visible
 
 HEAD = ("ENGINE", "CONTEXT", "HOST", "STATE", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "FREE", "HEARD")
 CONTEXT_HEAD = ("CONTEXT", "STATE", "ENGINES", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LEFT TO TAKE", "FROM")
@@ -36,11 +40,11 @@ def headlines(picture: dict[str, Any]) -> list[str]:
         counts.append(f"{picture['skipped']:,} skipped")
     if picture.get("left") is not None:
         counts.append(f"{picture['left']:,} left")
-    lines = [f"{_shown(picture.get('prefix'))}: {state} · {clock(max(0.0, until - begun))}", " · ".join(counts)]
+    lines = [f"{picture.get('prefix') or '-'}: {state} · {clock(max(0.0, until - begun))}", " · ".join(counts)]
     why = picture.get("waiting") or ""
     if why:
-        lines.append(str(why))
-    return lines
+        lines.append(why)
+    return [visible(line) for line in lines]
 
 
 def context_rows(picture: dict[str, Any]) -> list[str]:
@@ -88,8 +92,29 @@ def _aligned(rows: list[Any]) -> list[str]:
 def _shown(cell: object) -> str:
     if cell is None or cell == "":
         return "-"
-    shown = str(cell)
-    return shown if shown.isprintable() else shown.encode("unicode_escape").decode()
+    return visible(str(cell))
+
+
+#: What the values of a picture are, as a run shows it; those of `?` may be missing or null.
+_COUNT, _NUMBER = (0, 1 << 53), (-1e15, 1e15)
+_ENGINE = {
+    "name": str, "context": str, "host": str, "state": str, "rank": _COUNT, "slots": _COUNT, "running": _COUNT, "finished": _COUNT,
+    "failed": _COUNT, "load?": _NUMBER, "memory?": _NUMBER, "quiet?": _NUMBER,
+}  # fmt: skip
+_CONTEXT = {"name": str, "state": str, "finished?": _COUNT, "failed?": _COUNT, "limit_left?": _COUNT, "from?": str}
+_PICTURE = {
+    "prefix?": str, "state?": str, "waiting?": str, "stopping?": str, "started?": _NUMBER, "ended?": _NUMBER, "now?": _NUMBER,
+    "done?": _COUNT, "failed?": _COUNT, "skipped?": _COUNT, "running?": _COUNT, "left?": _COUNT, "contexts?": [_CONTEXT],
+    "engines?": [_ENGINE],
+}  # fmt: skip
+
+
+def checked(picture: dict[str, Any]) -> dict[str, Any]:
+    """A picture that came from elsewhere. Raises Refused where it has what none can have."""
+    found = wrong(picture, _PICTURE, "picture")
+    if found:
+        raise Refused(f"the run shows a {visible(found[:100])} that it cannot have: it is something else, or a newer taskrun")
+    return picture
 
 
 # --- from files
@@ -97,14 +122,16 @@ def _shown(cell: object) -> str:
 
 def from_files(prefix: Path, *, alive: bool) -> dict[str, Any]:
     """The same picture, as the files of the run tell it. `alive`: its driver may still be at work. Raises Refused: there are none."""
-    run = sidecar.load(names.with_suffix(prefix, names.SIDECAR))
+    run = sidecar.load(names.with_suffix(prefix, names.SIDECAR), obeyed=False)
     fold = Fold()
     try:
-        with names.with_suffix(prefix, names.EVENTS).open("rb") as file:
-            for line in file:
+        with trust.opened(names.with_suffix(prefix, names.EVENTS), obeyed=False) as file:
+            for line in iter(lambda: file.readline(_LONGEST), b""):
                 fold.take(line)
     except FileNotFoundError:
         pass  # a run that has only just begun
+    except OSError as error:
+        raise Refused(f"{names.with_suffix(prefix, names.EVENTS)} cannot be read: {os.strerror(error.errno or 0)}") from None
     over = run.ended is not None or not alive
     state = "running" if not over else "killed" if run.ended is None else f"ended with exit code {run.exit_code}"
     engines = list(fold.engines.values())
@@ -120,6 +147,21 @@ def from_files(prefix: Path, *, alive: bool) -> dict[str, Any]:
         "skipped": run.counts.get("skipped"), "running": 0, "left": None, "waiting": "" if over else fold.waiting, "stopping": fold.told,
         "contexts": list(fold.contexts.values()), "engines": engines,
     }  # fmt: skip
+
+
+_TIME = (0.0, 1e11)  # epoch seconds
+_LONGEST = 8 << 20  # bytes of an event
+#: What the fields are that are used of an event, by its kind.
+_EVENTS = {
+    "run": {"what": str},
+    "told": {"signal": str},
+    "wait": {"why": str},
+    "context": {"context": str, "what": str, "guest?": str},
+    "engine": {"engine": str, "what": str},
+    "sample": {"engine": str, "load": _NUMBER, "memory": _COUNT},
+    "attempt": {"engine": str, "cause": str, "code": (-(1 << 31), 1 << 31)},
+}
+_JOINED = {"context": str, "host?": str, "rank": _COUNT, "slots": _COUNT}
 
 
 class Fold:
@@ -141,22 +183,24 @@ class Fold:
         """One line; one that is torn or of another kind is passed over."""
         try:
             event = json.loads(line)
-            self.last = max(self.last, float(event["t"]))
-            act = getattr(self, f"_{event['kind']}", None)
-            if act is not None:
-                act(event)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, RecursionError):
             return
+        if wrong(event, {"t": _TIME, "kind": str}, "event"):
+            return
+        self.last = max(self.last, event["t"])
+        form = _EVENTS.get(event["kind"])
+        if form is not None and not wrong(event, form, "event"):
+            getattr(self, f"_{event['kind']}")(event)
 
     def _run(self, event: dict[str, Any]) -> None:
         if event["what"] == "start":
             self._begin()
 
     def _told(self, event: dict[str, Any]) -> None:
-        self.told = str(event.get("signal", ""))
+        self.told = event["signal"]
 
     def _wait(self, event: dict[str, Any]) -> None:
-        self.waiting = str(event["why"])
+        self.waiting = event["why"]
 
     def _context(self, event: dict[str, Any]) -> None:
         name, what = event["context"], event["what"]
@@ -167,7 +211,7 @@ class Fold:
 
     def _engine(self, event: dict[str, Any]) -> None:
         name, what = event["engine"], event["what"]
-        if what == "joined":
+        if what == "joined" and not wrong(event, _JOINED, "event"):
             self.waiting = ""
             self.engines[name] = {
                 "name": name, "context": event["context"], "host": event.get("host") or name, "rank": event["rank"],
@@ -182,7 +226,7 @@ class Fold:
         """Load: the mean of a run; memory: the least there was left."""
         engine = self.engines.get(event["engine"])
         if engine is not None:
-            load, memory, before = float(event["load"]), int(event["memory"]), self._samples[engine["name"]]
+            load, memory, before = event["load"], event["memory"], self._samples[engine["name"]]
             self._samples[engine["name"]] = before + 1
             engine["load"] = ((engine["load"] or 0.0) * before + load) / (before + 1)
             if memory:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from taskrun import threads
 from taskrun.errors import RecordsFailed, Refused
-from taskrun.status import rescue
+from taskrun.status import rescue, trust
 from taskrun.status.durable import sync_folder
 from taskrun.status.rescue import Unwritten
 
@@ -33,7 +33,7 @@ class LineFile:
 
     `append`: continue the file (made if absent); otherwise it must not exist. `may_be_torn(rest)`: whether the rest of a last line without
     newline can be ours; it is cut off then and kept in `torn`, and anything else is refused. `on_error` is called from the fsync thread,
-    once, with the RecordsFailed. Raises Refused when the file cannot be opened.
+    once, with the RecordsFailed. Raises Refused when the file cannot be opened, Untrusted when somebody else may have written to it before.
     """
 
     def __init__(
@@ -169,6 +169,12 @@ def _open(path: Path, append: bool) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise Refused(f"{path} is not a regular file: records are kept in one")
+    if append and os.fstat(fd).st_size:
+        try:
+            trust.check(fd, path)
+        except BaseException:
+            os.close(fd)
+            raise
     return fd
 
 

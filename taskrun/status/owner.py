@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from taskrun.status.forms import wrong
+
 #: What can be known about an owner from here: it lives, it is dead for certain, or only its silence can tell (it is elsewhere).
 Life: TypeAlias = Literal["alive", "dead", "unknown"]
 
@@ -74,18 +76,19 @@ def from_json(data: bytes) -> Owner | None:
     """The owner in a lock file's content; None if that is garbage."""
     try:
         values = json.loads(data)
-        owner = Owner(**{one.name: values[one.name] for one in fields(Owner) if one.name in values})
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
-    if any(
-        not isinstance(values.get(name, ""), str) for name in ("run_id", "host", "boot_id", "machine", "pid_space", "token", "slurm_job")
-    ):
+    if wrong(values, _FORM):
         return None
-    if not isinstance(values.get("slurm_start", 0), int):
-        return None
-    if not isinstance(values["since"], int | float) or any(not isinstance(values[name], int) for name in ("pid", "start_time")):
-        return None
-    return owner if owner.pid > 0 else None
+    return Owner(**{one.name: values[one.name] for one in fields(Owner) if values.get(one.name) is not None})
+
+
+#: See forms. Names are as they can be shown: a lock is read by everybody who shares the folder.
+_SHOWN = r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,300}"
+_FORM = {
+    "run_id": _SHOWN, "host": _SHOWN, "boot_id": str, "pid": (1, 1 << 31), "start_time": (-1, 1 << 62), "since": (0.0, 1e11),
+    "machine?": str, "pid_space?": str, "token?": str, "slurm_job?": str, "slurm_start?": (0, 1 << 31),
+}  # fmt: skip
 
 
 def life_of(owner: Owner) -> Life:

@@ -16,6 +16,7 @@ from heapq import merge
 from pathlib import Path
 
 from taskrun.errors import Refused
+from taskrun.status import trust
 from taskrun.status.record import HEADER, SHAPE, is_beginning
 
 _CHUNK = 1 << 20
@@ -28,7 +29,8 @@ _LINES = re.compile(rb"(?:" + SHAPE + rb"|(" + re.escape(HEADER[:-1]) + rb")|[^\
 
 
 class StatusIndex:
-    """Where each task's record is in one status file. Raises Refused when the file cannot be read or is no status file.
+    """Where each task's record is in one status file. Raises Refused when the file cannot be read or is no status file,
+    Untrusted when somebody else may have written it.
 
     `torn`: the last line, if it does not count; `torn_line`: its number, from 1. `bad`: how many lines are no records; `bad_lines`: the
     numbers of the first few.
@@ -189,6 +191,11 @@ def _open(path: Path) -> int:
     if not stat.S_ISREG(mode):
         os.close(fd)
         raise Refused(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}: a status file is needed here")
+    try:
+        trust.check(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

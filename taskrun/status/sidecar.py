@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from taskrun.errors import RecordsFailed, Refused
-from taskrun.status import names
+from taskrun.status import names, trust
 from taskrun.status.durable import replace_whole
+from taskrun.status.forms import wrong
+from taskrun.visible import visible
 
 #: Version of the file's form. A reader takes any version up to its own.
 VERSION = 1
+LONGEST = 16 << 20  # bytes of one: a thousand hosts take a few hundred thousand
 
 
 @dataclass
@@ -63,12 +66,20 @@ class Sidecar:
             raise RecordsFailed(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
 
 
-def load(path: Path) -> Sidecar:
-    """The sidecar in `path`. Unknown keys are kept in `extra`. Raises Refused: unreadable, no sidecar, a key missing, or too new."""
+def load(path: Path, *, obeyed: bool = True) -> Sidecar:
+    """The sidecar in `path`. Unknown keys are kept in `extra`. `obeyed`: False where it is only shown, whoever wrote it.
+
+    Raises Refused: unreadable, no sidecar, a key missing or with a value it cannot have, or too new; Untrusted.
+    """
     try:
-        values = json.loads(path.read_bytes())
+        with trust.opened(path, obeyed=obeyed) as file:
+            text = file.read(LONGEST + 1)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+    if len(text) > LONGEST:
+        raise Refused(f"{path} is not the sidecar of a run: it has more than {LONGEST >> 20} MiB")
+    try:
+        values = json.loads(text)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
@@ -78,21 +89,27 @@ def load(path: Path) -> Sidecar:
         raise Refused(f"{path} is not the sidecar of a run: the key 'v' is missing")
     if version > VERSION:
         raise Refused(f"{path} was written by a newer taskrun (form {version}, this one reads up to {VERSION}): resume with that one")
-    known = {}
-    for one in fields(Sidecar):
-        if one.name == "extra":
-            continue
-        if one.name in values:
-            known[one.name] = _checked(path, one.name, values.pop(one.name))
-        elif one.default is MISSING and one.default_factory is MISSING:
-            raise Refused(f"{path} is not the whole sidecar of a run: the key '{one.name}' is missing")
-    if known.get("task_file") is None and known.get("stream_complete") is None:
-        raise Refused(f"{path} is not the whole sidecar of a run: the key 'task_file' is missing")
+    needed = [each.name for each in fields(Sidecar) if each.default is MISSING and each.default_factory is MISSING]
+    if values.get("stream_complete") is None:
+        needed += ["task_file"] if values.get("task_file") is None else []
+    for name in needed:
+        if values.get(name) is None:
+            raise Refused(f"{path} is not the whole sidecar of a run: the key '{name}' is missing")
+    found = wrong(values, _FORMS)
+    if found:
+        raise Refused(f"{path} is not the sidecar of a run: the key '{visible(found[:100])}' has a value it cannot have")
+    keys = [each.name for each in fields(Sidecar) if each.name != "extra"]
+    known = {name: value for name in keys if (value := values.pop(name, None)) is not None}
+    if known.get("task_file") is not None:
+        known["task_file"] = TaskFile(*(known["task_file"][part.name] for part in fields(TaskFile)))
     return Sidecar(**known, extra=values)
 
 
 def find(status: Path) -> Path:
-    """The sidecar of a status file: the same name with `_run.json`, else the one in its folder that names it. Raises Refused."""
+    """The sidecar of a status file: the same name with `_run.json`, else the one in its folder that names it. Raises Refused.
+
+    Of those that only name it, one that somebody else may have written is passed over.
+    """
     try:
         for path in dict.fromkeys((status, Path(os.path.realpath(status)))):  # a link to a status file: the sidecar is where it points
             found = _find_beside(path)
@@ -114,43 +131,29 @@ def _find_beside(status: Path) -> Path | None:
     wanted = (status.name, status.name.removesuffix(names.UNWRITTEN))
     naming = []
     for other in sorted(status.parent.glob(f"*{names.SIDECAR}")):
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(Refused, trust.Untrusted):
             sidecar = load(other)
             if sidecar.status in wanted:
                 naming.append((sidecar.started, other))
     return max(naming)[1] if naming else None
 
 
-#: What a value of the file may be; what is not listed is taken as it comes.
-_TYPES: dict[str, tuple[type, ...]] = {
-    "run_id": (str,), "version": (str,), "argv": (list,), "cwd": (str,), "status": (str,), "contexts": (list,), "options": (dict,),
-    "host": (str,), "pid": (int,), "boot_id": (str,), "started": (int, float), "task_file": (dict, type(None)),
-    "stream_complete": (bool, type(None)), "ended": (int, float, type(None)), "exit_code": (int, type(None)), "counts": (dict,),
-    "resumed_from": (list,),
+#: What the value of a key is to be (see forms), also of what others keep in `extra`. Values of other keys are taken as they come.
+_NAME = r"[^/\0]*[^/\0.][^/\0]*"  # of a file, not . or ..
+_TIME = (0.0, 1e11)  # epoch seconds
+_ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+_PATH = r"/[^\0]*"
+_WHOLE = (0, 1 << 62)
+_FORMS: dict[str, Any] = {
+    "run_id": _ID, "version": str, "argv": [str], "cwd": _PATH, "status": _NAME, "host": str, "pid": (0, 1 << 31), "boot_id": str,
+    "contexts": [{"kind?": str, "label?": str, "hosts?": {"": _WHOLE}, "limit?": _WHOLE, "job?": str, "from?": str}],
+    "options": {"": {"value": object, "origin?": str}},
+    "started": _TIME, "ended?": _TIME, "exit_code?": (-(1 << 31), 1 << 31), "stream_complete?": bool,
+    "task_file?": {"path": _PATH, "sha256": str, "size": _WHOLE},
+    "counts?": {"": _WHOLE}, "resumed_from?": [_PATH],
+    "name?": _NAME, "data_tag?": r"[a-z0-9]{1,32}", "carried?": bool, "slurm?": [object],
+    "elsewhere?": {"runs": [_ID], "hosts": {"": _TIME}},
 }  # fmt: skip
-
-
-def _checked(path: Path, name: str, value: Any) -> Any:
-    good = isinstance(value, _TYPES[name])
-    if name in ("argv", "resumed_from"):
-        good = good and all(isinstance(item, str) for item in value)
-    if good and name in ("cwd", "status", "resumed_from"):
-        good = all(map(_is_path, [value] if isinstance(value, str) else value))
-    if name == "task_file" and value is not None and good:
-        parts = {key: value.get(key) for key in ("path", "sha256", "size")}
-        good = _is_path(parts["path"]) and isinstance(parts["sha256"], str) and isinstance(parts["size"], int)
-        value = TaskFile(**parts) if good else value
-    if not good:
-        raise Refused(f"{path} is not the sidecar of a run: the key '{name}' has a value it cannot have")
-    return value
-
-
-def _is_path(value: object) -> bool:
-    """Whether the system could take it for one."""
-    try:
-        return isinstance(value, str) and b"\0" not in os.fsencode(value)
-    except UnicodeEncodeError:
-        return False
 
 
 def _plain(value: object) -> str:

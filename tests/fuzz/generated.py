@@ -90,15 +90,38 @@ def spoilt(value: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 OPTIONS = {"hosts": ["localhost:2"], "grace": 1.0, "exit_code": True, "tasks_per_node": 2, "cpus_per_task": 1.0, "starter": "auto"}
 SIDECAR = {
-    "v": 1, "run_id": "r-1", "version": "0.1", "argv": ["taskrun", "x"], "cwd": "/", "status": "x_status.txt", "contexts": [{}],
+    "v": 1, "run_id": "r-1", "version": "0.1", "argv": ["taskrun", "x"], "cwd": "/", "status": "x_status.txt",
+    "contexts": [{"kind": "local", "label": "local0", "hosts": {"vm": 2}, "limit": 0}],
     "options": {key: {"value": value, "origin": "flag"} for key, value in OPTIONS.items()}, "host": "vm", "pid": 1, "boot_id": "b",
     "started": 1.5, "task_file": {"path": "/x", "sha256": "0", "size": 3}, "stream_complete": None, "ended": None, "exit_code": None,
-    "counts": {}, "resumed_from": [], "name": "x",
+    "counts": {"done": 1}, "resumed_from": [], "name": "x", "data_tag": "0a", "carried": True, "slurm": ["7@", 0],
+    "elsewhere": {"runs": ["r-0"], "hosts": {"other": 1.0}},
 }  # fmt: skip
 LOCK = {
     "v": 1, "run_id": "r-1", "host": "vm", "boot_id": "b", "pid": 1, "start_time": 5, "since": 1.0, "machine": "", "pid_space": "",
     "token": "t",
 }  # fmt: skip
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to each value within a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(way for key, item in inside for way in places(item, (*at, key)))]
+
+
+@st.composite
+def displaced(draw: st.DrawFn, value: dict[str, Any]) -> dict[str, Any]:
+    """The same with some other value, or nothing, at one place of it, however deep."""
+    made: dict[str, Any] = json.loads(json.dumps(value))
+    *above, last = draw(st.sampled_from([way for way in places(value) if way]))
+    inner: Any = made
+    for key in above:
+        inner = inner[key]
+    if draw(st.integers(0, 9)):
+        inner[last] = draw(odd)
+    else:
+        del inner[last]
+    return made
 
 
 @st.composite
@@ -114,8 +137,41 @@ def _json(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
     return values.map(lambda value: json.dumps(value).encode("ascii"))
 
 
-sidecars = st.one_of(spoilt_sidecars(), _json(odd), st.binary(max_size=40))
+sidecars = st.one_of(spoilt_sidecars(), _json(displaced(SIDECAR)), _json(odd), st.binary(max_size=40))
 locks = st.one_of(_json(spoilt(LOCK)), _json(odd), st.binary(max_size=40))
+
+ATTACH = {"v": 1, "run_id": "r-1", "addresses": [["localhost", 1], ["::1", 2]], "fingerprint": "0" * 64, "secret": "s", "control": ""}
+attach_files = st.one_of(_json(displaced(ATTACH)), _json(odd), st.binary(max_size=40))
+
+EVENTS: list[dict[str, Any]] = [
+    {"v": 1, "t": 1.0, "kind": "run", "what": "start"},
+    {"t": 1.0, "kind": "context", "what": "joined", "context": "c", "hosts": {"vm": 1}, "guest": "x"},
+    {"t": 1.0, "kind": "engine", "what": "joined", "engine": "e", "context": "c", "host": "vm", "rank": 0, "slots": 2},
+    {"t": 2.0, "kind": "sample", "engine": "e", "load": 0.5, "memory": 5, "running": 1},
+    {"t": 3.0, "kind": "attempt", "id": 0, "engine": "e", "cause": "exit", "code": 0},
+    {"t": 3.0, "kind": "wait", "why": "no engine"},
+    {"t": 3.0, "kind": "told", "signal": "SIGINT", "how": "drain"},
+    {"t": 4.0, "kind": "engine", "what": "gone", "engine": "e"},
+]
+events_files = st.lists(st.sampled_from(EVENTS).flatmap(lambda event: st.one_of(st.just(event), displaced(event))), max_size=12).map(
+    lambda events: b"".join(json.dumps(event).encode() + b"\n" for event in events)
+)
+PICTURE = {
+    "prefix": "p", "started": 1.0, "now": 2.0, "done": 1, "failed": 0, "skipped": 0, "running": 1, "left": None, "waiting": "",
+    "stopping": "",
+    "contexts": [{"name": "c", "state": "running", "finished": 1, "failed": 0, "limit_left": None, "from": ""}],
+    "engines": [{"name": "e", "context": "c", "host": "vm", "rank": 0, "slots": 2, "state": "running", "running": 1, "held": 1,
+                 "finished": 1,
+                 "failed": 0, "load": None, "memory": 5, "quiet": 0.1}],
+}  # fmt: skip
+pictures = displaced(PICTURE)
+
+file_lists = st.lists(
+    st.sampled_from(
+        [b"FOREACH d/*\n", b"FOREACH ", b"\td/a\n", b"\td/b\n", b"\t\0\n", b"END 1\n", b"END 2\n", b"END x\n", b"\n", b"\t", b"\xff"]
+    ),
+    max_size=9,
+).map(b"".join)
 
 # frames of an agent
 

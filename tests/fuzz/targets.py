@@ -11,9 +11,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from taskrun.agent import wire
-from taskrun.engines import frames
+from taskrun.cli.main import _main
+from taskrun.driver.foreach import FileLists
+from taskrun.engines import frames, invitation
 from taskrun.engines.link import Link
 from taskrun.errors import Refused
 from taskrun.language.diagnostics import render_all
@@ -21,7 +24,9 @@ from taskrun.language.items import Foreach, Item, Lines
 from taskrun.language.reader import Reader
 from taskrun.language.source import scan
 from taskrun.language.whole import parse_whole
-from taskrun.model import Barrier, PerEngine, Staging, Task
+from taskrun.model import Barrier, PerEngine, Result, Staging, Task
+from taskrun.observers import monitor
+from taskrun.observers.monitor_view import MonitorView
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Resume, mismatch_text
@@ -99,6 +104,7 @@ def task_file(text: bytes, size: int, ignore_unknown: bool) -> None:
 def as_file(data: bytes) -> Iterator[Path]:
     """A regular file with these bytes, in memory."""
     fd = os.memfd_create("fuzz")
+    os.fchmod(fd, 0o600)  # else everybody could write to it, and it would not be believed
     try:
         view = memoryview(data)
         while view:
@@ -156,6 +162,74 @@ def lock_file(data: bytes) -> None:
     found = owner.from_json(data)
     if found is not None:
         assert owner.life_of(found) in ("alive", "dead", "unknown")
+
+
+def attach_file(data: bytes) -> None:
+    """Refused, or where a run listens and what it knows: fit for connecting and for proving."""
+    with as_file(data) as path:
+        try:
+            found = invitation.load(path)
+        except Refused:
+            return
+    assert found.addresses
+    assert all(host.isprintable() and 0 < port < 1 << 16 for host, port in found.addresses)
+    assert (found.secret + found.control + found.run_id + found.fingerprint).isascii()
+
+
+def events_file(data: bytes) -> None:
+    """What `monitor` shows of it is text, whatever stands there."""
+    fold = monitor.Fold()
+    for line in data.splitlines(keepends=True):
+        fold.take(line)
+    shown = {"prefix": "p", "started": 1.0, "ended": fold.last, "done": fold.done, "failed": fold.failed, "waiting": fold.waiting,
+             "stopping": fold.told, "contexts": list(fold.contexts.values()), "engines": list(fold.engines.values())}  # fmt: skip
+    assert all(char == "\n" or char.isprintable() for char in monitor.text(shown))
+
+
+def picture(value: dict[str, Any]) -> None:
+    """Refused, or it can be shown as text and in the live view."""
+    try:
+        shown = monitor.checked(value)
+    except Refused:
+        return
+    assert all(char == "\n" or char.isprintable() for char in monitor.text(shown))
+    view = MonitorView("utf-8", color=False)
+    view.show(shown)
+    for key in ("down", "E", "n", "C", "y"):
+        view.frame(80, 24)
+        view.key(key)
+
+
+def file_list(data: bytes) -> None:
+    """Lists that are whole, of paths that the system could have given; the others are as if they had not been there."""
+    with as_file(data) as path:
+        lists = FileLists(path)
+    try:
+        number = lists.take(Foreach(1, b"d/*", b"{}", b""), b"{}")
+        assert number == len(list(lists.paths(Foreach(1, b"d/*", b"{}", b""))))
+    finally:
+        lists.close()
+
+
+def resumed(folder: Path, value: dict[str, Any], dry_run: bool) -> None:
+    """`taskrun -r` with this sidecar of a run that has nothing left to do: one of its exit codes, whatever the sidecar says."""
+    record = task_line(
+        Task(0, 1, -1, b"true"), Result("task", 0, 1, "exit", 0, 9, 0, 1.0, 2.0, 1.0, 0.0, 0.0, 0, 0, b"", 0, b"", False), "vm"
+    )
+    (folder / "x_status.txt").write_bytes(record)
+    (folder / "tasks.txt").write_bytes(b"true\n")
+    (folder / "x_run.json").write_text(json.dumps(value))
+    before = os.getcwd()  # noqa: PTH109
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    try:
+        os.chdir(folder)
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            words = ["--dry-run"] if dry_run else ["-p", str(folder / "y"), "--use-address", "off"]
+            assert _main(["-r", "x_status.txt", *words]) in (0, 2)
+    finally:
+        os.chdir(before)
+        for path in folder.iterdir():
+            path.unlink()
 
 
 # links

@@ -17,15 +17,15 @@ from taskrun.status.sidecar import Sidecar, TaskFile, find, load
 def sidecar(**changes: object) -> Sidecar:
     values: dict[str, object] = {
         "run_id": "r1", "version": "0.1.0", "argv": ["taskrun", "t\udcff"], "cwd": "/home/x", "status": "x_status.txt",
-        "contexts": ["localhost:8"], "options": {"exit_code": {"value": True, "origin": "command line"}}, "host": "vm", "pid": 1,
-        "boot_id": "b", "started": 1.5, "task_file": TaskFile("/home/x/t\udcff", "ab", 3),
+        "contexts": [{"kind": "local", "hosts": {"vm": 8}}], "options": {"exit_code": {"value": True, "origin": "command line"}},
+        "host": "vm", "pid": 1, "boot_id": "b", "started": 1.5, "task_file": TaskFile("/home/x/t\udcff", "ab", 3),
     }  # fmt: skip
     return Sidecar(**{**values, **changes})
 
 
 def test_round_trip_with_names_that_are_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "x_run.json"
-    one = sidecar(ended=2.0, exit_code=3, counts={"ok": 2}, resumed_from=["y_status.txt"])
+    one = sidecar(ended=2.0, exit_code=3, counts={"ok": 2}, resumed_from=["/home/x/y_status.txt"])
     one.write(path)
     assert load(path) == one
     assert path.read_bytes().isascii()
@@ -39,8 +39,8 @@ def test_round_trip_with_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 def test_bytes_and_paths_may_be_given(tmp_path: Path) -> None:
     path = tmp_path / "x_run.json"
-    sidecar(contexts=[b"host\xff:8", Path("p")]).write(path)
-    assert load(path).contexts == ["host\udcff:8", "p"]
+    sidecar(contexts=[{"label": b"host\xff:8", "from": Path("p")}]).write(path)
+    assert load(path).contexts == [{"label": "host\udcff:8", "from": "p"}]
 
 
 def test_a_private_sidecar_stays_private(tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"argv": [1]}, "the key 'argv'"),
+        ({"argv": [1]}, r"the key 'argv\[0\]'"),
         ({"started": "now"}, "the key 'started'"),
-        ({"task_file": {"path": "x"}}, "the key 'task_file'"),
+        ({"task_file": {"path": "/x"}}, r"the key 'task_file\.sha256'"),
         ({"v": 2}, "newer taskrun"),
         ({"v": "1"}, "the key 'v'"),
     ],
