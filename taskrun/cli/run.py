@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskrun.errors import Refused
-from taskrun.options import Options, parse
+from taskrun.errors import Refused, told
+from taskrun.options import BY_NAME, Options, parse
+from taskrun.status import trust
+from taskrun.visible import visible
 
 if TYPE_CHECKING:
     from taskrun.status.sidecar import Sidecar
@@ -19,20 +22,21 @@ def run(argv: list[str]) -> int:
     """Runs a task file, or carries a run on. Raises Handled."""
     taskfile, options = parse(argv)
     typed_in = _here()
+    trust.trust_everybody(options.trust_records)
     earlier: Sidecar | None = None
     name = None
     if not taskfile:
         if not options.resume_from:
             raise Refused("which task file? `taskrun tasks.txt`, `taskrun -` for standard input, `taskrun -r STATUS` to carry on")
-        taskfile, name, earlier = _from_earlier(options)
+        taskfile, name, earlier = _from_earlier(options, typed_in)
     elif taskfile == "-" and options.resume_from:
-        name = _stream_again(options)
+        name = _stream_again(options, typed_in)
     from taskrun.driver.run import Run
 
     if options.dry_run:
         from taskrun.driver.dry_run import dry_run
 
-        return dry_run(taskfile, options)
+        return dry_run(taskfile, options, name)
     return int(Run(taskfile, options, ["taskrun", *argv], earlier, name, typed_in).go())
 
 
@@ -44,16 +48,17 @@ def _here() -> str:
         return ""
 
 
-def _stream_again(options: Options) -> str | None:
+def _stream_again(options: Options, typed_in: str) -> str | None:
     """The whole stream of an earlier run is given again: it goes on as that run did. The stream's name; None if it was no run of ours."""
     try:
-        earlier, _, status = _newest(options)
+        earlier, where, status = _newest(options)
     except Refused:
         return None  # disBatch's, or without its sidecar: this command line says all
     if earlier.task_file is not None:
         return None
     _inherit(options, earlier)
     _enter(earlier, status)
+    _tell_inherited(options, earlier, where, typed_in)
     return _name(earlier)
 
 
@@ -82,11 +87,27 @@ def _inherit(options: Options, earlier: Sidecar) -> None:
     options.inherit(earlier.options)
 
 
+def _tell_inherited(options: Options, earlier: Sidecar, where: Path, typed_in: str) -> None:
+    """One line about programs and files that nobody has named on this command line, before any of them is used."""
+    named = [
+        f"{BY_NAME[name].flags[-1]} {shlex.quote(getattr(options, name))}"
+        for name in _PROGRAMS
+        if options.origins.get(name) == "inherited" and getattr(options, name) != BY_NAME[name].default
+    ]
+    parts = ", ".join(named), f"runs in {earlier.cwd}" if earlier.cwd != typed_in else ""
+    if any(parts) and not options.quiet:
+        sys.stderr.write(told(visible(f"inherited from {where.name}: {'; '.join(filter(None, parts))}")) + "\n")
+
+
+#: Options that make a run start programs, hand over secrets or remove files.
+_PROGRAMS = ("ssh", "retire_cmd", "rclone_config", "passphrase_file", "clean")
+
+
 def _enter(earlier: Sidecar, status: Path) -> None:
     try:
         os.chdir(earlier.cwd)
     except OSError as error:
-        raise Refused(f"{earlier.cwd}, where {status.name} was made, cannot be entered: {os.strerror(error.errno or 0)}") from None
+        raise Refused(f"{visible(earlier.cwd)}, where {status.name} was made, cannot be entered: {os.strerror(error.errno or 0)}") from None
 
 
 def _name(earlier: Sidecar) -> str | None:
@@ -94,10 +115,13 @@ def _name(earlier: Sidecar) -> str | None:
     return label if isinstance(label, str) else None
 
 
-def _cut_torn(path: Path) -> None:
-    """Of a stream that was cut off nobody knows whether its last line is whole: one without a line end is not run."""
+def _without_torn(path: Path, dry_run: bool) -> str:
+    """Of a stream that was cut off nobody knows whether its last line is whole: one without a line end is not run.
+
+    The file to read: `path`, cut, or for --dry-run, which changes no file, a copy in memory.
+    """
     try:
-        with path.open("r+b") as file:
+        with path.open("rb" if dry_run else "r+b") as file:
             size = end = file.seek(0, os.SEEK_END)
             while end:
                 at = max(0, end - (1 << 16))
@@ -107,13 +131,28 @@ def _cut_torn(path: Path) -> None:
                 if newline >= 0:
                     break
                 end = at
+            if end < size and dry_run:
+                copy = os.memfd_create(path.name[:200], os.MFD_CLOEXEC)
+                done = 0
+                while done < end and (sent := os.sendfile(copy, file.fileno(), done, end - done)):
+                    done += sent
+                return f"/proc/self/fd/{copy}"
             if end < size:
                 file.truncate(end)
     except OSError as error:
         raise Refused(f"{path}, the copy of the stream, cannot be cut after its last whole line: {os.strerror(error.errno or 0)}") from None
+    return str(path)
 
 
-def _from_earlier(options: Options) -> tuple[str, str | None, Sidecar]:
+def _check_copy(path: Path) -> None:
+    """The lines that the earlier run read are its records, too; a task file is the person's own. Raises Refused, Untrusted."""
+    try:
+        trust.opened(path).close()
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from None
+
+
+def _from_earlier(options: Options, typed_in: str) -> tuple[str, str | None, Sidecar]:
     """(task file, its name, sidecar) of the newest of the `-r` runs; its options and working directory become ours."""
     from taskrun.driver import files
     from taskrun.status import names
@@ -124,7 +163,9 @@ def _from_earlier(options: Options) -> tuple[str, str | None, Sidecar]:
     if earlier.task_file is not None:
         task_file = earlier.task_file.path
         if not Path(task_file).exists():
-            raise Refused(f"{task_file}, the task file of {status.name}, is gone: put it back, or name it: taskrun TASKFILE {again}")
+            raise Refused(
+                f"{visible(task_file)}, the task file of {status.name}, is gone: put it back, or name it: taskrun TASKFILE {again}"
+            )
     else:
         if not earlier.stream_complete and not options.as_is:
             raise Refused(
@@ -134,7 +175,9 @@ def _from_earlier(options: Options) -> tuple[str, str | None, Sidecar]:
         task_file = str(names.with_suffix(names.prefix_of(where.with_name(earlier.status)), files.TASKS))
         if not Path(task_file).exists():
             raise Refused(f"{task_file}, the copy of the stream of {status.name}, is gone: give the stream again with {again}")
+        _check_copy(Path(task_file))
         if not earlier.stream_complete:
-            _cut_torn(Path(task_file))
+            task_file = _without_torn(Path(task_file), options.dry_run)
     _enter(earlier, status)
+    _tell_inherited(options, earlier, where, typed_in)
     return task_file, _name(earlier), earlier

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskrun.agent import probe
 from taskrun.engines import allocation
 from taskrun.engines.command import check_ssh
-from taskrun.engines.request import EngineRequest, divide, parse_hosts
+from taskrun.engines.request import EngineRequest, divide, expand_hosts, parse_hosts
 from taskrun.errors import Refused
 from taskrun.options import Options
 
@@ -26,8 +26,11 @@ class Engines(NamedTuple):
     steps: Steps | None = None  # of a SLURM allocation
 
 
-def choose_engines(options: Options, *, was_slurm: bool = False) -> tuple[Engines, list[str]]:
-    """(engines, warnings). `was_slurm`: the run that is carried on had a SLURM allocation. Raises Refused with what would work."""
+def choose_engines(options: Options, *, was_slurm: bool = False, dry: bool = False) -> tuple[Engines, list[str]]:
+    """(engines, warnings). `was_slurm`: the run that is carried on had a SLURM allocation. `dry`: SLURM is not asked.
+
+    Raises Refused with what would work.
+    """
     if options.startup_only:
         if options.origins.get("hosts") == "flag":
             raise Refused("--startup-only starts no engine: leave out -s here, and give it to `taskrun attach`")
@@ -38,7 +41,7 @@ def choose_engines(options: Options, *, was_slurm: bool = False) -> tuple[Engine
     environ = os.environ
     if not lists:
         if allocation.job_id(environ):
-            return _of_allocation(options, environ)
+            return _planned_of_allocation(options, environ) if dry else _of_allocation(options, environ)
         variable = environ.get("TASKRUN_OPT_SSH_NODELIST") or environ.get("DISBATCH_SSH_NODELIST")
         if variable:
             lists = [variable]
@@ -84,6 +87,14 @@ def _of_allocation(options: Options, environ: Mapping[str, str]) -> tuple[Engine
     hosts = {each.host: each.cores for each in requests}
     given = {"kind": "slurm", "label": label, "hosts": hosts, "limit": max(0, options.task_limit), "job": steps.job}
     return Engines(label, requests, given, steps), warnings
+
+
+def _planned_of_allocation(options: Options, environ: Mapping[str, str]) -> tuple[Engines, list[str]]:
+    """The same by what the job's environment says, which knows nothing of nodes that were given back or lost."""
+    allocation.check_copy(environ)
+    wanted = allocation.Wanted(options.cpus_per_task, options.tasks_per_node, options.fill)
+    requests, warnings = allocation.requests(environ, expand_hosts(allocation.node_list(environ)), wanted)
+    return Engines(options.label or f"J{allocation.job_id(environ)}", requests, {}), warnings
 
 
 def driver_node(requests: list[EngineRequest], environ: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -15,18 +15,24 @@ from taskrun.driver.contexts import choose_engines
 from taskrun.driver.run import open_records, working_directory
 from taskrun.driver.source import Source, open_source
 from taskrun.driver.supply import MISMATCHES_SHOWN, plan_file
-from taskrun.errors import ExitCode, Refused
+from taskrun.errors import ExitCode, Refused, told
 from taskrun.language import Reader, render_all
 from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
+from taskrun.visible import line_of
 
 
-def dry_run(taskfile: str, options: Options) -> int:
-    """Prints the plan to stdout, a summary to stderr; the exit code is that of a refusal or 0. Raises Refused."""
-    source = open_source(taskfile, options)
-    engines, warnings = choose_engines(options)
+def dry_run(taskfile: str, options: Options, name: str | None = None) -> int:
+    """Prints the plan to stdout, a summary to stderr; the exit code is that of a refusal or 0. `name`: of a stream. Raises Refused.
+
+    Starts no program and asks no host: what only they know is not said.
+    """
+    source = open_source(taskfile, options, dry=True)
+    if name:
+        source = source._replace(name=name)
+    engines, warnings = choose_engines(options, dry=True)
     if source.scan is not None and source.scan.warnings:
         sys.stderr.write(render_all(source.scan.diagnostics, source.shown, 0, source.scan.warnings))
     for warning in warnings + source.lists.take_notes():
@@ -37,12 +43,14 @@ def dry_run(taskfile: str, options: Options) -> int:
     counts: Counter[str] = Counter()
     mismatches: list[Decision] = []
     lines = _lines(_planned(source, options), resume, options.fail_fast, counts, mismatches)
-    out = sys.stdout.buffer
+    put = _printer()
     for line in lines:
-        out.write(line)
-    out.flush()
+        put(line)
+    sys.stdout.flush()
     if counts["mismatch"] and not options.force_resume:
         raise Refused(mismatch_text(mismatches, counts["mismatch"]))
+    if source.scan is not None and source.scan.stages:
+        _say("keys and remotes are not tried in a dry run: taskrun check tries them")
     if options.clean != "keep":
         _list_removals(options, source.path)
     _say(_summary(counts, engines.requests))
@@ -50,27 +58,31 @@ def dry_run(taskfile: str, options: Options) -> int:
 
 
 def _list_removals(options: Options, taskfile: Path | None) -> None:
-    """What --clean would remove now of what the runs given with -r have moved and made."""
+    """What --clean would remove now, here, of what the runs given with -r have moved and made."""
     from taskrun.driver import cleaning
     from taskrun.driver.deliveries import earlier
     from taskrun.driver.places import new_places
+    from taskrun.driver.unasked import Unasked
 
     if not options.resume_from:
         _say(f"--clean {options.clean}: which files it would remove is known of a run that has been: add -r STATUS")
         return
-    statuses = [files.absolute(name) for name in options.resume_from]
-    before = earlier(statuses)
-    places = new_places(Path.cwd(), "dry", 1, options.rclone_config or "", _say)
+    before = earlier([files.absolute(name) for name in options.resume_from])
     for folder in before.folders:
-        places.remember(folder)
+        _say(f"--clean {options.clean}: {folder.host} is not asked in a dry run: what would be removed in {folder.path} is not shown")
+    places = new_places(Path.cwd(), "dry", 1, options.rclone_config or "", _say)
+    places.stores = stores = Unasked(places, before.outputs)
     inputs, outputs = list(before.inputs), list(before.outputs)
+    put = _printer()
     for removing in cleaning.plans(options.clean, places, before.spans, taskfile, inputs, outputs, lambda _, text: _say(text)):
         for what, listed in (("remove", removing.plan.remove), ("keep", removing.plan.kept)):
             for each in listed:
                 name = cleaning.shown(removing.place, each.path).encode("utf-8", "surrogateescape")
-                sys.stdout.buffer.write(_line(what, "", 0, "", each.why, name))
-    sys.stdout.buffer.flush()
-    places.stores.close()
+                put(_line(what, "", 0, "", each.why, name))
+    sys.stdout.flush()
+    if stores.spared:
+        _say(f"--clean {options.clean}: {', '.join(sorted(stores.spared))}: not asked in a dry run: a run keeps what is not there, whole")
+    stores.close()
 
 
 #: When data is moved, by the way it goes and its scope.
@@ -81,8 +93,15 @@ _STAGING = {
 }
 
 
+def _printer() -> Callable[[bytes], object]:
+    """What prints a row: raw bytes for programs, nothing that a terminal would obey."""
+    if sys.stdout.isatty():
+        return lambda line: sys.stdout.write(line_of(line))
+    return sys.stdout.buffer.write
+
+
 def _say(text: str) -> None:
-    sys.stderr.write(f"taskrun: {text}\n")
+    sys.stderr.write(told(text) + "\n")
 
 
 def _planned(source: Source, options: Options) -> Iterator[Supplied]:

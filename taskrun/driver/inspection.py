@@ -26,8 +26,8 @@ _secret = re.compile(rb"(://[^/@:\s]*:)([^/@\s]*)@").sub
 _variable = re.compile(r"\$(?:\{(\w+)\}|(\w+))").finditer
 
 
-def inspect(scan: Scan, rclone_config: str = "", passphrase_file: str = "") -> Scan:
-    """A scanned task file with what is wrong with its data. gpg is asked to encrypt a few bytes."""
+def inspect(scan: Scan, rclone_config: str = "", passphrase_file: str = "", *, dry: bool = False) -> Scan:
+    """A scanned task file with what is wrong with its data. gpg is asked to encrypt a few bytes, unless it is `dry`."""
     if not scan.stages:
         return scan
     places = new_places(Path.cwd(), "check", 1, rclone_config, lambda _: None)
@@ -42,11 +42,11 @@ def inspect(scan: Scan, rclone_config: str = "", passphrase_file: str = "") -> S
             ruling = item if item.recipients else None
             used.setdefault(item, set())
         elif item.source:
-            problems += _wrong_ends(item, (found or expander.staging)[-1], places)
+            problems += _wrong_ends(item, (found or expander.staging)[-1], places, dry)
             if ruling is not None:
                 used[ruling].add(item.way)
     places.stores.close()
-    for encrypt, ways in used.items():
+    for encrypt, ways in used.items() if not dry else ():
         problems += _wrong_keys(encrypt, ways, gpg)
     diagnostics = sorted([*scan.diagnostics, *problems], key=lambda each: (each.line, each.column))
     return scan._replace(diagnostics=diagnostics, errors=scan.errors + len(problems))
@@ -71,7 +71,7 @@ def _try(encryption: Encryption, ways: set[str], gpg: Callable[[], Gpg]) -> None
         gpg().signer_key(encryption.sign)
 
 
-def _ends(staging: Staging, places: Places) -> Iterator[tuple[str, str]]:
+def _ends(staging: Staging, places: Places, dry: bool = False) -> Iterator[tuple[str, str]]:
     """(source or dest as it is in the staging, what is wrong with it)."""
     for text, own in ((staging.source, staging.way == "out"), (staging.dest, staging.way == "in")):
         try:
@@ -83,7 +83,7 @@ def _ends(staging: Staging, places: Places) -> Iterator[tuple[str, str]]:
             place = places.of(text)
             if own and place.kind != "local":
                 raise Refused(_SOURCE if staging.way == "out" else _DEST)
-            if "$" not in place.where:
+            if "$" not in place.where and not dry:
                 places.stores.of(place)
         except Refused as error:
             yield text, str(error)
@@ -93,9 +93,9 @@ def _variables(text: str) -> Iterator[str]:
     return (name for found in _variable(text) if (name := found[1] or found[2]).startswith(("TASKRUN_", "DISBATCH_")))
 
 
-def _wrong_ends(item: Stage, staging: Staging, places: Places) -> Iterator[Diagnostic]:
+def _wrong_ends(item: Stage, staging: Staging, places: Places, dry: bool) -> Iterator[Diagnostic]:
     source = item.text.find(item.source, item.text.upper().find(b"STAGE-") + len("STAGE-IN"))
-    for text, problem in _ends(staging, places):
+    for text, problem in _ends(staging, places, dry):
         column, word = source, item.source
         if text == staging.dest and text != staging.source:
             column, word = item.text.find(item.dest, source + len(item.source)), item.dest

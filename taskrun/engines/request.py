@@ -17,6 +17,7 @@ HOSTS_MOST = 10_000  # of one -s: more is a mistake in a range
 Reach: TypeAlias = Literal["local", "ssh", "slurm", "relay"]
 
 _RANGE = re.compile(r"\[([0-9, -]*)\]")
+_BETWEEN = r",(?![^\[]*\])"  # commas that are not in a range
 _ADDRESS = re.compile(r"(?:[^\s@/:,\[\]-][^\s@/:,\[\]]*@)?[^\s@/,\[\]-][^\s@/,\[\]]*")
 
 
@@ -38,7 +39,7 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
     """
     hosts: dict[str, int] = {}
     warnings = []
-    for item in re.split(r",(?![^\[]*\])", ",".join(lists)):
+    for item in re.split(_BETWEEN, ",".join(lists)):
         text = item.strip()
         if not text:
             continue
@@ -68,6 +69,11 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
     if not hosts:
         raise Refused("-s names no host; write -s localhost:4 for four slots on this machine")
     return hosts, warnings
+
+
+def expand_hosts(nodes: str) -> list[str]:
+    """The names in a list of nodes as SLURM writes it, `node[01-03,7],other`. Raises Refused."""
+    return [name for item in re.split(_BETWEEN, nodes) for name in _expand(item.strip(), nodes)]
 
 
 def _expand(name: str, text: str) -> list[str]:

@@ -29,10 +29,13 @@ def test_every_mistake_at_its_place(taskrun: Taskrun, gnupg: Keys, verb: tuple[s
     result = taskrun(*verb, files={"tasks.txt": text})
     assert result.code == 2
     places = [line.split(" ")[0] for line in result.err.splitlines() if line.startswith("tasks.txt:") and " error: " in line]
-    wanted = ["2:19", "4:24", "5:19", "6:21", "7:20", "8:18", f"9:{19 + len(LAB)}", f"10:{24 + len(LAB)}", "12:27"]
+    wanted = ["2:19", "4:24", "5:19", "6:21", "7:20"]
+    asked = "--dry-run" not in verb  # it starts neither gpg nor rclone
+    if asked:
+        wanted += ["8:18", f"9:{19 + len(LAB)}", f"10:{24 + len(LAB)}", "12:27"]
     assert [place for place in places if place != "tasks.txt:3:26:"] == [f"tasks.txt:{place}:" for place in wanted], result.err
-    keys = ("no such key to encrypt to", "is not trusted", "no secret key")
-    for said in ("no store called gopher://", "TASKRUN_SLOT is not known", "rclone has no remote nosuch", *keys):
+    programs = ("rclone has no remote nosuch", "no such key to encrypt to", "is not trusted", "no secret key")
+    for said in ("no store called gopher://", "TASKRUN_SLOT is not known", *(programs if asked else ())):
         assert said in result.err
     assert "secret@" not in result.err
     assert "me:******@host" in result.err
