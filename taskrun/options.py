@@ -350,7 +350,13 @@ OPTIONS = (
         kind=None,
     ),
     Option("as_is", ("--as-is",), "with -r: go on with what was read of a stream that had not ended", RESUME, kind=None),
-    Option("take_over", ("--take-over",), "take the lock of a run on another host that is known to be dead", RESUME, kind=None),
+    Option(
+        "take_over",
+        ("--take-over",),
+        "take the lock of a run on another host that is known to be dead; pass socket names of it of which the holder is unknown",
+        RESUME,
+        kind=None,
+    ),
     Option(
         "prefix",
         ("-p", "--prefix"),

@@ -50,7 +50,7 @@ class Agent(object):
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(wake_write)
         self.losses = Losses(config["run"])
-        self.before = [Before(run) for run in config.get("earlier", ())]
+        self.before = [Before(run, config.get("anybody", True)) for run in config.get("earlier", ())]
         self.look_back_at = 0.0
         shares = divided(config)
         config["slots"] = len(shares.slots)

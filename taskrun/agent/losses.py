@@ -1,13 +1,13 @@
 """Attempts whose slot or agent died: their processes are ended before anyone may run the task again.
 
-On a host that a run reaches from elsewhere each agent and its slots hold a name, as a driver does on its own host: as long as it is
-taken, something of the run lives here, and a resume waits for that.
+On a host that a run reaches from elsewhere each agent and its slots hold a name, as a driver does on its own host (see fence.py): as long
+as it is held, something of the run lives here, and a resume waits for that.
 """
 
-import socket
+import os
 import time
 
-from . import ending, slot
+from . import ending, fence, slot, workdir
 
 
 class Loss(object):
@@ -35,35 +35,35 @@ class Loss(object):
 class Before(object):
     """What an earlier run may have left here: its agents and slots end by themselves, each by its own clock; then the rest is ended."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, anybody: bool) -> None:
+        """`anybody`: its processes may be those of another user."""
         self.run = run
+        self.watch = fence.Watch(run.encode("utf-8", "surrogateescape"), fence.AGENT, frozenset((os.getuid(),)), anybody)
         self.rest = Loss((), run.encode("ascii") + b".", 0)
 
     def step(self, now: float) -> bool:
         """True when nothing of it is left."""
-        return not is_held(self.run) and self.rest.step(now)
+        if any(self.watch.look()) or not self.rest.step(now):
+            return False
+        self.watch.close()
+        return True
 
 
-def hold(run: str, folder: str) -> list:
-    """The descriptor that says that something of `run` lives here, to be handed on to slots; none where the system has no such names."""
-    held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        held.bind("\0taskrun-%s.%s" % (run, folder))
-    except OSError:
-        held.close()
+def hold(run: str) -> list:
+    """The descriptor that says that something of `run` lives here, to be handed on to slots; none where the system has no such names.
+
+    Raises Unusable where it has them and none can be held: nothing would tell a resume that tasks still run here.
+    """
+    if not fence.EXISTS:
         return []
-    return [held.detach()]
-
-
-def is_held(run: str) -> bool:
-    """Whether an agent of `run`, or its driver, or a slot of theirs lives here."""
-    name = "@taskrun-%s" % run
+    why = "all of them are taken"
     try:
-        with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
-            paths = [line.rsplit(" ", 1)[-1].rstrip("\n") for line in file]
-    except OSError:
-        return False
-    return any(path == name or path.startswith(name + ".") for path in paths)
+        held = fence.bind_beside(run.encode("utf-8", "surrogateescape"), fence.AGENT)
+    except OSError as error:
+        held, why = None, os.strerror(error.errno or 0)
+    if held is None:
+        raise workdir.Unusable("no socket name can be held that tells a resume of tasks here: %s" % why)
+    return [held.detach()]
 
 
 class Losses(object):

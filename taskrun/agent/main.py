@@ -125,6 +125,7 @@ def main(shipped: bool = False) -> int:
     sweep(config["sweep"])
     try:
         if shipped:
+            held += losses.hold(config["run"])
             workdir.settle(config)
         place = make_folder(config["folder"])
     except OSError as error:
@@ -134,8 +135,6 @@ def main(shipped: bool = False) -> int:
         return 1
     if config.get("parallel"):
         starter.unpack(config.pop("parallel"), place)
-    if shipped:
-        held += losses.hold(config["run"], config["folder"])
     config["slot_command"] = [os.path.realpath(sys.executable), "-I", "-S", "-E", os.path.join(place, "slot.pyc")]
     agent = Agent(link_in, link_out, config, place, held)
     try:

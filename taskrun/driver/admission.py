@@ -54,8 +54,8 @@ class Admission:
         member.facts = message.facts
         folder = f"taskrun-{os.urandom(8).hex()}"
         folders = self.folders.setdefault("" if member.here else member.request.address, [])
-        steps, visit, earlier = self.steps.get(member.context), self.visits.get(member.context), self.survivors.runs
-        config = brief(member, message.facts, self.common, folder, folders[:], steps=steps, visit=visit, earlier=earlier)
+        steps, visit = self.steps.get(member.context), self.visits.get(member.context)
+        config = brief(member, message.facts, self.common, folder, folders[:], steps=steps, visit=visit, earlier=self.survivors)
         folders.append(folder)
         member.cleared = "earlier" not in config
         member.joined = True

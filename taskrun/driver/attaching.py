@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from taskrun import threads
+from taskrun.driver import held
 from taskrun.driver.caller import Caller
 from taskrun.driver.contexts import Engines, carried_environment
 from taskrun.driver.job_end import JobEnd
@@ -27,7 +28,6 @@ from taskrun.engines.request import EngineRequest
 from taskrun.engines.tls import Broken
 from taskrun.errors import ExitCode, Refused, told
 from taskrun.options import Options
-from taskrun.status import held
 
 END_SECONDS = 6.0  # for an agent to end what it runs when its link is closed
 HOSTS_SHOWN = 8
@@ -105,6 +105,7 @@ class Attaching(Caller):
             offers,
             options.workdir or "",
             env,
+            os.getuid(),
         )
 
     # the loop

@@ -16,6 +16,7 @@ from taskrun.engines import slurm
 from taskrun.engines.slurm import Steps
 
 if TYPE_CHECKING:
+    from taskrun.driver.survivors import Survivors
     from taskrun.driver.visits import Visit
 
 
@@ -35,12 +36,12 @@ def brief(
     *,
     steps: Steps | None,
     visit: Visit | None,
-    earlier: list[str],
+    earlier: Survivors,
 ) -> dict[str, Any]:
     """The config of one agent.
 
     `facts`: what it said of its node; `folder`: what its private folder is to be called; `sweep`: those that others have left there;
-    `steps`, `visit`: of its context; `earlier`: runs of which it is to make sure that nothing is left.
+    `steps`, `visit`: of its context; `earlier`: the runs of which it is to make sure that nothing is left.
     """
     request = member.request
     config = {**common.config, "k": "config", "slots": request.slots, "folder": folder, "sweep": sweep}
@@ -59,8 +60,9 @@ def brief(
         env = {**common.shipped["env"], **(visit.variables(request) if visit is not None else {}), **env}
         if common.config["starter"] != "builtin" and facts["perl"] and not facts["parallel"]:
             config["parallel"] = packed_parallel()
-        if earlier:
-            config["earlier"] = earlier
+        if earlier.runs:
+            # who attaches is another user than the agents that were there before
+            config |= {"earlier": earlier.runs, "anybody": earlier.anybody or visit is not None}
     if visit is not None:
         config |= {"share": visit.shares(request), "workdir": visit.workdir or config["workdir"]}
     return {**config, "env": env}

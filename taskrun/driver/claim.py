@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from taskrun.driver import files
+from taskrun.driver import files, held
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.options import Options
-from taskrun.status import held, lock, names, owner, sidecar
+from taskrun.status import lock, names, owner, sidecar
 
 LOCK_TOUCH = 10.0  # seconds
 TOUCHES = 3  # that a driver which lives may have missed
 HANDOVER_SECONDS = 5.0  # beside a touch and the grace: for a driver that sees it has lost its lock, and ends its tasks
 OLD_RUN_SECONDS = 30.0  # how long a resume waits for the last processes of a killed run
+NAMES_SHOWN = 3
 
 
 def with_all_ancestors(statuses: list[str]) -> list[Path]:
@@ -157,5 +158,32 @@ class Claim:
             old = sidecar.load(sidecar.find(status))
         except Refused:
             return  # disBatch's, or of a run that left none
-        if not held.wait_until_free(old.run_id, OLD_RUN_SECONDS, lambda: self.say("waiting for the last tasks of the earlier run to end")):
-            raise Refused(f"{status}: processes of the run that wrote it still live on this host: end them, then try again")
+        take_over = self.options.take_over
+        left = held.wait_until_free(
+            old.run_id,
+            OLD_RUN_SECONDS,
+            lambda: self.say("waiting for the last tasks of the earlier run to end"),
+            users=held.users_of(old, status),
+            take_over=take_over,
+        )
+        if left.alive:
+            more = "; --take-over does not pass them, their tasks would run twice" if take_over else ""
+            raise Refused(f"{status}: processes of the run that wrote it still live on this host: end them, then try again{more}")
+        if left.unsure and not take_over:
+            raise Refused(
+                f"{status}: {_some(left.unsure)} taken on this host, and whether by processes of that run cannot be told "
+                f"(see /proc/net/unix): end them, or pass them with --take-over if nothing of that run is left"
+            )
+        if left.unsure:
+            self.say(f"--take-over: {_some(left.unsure)} taken on this host, and passed over")
+        if left.strange:
+            self.say(f"{_some(left.strange)} taken on this host by another user, and nothing of the earlier run")
+
+
+def _some(taken: list[str]) -> str:
+    """As the begin of a sentence that goes on with `taken`."""
+    shown = ", ".join(taken[:NAMES_SHOWN])
+    if len(taken) == 1:
+        return f"the socket name {shown} is"
+    more = f" and {len(taken) - NAMES_SHOWN} more" if len(taken) > NAMES_SHOWN else ""
+    return f"the socket names {shown}{more} are"

@@ -337,10 +337,11 @@ class Drive:
 
     def wait_elsewhere(self, crew: Crew) -> None:
         """What earlier runs may have left on other hosts ends before anything is started."""
-        runs, hosts = self.run.elsewhere
+        runs, hosts, anybody = self.run.elsewhere
         if hosts:
             now = time.time()
-            crew.survivors.expect(runs, {address: time.monotonic() + until - now for address, until in hosts.items()})
+            ends = {address: time.monotonic() + until - now for address, until in hosts.items()}
+            crew.survivors.expect(runs, ends, anybody=anybody)
             longest = max(hosts.values()) - now
             self.run.say(f"tasks of the earlier run may still run on {', '.join(hosts)}: waiting for their end, at most {longest:.0f} s")
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from taskrun.driver import held
 from taskrun.driver.contexts import is_here
 from taskrun.engines import controller
 from taskrun.errors import Refused
@@ -25,19 +26,24 @@ _TRACES = (names.LOCK, names.EVENTS, names.STATUS)  # what a driver that lives w
 
 
 class Elsewhere(NamedTuple):
-    """`runs` of which something may live, on `hosts`: address -> until when at the latest, epoch seconds."""
+    """`runs` of which something may live, on `hosts`: address -> until when at the latest, epoch seconds.
+
+    `anybody`: processes of theirs may be those of another user than this one.
+    """
 
     runs: list[str]
     hosts: dict[str, float]
+    anybody: bool = False
 
     def to_plain(self) -> dict[str, Any]:
-        return {"runs": self.runs, "hosts": self.hosts}
+        return {"runs": self.runs, "hosts": self.hosts, "anybody": self.anybody}
 
 
 def left_by(statuses: list[Path], now: float) -> Elsewhere:
     """What the runs that wrote these files may have left. To be asked before their locks are taken over."""
     runs: list[str] = []
     hosts: dict[str, float] = {}
+    anybody = False
     for status in statuses:
         with contextlib.suppress(Refused):  # disBatch's, or of a run that left no sidecar
             run = sidecar.load(sidecar.find(status))
@@ -45,7 +51,8 @@ def left_by(statuses: list[Path], now: float) -> Elsewhere:
             runs += [each for each in found.runs if each not in runs]
             for address, until in found.hosts.items():
                 hosts[address] = max(hosts.get(address, 0.0), until)
-    return Elsewhere(runs, hosts) if hosts else Elsewhere([], {})
+            anybody = anybody or found.anybody or held.users_of(run, status) != held.own_user()
+    return Elsewhere(runs, hosts, anybody) if hosts else Elsewhere([], {})
 
 
 def _left_by(run: sidecar.Sidecar, status: Path, now: float) -> Elsewhere:
@@ -63,7 +70,7 @@ def _left_by(run: sidecar.Sidecar, status: Path, now: float) -> Elsewhere:
             if isinstance(context, dict) and context.get("kind") != "local" and isinstance(context.get("hosts"), dict):
                 hosts |= {address: until for address in context["hosts"] if not is_here(address.rpartition("@")[2], run.host)}
     hosts = {address: min(until, now + patience) for address, until in hosts.items() if until > now}
-    return Elsewhere([run.run_id, *found.runs], hosts)
+    return Elsewhere([run.run_id, *found.runs], hosts, found.anybody)
 
 
 def _read(plain: Any) -> Elsewhere:
@@ -72,6 +79,7 @@ def _read(plain: Any) -> Elsewhere:
             return Elsewhere(
                 [each for each in runs if isinstance(each, str)],
                 {address: float(until) for address, until in hosts.items() if isinstance(until, int | float)},
+                bool(runs) and plain.get("anybody") is not False,  # an older version does not say
             )
     return Elsewhere([], {})
 
@@ -101,4 +109,4 @@ def _last_sign(run: sidecar.Sidecar, status: Path) -> float:
 def after(own: str, earlier: Elsewhere, may_live_on: dict[str, float]) -> Elsewhere:
     """What the run `own` leaves at its end. `may_live_on`: address -> until when, epoch seconds."""
     hosts = {address: until for address, until in may_live_on.items() if until > time.time()}
-    return Elsewhere([own, *earlier.runs], hosts) if hosts else Elsewhere([], {})
+    return Elsewhere([own, *earlier.runs], hosts, earlier.anybody) if hosts else Elsewhere([], {})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
-from taskrun.driver import elsewhere, files
+from taskrun.driver import elsewhere, files, held
 from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
 from taskrun.driver.drive import DATA_TAG, Drive
@@ -261,7 +261,7 @@ class Run:
         task_file = None
         if source.path is not None and source.scan is not None:
             task_file = sidecar.TaskFile(str(source.path), source.scan.sha256, source.scan.size)
-        extra: dict[str, object] = {"name": source.name}
+        extra: dict[str, object] = {"name": source.name, held.USER: os.getuid()}
         extra[DATA_TAG] = self.data_tag()
         job = owner.slurm_job()
         if job.id:

@@ -6,13 +6,15 @@ from __future__ import annotations
 class Survivors:
     def __init__(self) -> None:
         self.runs: list[str] = []  # earlier ones
+        self.anybody = False  # their processes may be another user's
         self.silence = 0.0  # seconds after which what is not heard has ended
         self._earlier: dict[str, float] = {}  # address -> until when something of earlier runs may live there
         self._silent: dict[str, float] = {}  # address of an engine of this run that was lost -> when it was heard
 
-    def expect(self, runs: list[str], hosts: dict[str, float]) -> None:
-        """Something of these runs may live on these hosts: address -> until when."""
+    def expect(self, runs: list[str], hosts: dict[str, float], *, anybody: bool) -> None:
+        """Something of these runs may live on these hosts: address -> until when. `anybody`: as another user."""
         self.runs = runs
+        self.anybody = anybody
         self._earlier = hosts
 
     @property

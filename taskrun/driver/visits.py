@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskrun.driver.crew import Crew
+from taskrun.driver.held import USER
 from taskrun.driver.picture import Picture
 from taskrun.engines import attach_frames as at
 from taskrun.engines.request import EngineRequest
@@ -147,7 +148,7 @@ class Visits:
         self._tell("context", "joined", context=context, hosts=hosts, guest=guest.peer)
         self.said(f"context {context} is attached from {guest.peer}: {slots} slot{'s'[: slots != 1]} on {len(requests)} "
                   f"host{'s'[: len(requests) != 1]}")  # fmt: skip
-        given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer}
+        given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer, USER: wanted.user}
         self.given(given)
         crew.visits[context] = Visit(guest, wanted, given)
         end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None

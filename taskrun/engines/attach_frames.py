@@ -99,6 +99,7 @@ class Join(NamedTuple):
     offers: list[Offer]
     workdir: str
     env: dict[str, str]  # of its tasks on all engines
+    user: int = -1  # id of the user that attaches, where it does; -1 is not known
 
 
 class Ends(NamedTuple):
@@ -262,7 +263,9 @@ def _join(frame: dict[str, Any]) -> Join:
     if not label.isprintable() or "/" in label:
         raise Bad("`join` has a label that cannot be shown")
     workdir = _text(frame, "workdir", 4096)
-    return Join(label, _whole(frame, "limit", LIMIT_MOST), _number(frame, "ends_in", -1.0), offers, workdir, _variables(frame.get("env")))
+    user = _whole({"user": -1, **frame}, "user", 1 << 32, -1)  # an older version does not say
+    env = _variables(frame.get("env"))
+    return Join(label, _whole(frame, "limit", LIMIT_MOST), _number(frame, "ends_in", -1.0), offers, workdir, env, user)
 
 
 def _offer(row: Any) -> Offer:
