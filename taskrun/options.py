@@ -182,7 +182,7 @@ OPTIONS = (
     Option(
         "env",
         ("--env",),
-        "carry this variable to other hosts (NAME, or NAME=VALUE); may be repeated",
+        "carry this variable to other hosts; NAME=VALUE sets one, and other users see it in the list of processes; may be repeated",
         ENGINES,
         metavar="NAME",
         many=True,
@@ -413,6 +413,8 @@ OPTIONS = (
     Option("kvsserver", ("--kvsserver",), "", OTHER, metavar="H:P", later=_KVS),
 )
 
+VALUED = "valued"  # key of --env in the sidecar: names that were given with a value
+
 BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -434,18 +436,64 @@ class Options:
         self.origins[name] = origin
 
     def given(self) -> dict[str, dict[str, Any]]:
-        """What the sidecar keeps: every option that is not at its default, with its origin."""
-        return {name: {"value": self.values[name], "origin": origin} for name, origin in sorted(self.origins.items())}
+        """What the sidecar keeps: every option that is not at its default, with its origin. Of --env the names alone."""
+        kept = {name: {"value": self.values[name], "origin": origin} for name, origin in sorted(self.origins.items())}
+        if "env" in kept:
+            kept["env"] |= {"value": [_without_value(item) for item in self.env], VALUED: self.valued()}
+        return kept
+
+    def valued(self) -> list[str]:
+        """The variables that were given as --env NAME=VALUE: whoever carries the run on has to give them again."""
+        return [_without_value(item) for item in self.env if "=" in item]
 
     def inherit(self, earlier: Mapping[str, Any]) -> None:
         """Take from an earlier run's sidecar what this command line does not say itself. Raises Refused if that can be no value."""
         for name, entry in earlier.items():
             option = BY_NAME.get(name)
-            if option is not None and option.inherit and name not in self.origins:
+            if option is not None and option.inherit and (name not in self.origins or name == "env"):
                 value = entry.get("value") if isinstance(entry, dict) else None
                 if not _fits(option, value):
                     raise Refused(f"the earlier run's {option.flags[-1]} has a value it cannot have: its sidecar is damaged; give it again")
-                self.set(name, value, "inherited")
+                if name == "env":
+                    value = self._with_earlier_variables(entry)
+                self.set(name, value, self.origins.get(name, "inherited"))
+
+    def _with_earlier_variables(self, earlier: dict[str, Any]) -> list[str]:
+        """--env of an earlier run, as the sidecar has it, and of this one, which wins. Raises Refused where a value is not kept."""
+        valued = earlier.get(VALUED)
+        own = split_variables(self.env)
+        here = {_without_value(item) for item in own}
+        missing = [name for name in valued if name not in here] if isinstance(valued, list) else []
+        if missing:
+            raise Refused(
+                f"the earlier run was given {', '.join(f'--env {name}=VALUE' for name in missing)}, and values are kept nowhere: "
+                f"give it again, or {' '.join(f'--env {name}' for name in missing)} to take it from this environment"
+            )
+        return [item for item in split_variables(earlier["value"]) if _without_value(item) not in here] + own
+
+
+def split_variables(wanted: list[str]) -> list[str]:
+    """The items of --env, each NAME or NAME=VALUE. Without any value several may stand in one, with commas."""
+    items = wanted if any("=" in item for item in wanted) else ",".join(wanted).split(",")
+    return [item.strip() for item in items if item.strip()]
+
+
+def without_values(argv: list[str]) -> list[str]:
+    """The words of a command line as others may read them: `--env NAME` for `--env NAME=VALUE`."""
+    (flag,) = BY_NAME["env"].flags
+    shown = []
+    for word, before in zip(argv, ["", *argv], strict=False):
+        if before == flag:
+            shown.append(_without_value(word))
+        elif word.startswith(flag + "="):
+            shown.append(f"{flag}={_without_value(word.removeprefix(flag + '='))}")
+        else:
+            shown.append(word)
+    return shown
+
+
+def _without_value(item: str) -> str:
+    return item.partition("=")[0].strip()
 
 
 def _fits(option: Option, value: Any) -> bool:

@@ -82,7 +82,7 @@ class Watch(object):
     def look(self) -> "Tuple[List[bytes], List[bytes]]":
         """(names that a process of `users` holds, those of which it is not known whether a process of the run holds them)."""
         self._processes = None
-        taken = self._taken()
+        taken = self._taken() if EXISTS else set()
         for key in set(self.held) - taken:
             self.held.pop(key)[0].close()
         self.foreign &= taken

@@ -49,11 +49,19 @@ def submit(argv: list[str]) -> int:
         return ExitCode.OK
     dry_run = "--dry-run" in asked
     taskfile, options = split([word for word in asked if word != "--dry-run"], resumes="-r" in own or "--resume-from" in own)
-    check(taskfile, own)
+    values = check(taskfile, own)
     path = Path((Path(taskfile).name if taskfile else "resume") + SUFFIX)
     if taskfile and any(word.startswith(("-D", "--chdir")) for word in options):
         taskfile = str(Path(taskfile).absolute())
-    text = script(taskfile, options, own, command())
+    from taskrun.options import without_values
+
+    text = script(taskfile, options, without_values(own), command())
+    if values:
+        names = ", ".join(values)
+        sys.stderr.write(
+            f"taskrun: the script names {names} without a value: sbatch hands it to the job from its environment, here and whenever "
+            "the script is submitted again\n"
+        )
     if dry_run:
         sys.stdout.write(text)
         return ExitCode.OK
@@ -63,7 +71,7 @@ def submit(argv: list[str]) -> int:
     from taskrun.engines import controller
 
     try:
-        sys.stdout.write(visible(controller.submit(path), keep="\n"))
+        sys.stdout.write(visible(controller.submit(path, values), keep="\n"))
     except controller.Unanswered as error:
         raise Refused(f"{path} was not submitted: {error}") from None
     return ExitCode.OK
@@ -80,8 +88,11 @@ def split(words: list[str], *, resumes: bool) -> tuple[str, list[str]]:
     raise Refused("which task file? `taskrun submit tasks.txt -n 20`, or `taskrun submit -n 20 -- -r STATUS` to carry on")
 
 
-def check(taskfile: str, own: list[str]) -> None:
-    """What can be known wrong now is not found out by a job that has waited for a day. Raises Refused."""
+def check(taskfile: str, own: list[str]) -> dict[str, str]:
+    """What can be known wrong now is not found out by a job that has waited for a day. Raises Refused.
+
+    Returns the variables that --env NAME=VALUE sets here: they stand in no script.
+    """
     from taskrun.options import parse
 
     named, options = parse([*own, taskfile] if taskfile else own)
@@ -93,6 +104,9 @@ def check(taskfile: str, own: list[str]) -> None:
         from taskrun.driver.source import open_source
 
         open_source(named, options).lists.close()
+    if options.origins.get("env") != "flag":
+        return {}
+    return {name: value for name, equals, value in (item.partition("=") for item in options.env) if equals and name}
 
 
 def command() -> list[str]:

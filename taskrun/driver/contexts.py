@@ -13,7 +13,7 @@ from taskrun.engines import allocation
 from taskrun.engines.command import check_ssh
 from taskrun.engines.request import EngineRequest, divide, expand_hosts, parse_hosts
 from taskrun.errors import Refused
-from taskrun.options import Options
+from taskrun.options import Options, split_variables
 
 if TYPE_CHECKING:
     from taskrun.engines.slurm import Steps
@@ -111,12 +111,10 @@ def is_here(address: str, here: str) -> bool:
 def carried_environment(wanted: list[str], environ: Mapping[str, str]) -> dict[str, str]:
     """What `--env NAME` and `--env NAME=VALUE` give the tasks on other hosts. Raises Refused."""
     env = {}
-    for item in ",".join(wanted).split(",") if not any("=" in item for item in wanted) else wanted:
-        name, equals, value = item.strip().partition("=")
-        if equals and not name:
-            raise Refused(f"--env {item}: the name is missing; write --env NAME=VALUE")
+    for item in split_variables(wanted):
+        name, equals, value = item.partition("=")
         if not name:
-            continue
+            raise Refused("--env =VALUE: the name is missing; write --env NAME=VALUE")
         if equals:
             env[name] = value
         elif name in environ:

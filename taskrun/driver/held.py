@@ -55,7 +55,7 @@ def hold(run_id: str) -> socket.socket:
     held = fence.bind(fence.name_of(_bytes(run_id)))
     if held is not None:
         return held
-    if not wait_until_free(run_id, 0).free:
+    if wait_until_free(run_id, 0).alive:
         raise Refused(f"run {run_id} still has processes on this host: wait until they are gone")
     return hold_beside(run_id)
 

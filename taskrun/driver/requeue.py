@@ -11,14 +11,15 @@ from pathlib import Path
 from taskrun.driver import files
 from taskrun.engines import allocation, controller
 from taskrun.errors import Refused
+from taskrun.options import without_values
 from taskrun.status import names, owner, sidecar
 
 
 def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd: Path) -> Path | None:
     """The status file that the same command wrote in an earlier start of this job; None if this is the first, or it wrote none.
 
-    `given`, `task_name`, `job`: as for files.choose_prefix. One job may run the same command several times, one after the other:
-    each then finds the file of its own turn, since a file that was gone on with has the number of this start.
+    `given`, `task_name`, `job`: as for files.choose_prefix; `argv`: see options.without_values. One job may run the same command several
+    times, one after the other: each then finds the file of its own turn, since a file that was gone on with has the number of this start.
     """
     me = owner.slurm_job()
     if not me.start:
@@ -36,7 +37,8 @@ def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd
         with contextlib.suppress(Refused):
             run = sidecar.load(where)
             earlier = owner.SlurmJob.from_plain(run.extra.get("slurm"))
-            if status.exists() and earlier.id == me.id and earlier.start < me.start and run.argv == argv and run.cwd == str(cwd):
+            same = without_values(run.argv) == argv and run.cwd == str(cwd)
+            if status.exists() and earlier.id == me.id and earlier.start < me.start and same:
                 return files.absolute(status)
     return None
 

@@ -29,7 +29,7 @@ from taskrun.errors import ExitCode, RecordsFailed, Refused, told
 from taskrun.language import render_all
 from taskrun.observers.console import Console
 from taskrun.observers.summary import Ending, command_line, summary_lines
-from taskrun.options import Options
+from taskrun.options import Options, without_values
 from taskrun.planning.resume import Resume
 from taskrun.scheduling.scheduler import TASK_LIMIT
 from taskrun.status import names, owner, rescue, sidecar, trust
@@ -73,7 +73,7 @@ class Run:
     ) -> None:
         """`typed_in`: the folder of the person's shell, which a run that is carried on from elsewhere does not run in."""
         self.options = options
-        self.argv = argv
+        self.argv = without_values(argv)
         self.earlier = earlier
         self.run_id = f"{time.strftime('%y%m%d%H%M%S')}-{os.urandom(5).hex()}"
         self.started = time.time()
@@ -351,6 +351,7 @@ class Run:
             unread=isinstance(self.drive.supply, StreamSupply) and not self.drive.supply.complete,
             broken=self.drive.supply.broken if self.drive.supply is not None else "",
             undelivered=self.drive.undelivered,
+            variables=tuple(self.options.valued()),
         )
 
     def shown(self, path: Path) -> str:

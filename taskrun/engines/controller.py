@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from taskrun.engines import allocation
 from taskrun.errors import Refused
@@ -37,8 +39,8 @@ def ask(argv: list[str], pauses: tuple[float, ...] = PAUSES) -> str:
     return _ask(argv)
 
 
-def _ask(argv: list[str]) -> str:
-    env = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+def _ask(argv: list[str], variables: Mapping[str, str] = MappingProxyType({})) -> str:
+    env = {**os.environ, **variables, "SLURM_TIME_FORMAT": "%s"}
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
@@ -89,16 +91,19 @@ def binds_tasks() -> bool:
     return found is None or found[1] not in ("task/none", "(null)")
 
 
-def submit(script: Path) -> str:
-    """What sbatch prints. Not tried again once the controller may have taken the job. Raises Unanswered."""
+def submit(script: Path, variables: Mapping[str, str]) -> str:
+    """What sbatch prints; `variables` are in its environment, and so in the job's. Raises Unanswered.
+
+    Not tried again once the controller may have taken the job.
+    """
     argv = ["sbatch", str(script.absolute())]  # `-d.sbatch` would be an option
     for pause in PAUSES:
         try:
-            return _ask(argv)
+            return _ask(argv, variables)
         except Unanswered as error:
             if "timed out" in str(error):
                 raise Unanswered(f"{error}; it may have been taken all the same: see squeue before you try again") from None
             if not _BUSY.search(str(error)):
                 raise
         time.sleep(pause)
-    return _ask(argv)
+    return _ask(argv, variables)

@@ -33,6 +33,7 @@ class Ending(NamedTuple):
     broken: str  # why the rest of the plan could not be used
     unread: bool = False  # of a stream: its end was not read
     undelivered: bool = False  # data that was to be delivered is left
+    variables: tuple[str, ...] = ()  # that were given with a value, which who carries on has to give again
 
 
 def summary_lines(ending: Ending) -> list[str]:
@@ -76,7 +77,8 @@ def _visible(path: str) -> str:
 
 
 def _again(ending: Ending, *taskfile: str) -> str:
-    return command_line(["taskrun", *taskfile, "-r", ending.status, *(["-R"] if ending.failed else [])])
+    again = [word for name in ending.variables for word in ("--env", name)]
+    return command_line(["taskrun", *taskfile, "-r", ending.status, *(["-R"] if ending.failed else []), *again])
 
 
 def failure_lines(failures: list[tuple[Task | PerEngine, Result]]) -> list[str]:

@@ -146,8 +146,9 @@ def test_a_line_in_a_name_is_none_of_the_list(stranger: Stranger) -> None:
     ours.close()
 
 
-def test_a_run_begins_although_its_name_is_taken(take: Take) -> None:
-    take("listening", f"taskrun-{RUN}", *(f"taskrun-{RUN}+{number}" for number in range(1, 65)))
+@pytest.mark.parametrize("how", HOWS)
+def test_a_run_begins_although_its_name_is_taken(take: Take, how: str) -> None:
+    take(how, f"taskrun-{RUN}", *(f"taskrun-{RUN}+{number}" for number in range(1, 65)))
     with held.hold(RUN), held.hold_beside(RUN):
         assert len(look().alive) == 2
     assert look().free
