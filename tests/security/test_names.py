@@ -18,7 +18,7 @@ from strangers import Stranger
 
 from taskrun import options
 from taskrun.agent import fence, losses, workdir
-from taskrun.driver import claim, held
+from taskrun.driver import claim, elsewhere, held
 from taskrun.errors import Refused
 from taskrun.status import sidecar
 
@@ -279,3 +279,45 @@ def test_an_agent_without_a_name_is_of_no_use(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(workdir.Unusable, match=r"^no socket name can be held that tells a resume of tasks here: all of them are taken$"):
         losses.hold(RUN)
     os.close(taken)
+
+
+@pytest.mark.parametrize(
+    ("user", "contexts", "known", "anybody"),
+    [
+        (0, [], set(), False),
+        (4711, [], {4711}, False),
+        (0, [{"kind": "attached", "user": 4712}, {"kind": "ssh"}, "damaged"], {4712}, False),
+        (0, [{"kind": "attached"}], set(), True),  # an older version's
+        (0, [{"kind": "attached", "user": -1}], set(), True),
+        ("root", [], set(), True),
+    ],
+)
+def test_whose_processes_those_of_a_run_may_be(
+    taskrun: Taskrun, stranger: Stranger, user: Any, contexts: list[Any], known: set[int], anybody: bool
+) -> None:
+    status = taskrun.folder / "run_status.txt"
+    run = sidecar.Sidecar(
+        "r", "1", [], "/", status.name, contexts, {}, "h", 1, "b", 0.0, sidecar.TaskFile("/t", "", 0), extra={"user": user}
+    )
+    status.touch()
+    run.write(taskrun.folder / "run_run.json")
+    assert held.users_of(run, status) == held.Users(frozenset({os.getuid(), *known}), anybody)
+    os.chown(status, 4713, -1)
+    assert held.users_of(run, status) == held.Users(frozenset({os.getuid(), 4713, *known}), anybody)
+    os.chown(status, stranger.uid, -1)  # `nobody` owns what a file server hides the owner of
+    assert held.users_of(run, status).anybody
+
+
+def test_agents_are_told_that_a_run_may_have_been_another_users(taskrun: Taskrun) -> None:
+    killed(taskrun)
+    path, status = taskrun.folder / "run_run.json", taskrun.folder / "run_status.txt"
+    run = sidecar.load(path)
+    run.contexts = [{"kind": "ssh", "hosts": {"far": 1}}]
+    run.write(path)
+    assert elsewhere.left_by([status], time.time()).anybody is False
+    run.extra["user"] = 4711
+    run.write(path)
+    assert elsewhere.left_by([status], time.time()).anybody is True
+    run.extra |= {"user": os.getuid(), elsewhere.KEY: {"runs": ["before"], "hosts": {}}}  # an older version's
+    run.write(path)
+    assert elsewhere.left_by([status], time.time()).anybody is True
