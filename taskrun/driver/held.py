@@ -16,6 +16,7 @@ from typing import NamedTuple
 from taskrun.agent import fence
 from taskrun.errors import Refused
 from taskrun.status import sidecar
+from taskrun.visible import visible
 
 _POLL = (0.02, 0.25)  # seconds between looks: the first, the longest
 _NOBODY = 65534  # the owner of a file whose server does not tell
@@ -115,4 +116,4 @@ def _bytes(run_id: str) -> bytes:
 
 
 def _shown(taken: Iterable[bytes]) -> list[str]:
-    return sorted("@" + name.decode("ascii", "backslashreplace") for name in taken)
+    return sorted(visible("@" + name.decode("utf-8", "surrogateescape")) for name in taken)

@@ -87,6 +87,11 @@ def test_names_of_a_stranger_are_not_waited_for(take: Take, how: str) -> None:
     assert look() == held.Left([], [], [f"@{name}" for name in names])
 
 
+def test_what_a_terminal_obeys_in_a_name_is_shown(take: Take) -> None:
+    take("listening", f"taskrun-{RUN}+\x1b[2J")
+    assert look().strange == [f"@taskrun-{RUN}+\\x1b[2J"]
+
+
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.usefixtures("nobody_looks")
 def test_what_cannot_be_told_counts(take: Take, how: str) -> None:
