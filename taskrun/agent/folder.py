@@ -3,21 +3,48 @@
 import _socket
 import posix
 
+#: Into a folder, and through no link.
+_INTO = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+
 
 def remove(path: str) -> None:
-    """The agent is gone and cannot tidy up: its slots do (each tries, the last one succeeds)."""
+    """Remove a private folder: the agent's own end, or its slots (each tries, the last one succeeds), or whoever takes its place.
+
+    Only a real folder of ours that nobody else may enter is one; anything else at `path` is left alone. Links are removed, never followed.
+    """
     try:
-        for name in posix.listdir(path):
-            inner = path + "/" + name
-            try:
-                posix.unlink(inner)
-            except IsADirectoryError:
-                remove(inner)
-            except OSError:
-                remove(inner)
+        fd = posix.open(path, _INTO)
+    except OSError:
+        return
+    try:
+        found = posix.fstat(fd)
+        if found.st_uid != posix.geteuid() or found.st_mode & 0o077:
+            return
+        _empty(fd)
+    finally:
+        posix.close(fd)
+    try:
         posix.rmdir(path)
     except OSError:
         pass
+
+
+def _empty(folder: int) -> None:
+    for name in posix.listdir(folder):
+        try:
+            posix.unlink(name, dir_fd=folder)
+            continue
+        except OSError:
+            pass  # a folder, or another slot was faster
+        try:
+            inner = posix.open(name, _INTO, dir_fd=folder)
+            try:
+                _empty(inner)
+            finally:
+                posix.close(inner)
+            posix.rmdir(name, dir_fd=folder)
+        except OSError:
+            pass
 
 
 def is_gone(path: str) -> bool:

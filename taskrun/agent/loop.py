@@ -67,6 +67,7 @@ class Agent(object):
                 "slots": self.slots.count,
                 "shared": config.get("shared", True),
                 "cwd": config["cwd"],
+                "folder": folder,
                 "came": config["came"],
                 "now": time.time(),
             }

@@ -38,7 +38,7 @@ def make_folder(name: str) -> str:
         except OSError as caught:
             error = error or caught
             folder.remove(place)
-    raise error or OSError("no folder for temporary files")
+    raise error or OSError("others could exchange what is made in $TMPDIR, /tmp, /dev/shm or /var/tmp: set TMPDIR to a folder of your own")
 
 
 def compile_programs(place: str) -> None:
@@ -107,12 +107,15 @@ def _exactly(fd: int, size: int) -> bytes:
     return data
 
 
-def sweep(names: list) -> None:
-    """Remove what killed agents of this run have left here: their private folders, once nobody listens in them any more."""
-    for name in names:
-        for place in probe.places(name):
-            if os.path.isdir(place) and (not os.path.exists(place + "/s") or folder.is_gone(place + "/s")):
-                folder.remove(place)
+def sweep(paths: list) -> None:
+    """Remove what killed agents of this run have left here: their private folders, once nobody listens in them any more.
+
+    Each path is the one that its agent has reported. It is looked at again: a folder that others can rename may not be the one it was.
+    """
+    for path in paths:
+        kept = os.path.isabs(path) and probe.keeps(os.path.dirname(path))
+        if kept and (not os.path.lexists(path + "/s") or folder.is_gone(path + "/s")):
+            folder.remove(path)
 
 
 def main(shipped: bool = False) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import sys
 
 TYPE_CHECKING = False
@@ -55,16 +56,35 @@ def cores() -> int:
 
 
 def places(name: str) -> "List[str]":
-    """Where a private folder of this name may be made, the best place first."""
-    parents = (os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp", ".")  # noqa: S108 - the name is one that nobody can guess
+    """Where a private folder of this name may be made, the best place first: where nobody else can put another in its place."""
     found = []
-    for parent in parents:
-        if parent and len(os.fsencode(parent)) <= 60:
-            try:
-                found.append(os.path.join(os.path.abspath(parent), name))
-            except OSError:
-                pass  # the working directory is gone
+    for parent in (os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp", "."):  # noqa: S108 - see above
+        try:
+            real = os.path.realpath(parent) if parent else ""
+        except OSError:
+            continue  # the working directory is gone
+        if real and len(os.fsencode(real)) <= 60 and keeps(real):
+            found.append(os.path.join(real, name))
     return found
+
+
+def keeps(folder: str) -> bool:
+    """Whether what we make in a folder stays ours: nobody but us and the system's owner can rename it, or a folder above it.
+
+    Others may make files of their own in there if it has the sticky bit, as /tmp has.
+    """
+    try:
+        path = os.path.realpath(folder)
+        trusted = (0, os.geteuid(), os.stat("/").st_uid)  # in a container root may be seen as another
+        while True:
+            found = os.stat(path)
+            if found.st_uid not in trusted or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+                return False
+            if path == "/":
+                return True
+            path = os.path.dirname(path)
+    except OSError:
+        return False
 
 
 def facts() -> dict:

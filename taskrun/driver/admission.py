@@ -43,6 +43,7 @@ class Admission:
         self.complete: list[Member] = []  # those that wait for others, or for the end of what earlier runs have left elsewhere
         self.had_one = False  # one has joined
         self.folders: dict[str, list[str]] = {}  # address -> private folders of agents there; one that is killed cannot remove its own
+        self.local: list[str] = []  # names of those on this machine
         self._send = send
         self._join = join
 
@@ -52,11 +53,12 @@ class Admission:
         if message.protocol != wire.PROTOCOL:
             raise wire.BadFrame(f"its protocol is {message.protocol}, not {wire.PROTOCOL}")
         member.facts = message.facts
-        folder = f"taskrun-{os.urandom(8).hex()}"
-        folders = self.folders.setdefault("" if member.here else member.request.address, [])
+        member.folder = f"taskrun-{os.urandom(8).hex()}"  # nobody can have made one of that name before
+        if member.here:
+            self.local.append(member.folder)
+        sweep = self.folders.get(_place(member), [])[:]
         steps, visit = self.steps.get(member.context), self.visits.get(member.context)
-        config = brief(member, message.facts, self.common, folder, folders[:], steps=steps, visit=visit, earlier=self.survivors)
-        folders.append(folder)
+        config = brief(member, message.facts, self.common, member.folder, sweep, steps=steps, visit=visit, earlier=self.survivors)
         member.cleared = "earlier" not in config
         member.joined = True
         member.asked = time.time()
@@ -67,6 +69,12 @@ class Admission:
     def ready(self, member: Member, message: frames.Ready) -> None:
         if not member.joined or member.ready:
             raise wire.BadFrame("`ready` at a wrong time")
+        if message.folder:
+            if (
+                not message.folder.startswith("/") or message.folder.rpartition("/")[2] != member.folder
+            ):
+                raise wire.BadFrame("`ready` has another private folder than it was given")
+            self.folders.setdefault(_place(member), []).append(message.folder)
         member.ready = True
         member.starter = message.starter
         member.shared, member.cwd = message.shared, message.cwd
@@ -116,3 +124,8 @@ class Admission:
         for each in complete:
             self.had_one = True
             self._join(each)
+
+
+def _place(member: Member) -> str:
+    """The machine that an agent is on, as far as we know; '' for this one."""
+    return "" if member.here else member.request.address

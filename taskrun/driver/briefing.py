@@ -40,7 +40,7 @@ def brief(
 ) -> dict[str, Any]:
     """The config of one agent.
 
-    `facts`: what it said of its node; `folder`: what its private folder is to be called; `sweep`: those that others have left there;
+    `facts`: what it said of its node; `folder`: what its private folder is to be called; `sweep`: paths of those that others had there;
     `steps`, `visit`: of its context; `earlier`: the runs of which it is to make sure that nothing is left.
     """
     request = member.request

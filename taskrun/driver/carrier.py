@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from taskrun.agent import folder, probe
 from taskrun.staging.locations import Location
 from taskrun.staging.mover import Advanced, Begun, Delayed, Delivered, Event, Failure, Found, Mover, Staged
 from taskrun.staging.stores import Stores
@@ -57,7 +58,8 @@ class Carrier:
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         selector.register(self._wake, selectors.EVENT_READ, self._pump)
         for left in Path(tempfile.gettempdir()).glob(f"taskrun-spool-{tag}-*"):  # of an earlier start that was killed
-            shutil.rmtree(left, ignore_errors=True)
+            if probe.keeps(tempfile.gettempdir()):
+                folder.remove(str(left))
         self.spool = Path(tempfile.mkdtemp(prefix=f"taskrun-spool-{tag}-"))
         self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known)
         self.on_delivered: Callable[[Way, Delivery], None] = lambda *_: None  # of each file, also where nobody waits for it any more

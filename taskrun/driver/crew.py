@@ -275,7 +275,7 @@ class Crew:
         if not keep_logs:
             for name in self.seats:
                 log_path(self.prefix, name).unlink(missing_ok=True)
-        for folder in self.admission.folders.get("", ()):
+        for folder in self.admission.local:
             local.remove_folder(folder)
         while self.notes:
             self.note(*self.notes.popleft())

@@ -42,6 +42,7 @@ class Member:
         self.starter = ""  # what starts slots there
         self.ready = False  # it has said that its slots can be used
         self.cwd = ""  # where its tasks run
+        self.folder = ""  # what its private folder is called
         self.shared = True  # it sees the driver's working directory
         self.asked = 0.0  # when the config was sent, epoch seconds
         self.offset = 0.0  # seconds to add to its clock's times to have the driver's

@@ -60,6 +60,7 @@ class Ready(NamedTuple):
     now: float  # when it said so
     slots: int = 0  # how many, if there are fewer than were asked for
     cwd: str = ""  # where its tasks run
+    folder: str = ""  # its private one; '' if it does not say
 
 
 class Done(NamedTuple):
@@ -144,12 +145,14 @@ def _hello(frame: dict[str, Any]) -> Hello:
 
 
 def _ready(frame: dict[str, Any]) -> Ready:
-    cwd = frame.get("cwd", "")
-    if type(cwd) is not str or "\0" in cwd or len(cwd) > _PATH:
-        raise BadFrame("`ready` has a folder that cannot be one")
+    for name in ("cwd", "folder"):
+        path = frame.get(name, "")
+        if type(path) is not str or "\0" in path or len(path) > _PATH:
+            raise BadFrame("`ready` has a folder that cannot be one")
     return Ready(
-        _text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"), _whole(frame, "slots", _COUNT, 0), cwd
-    )
+        _text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"), _whole(frame, "slots", _COUNT, 0),
+        frame.get("cwd", ""), frame.get("folder", ""),
+    )  # fmt: skip
 
 
 def _looked(frame: dict[str, Any]) -> Looked:

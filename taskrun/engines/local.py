@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from taskrun.agent import probe
+from taskrun.agent import folder, probe
 from taskrun.engines.child import ChildAgent
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.main import main; sys.exit(main(%s))"
@@ -35,16 +35,14 @@ class LocalAgent(ChildAgent):
 def remove_folder(name: str) -> None:
     """What an agent that was killed could not remove: its private folder."""
     for place in probe.places(name):
-        if Path(place).exists():
-            import shutil
-
+        if os.path.lexists(place):
             _kill_starter(place)
-            shutil.rmtree(place, ignore_errors=True)
+            folder.remove(place)
 
 
-def _kill_starter(folder: str) -> None:
+def _kill_starter(place: str) -> None:
     """A GNU Parallel that outlives its agent ends by itself, but one that is just starting would make its home there anew."""
-    home = os.fsencode(f"PARALLEL_HOME={folder}/parallel")
+    home = os.fsencode(f"PARALLEL_HOME={place}/parallel")
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):  # it has ended, or is another user's

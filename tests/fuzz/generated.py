@@ -179,7 +179,7 @@ RESULT = ["task", 0, 1, "ok", 0, 99, 0, 1.0, 2.0, 1.0, 0.1, 0.1, 4096, 0, "", 0,
 #: Each kind of frame as it should be.
 FRAMES: dict[str, dict[str, Any]] = {
     "hello": {"k": "hello", "protocol": wire.PROTOCOL, "host": "vm", "boot": "b", "pid": 9, "cores": 2, "memory": 1, "python": "3.11.0"},
-    "ready": {"k": "ready", "starter": "builtin", "shared": True, "came": 1.0, "now": 1.0},
+    "ready": {"k": "ready", "starter": "builtin", "shared": True, "came": 1.0, "now": 1.0, "folder": ""},
     "cleared": {"k": "cleared"},
     "pong": {"k": "pong", "now": 1.0},
     "looked": {"k": "looked", "now": 1.0, "shared": False, "why": ""},
