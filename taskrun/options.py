@@ -65,6 +65,14 @@ def silence(text: str) -> float:
     return value
 
 
+def file_mode(text: str) -> str:
+    """The mode of a file in octal, as four digits: for its owner to read and write, for others at most to read."""
+    value = int(text, 8)
+    if value & 0o600 != 0o600 or value & ~0o644:
+        raise ValueError(text)
+    return f"{value:04o}"
+
+
 def at_least_one(text: str) -> int:
     """A whole number from 1 on."""
     value = int(text)
@@ -88,6 +96,7 @@ _WANTED: dict[Callable[[str], Any], str] = {
     count: "whole number from 0 on",
     at_least_one: "whole number from 1 on",
     factor: "number from 0 on",
+    file_mode: "mode that lets you read and write and others at most read, as 0600, 0640 or 0644",
     float: "number",
 }
 
@@ -364,6 +373,16 @@ OPTIONS = (
         FILES,
         metavar="PATH",
     ),
+    Option(
+        "file_mode",
+        ("--file-mode",),
+        "mode of the run's files, in octal, less what the umask takes (default 0640; 0644: all can read your commands)",
+        FILES,
+        kind=file_mode,
+        default="0640",
+        metavar="MODE",
+        inherit=True,
+    ),
     Option("status_header", ("--status-header",), "begin the status file with the names of its columns", FILES, kind=None, inherit=True),
     Option("logfile", ("--logfile",), "the driver's log (default PREFIX_driver.log)", FILES, metavar="FILE"),
     Option(
@@ -504,7 +523,7 @@ def _fits(option: Option, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if option.kind is str or option.choices:
         return isinstance(value, str) and (option.choices is None or value in option.choices)
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
         return False
     try:
         return bool(option.kind(str(value)) == value)

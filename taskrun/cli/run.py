@@ -120,8 +120,10 @@ def _without_torn(path: Path, dry_run: bool) -> str:
 
     The file to read: `path`, cut, or for --dry-run, which changes no file, a copy in memory.
     """
+    from taskrun.status import opening
+
     try:
-        with path.open("rb" if dry_run else "r+b") as file:
+        with path.open("rb") if dry_run else os.fdopen(opening.own(path, make=False), "r+b") as file:
             size = end = file.seek(0, os.SEEK_END)
             while end:
                 at = max(0, end - (1 << 16))
@@ -140,7 +142,7 @@ def _without_torn(path: Path, dry_run: bool) -> str:
             if end < size:
                 file.truncate(end)
     except OSError as error:
-        raise Refused(f"{path}, the copy of the stream, cannot be cut after its last whole line: {os.strerror(error.errno or 0)}") from None
+        raise Refused(f"{path}, the copy of the stream, cannot be cut after its last whole line: {error.strerror}") from None
     return str(path)
 
 

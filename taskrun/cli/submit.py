@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -145,10 +146,12 @@ def grouped(options: list[str]) -> list[list[str]]:
 
 def write(path: Path, text: str) -> None:
     """Raises Refused when it cannot be written, or would take the place of somebody's own script."""
+    from taskrun.status import durable, opening
+
     try:
-        if path.exists() and MARK not in path.read_text("utf-8", "surrogateescape"):
-            raise Refused(f"{path} exists, and taskrun has not written it: rename it, or submit it with sbatch {path}")
-        path.write_text(text, "utf-8", "surrogateescape")
-        path.chmod(0o755)
+        with contextlib.suppress(FileNotFoundError), os.fdopen(opening.to_read(path), "rb") as file:
+            if MARK.encode() not in file.read():
+                raise Refused(f"{path} exists, and taskrun has not written it: rename it, or submit it with sbatch {path}")
+        durable.replace_whole(path, text.encode("utf-8", "surrogateescape"), 0o750)
     except OSError as error:
-        raise Refused(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from None
+        raise Refused(f"{path} cannot be written: {error.strerror}") from None

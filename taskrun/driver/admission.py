@@ -70,9 +70,7 @@ class Admission:
         if not member.joined or member.ready:
             raise wire.BadFrame("`ready` at a wrong time")
         if message.folder:
-            if (
-                not message.folder.startswith("/") or message.folder.rpartition("/")[2] != member.folder
-            ):
+            if not message.folder.startswith("/") or message.folder.rpartition("/")[2] != member.folder:
                 raise wire.BadFrame("`ready` has another private folder than it was given")
             self.folders.setdefault(_place(member), []).append(message.folder)
         member.ready = True

@@ -24,6 +24,7 @@ from taskrun import threads
 from taskrun.driver.mailbox import Mailbox
 from taskrun.errors import Refused
 from taskrun.status import names
+from taskrun.status.durable import replace_whole
 
 if TYPE_CHECKING:
     from taskrun.driver.guest import Guest, Host
@@ -233,14 +234,16 @@ class Door:
             [name for item in options.env_resource for name in item.split(",") if name],
             options.lost_after,
         )
+        path = self.script
         try:
             with self._lock:
                 if self._closing.is_set():
                     return
-                Invitation(self.run_id, addresses, identity.fingerprint, keys["join"], keys["control"]).write(self.path)
                 self._write_script()
+                path = self.path  # last: once it is there, others attach
+                Invitation(self.run_id, addresses, identity.fingerprint, keys["join"], keys["control"]).write(path)
         except OSError as error:
-            raise Refused(f"{error.filename or self.path} cannot be written: {os.strerror(error.errno or 0)}") from None
+            raise Refused(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from None
         self.log("INFO", f"listens on {', '.join(f'{host}:{port}' for host, port in addresses)} for `taskrun attach {self.prefix}`")
 
     def _write_script(self) -> None:
@@ -248,10 +251,7 @@ class Door:
         command = f"{shlex.quote(sys.executable)} -m taskrun"
         prefix = shlex.quote(str(self.prefix))
         text = f'#!/bin/sh\n[ "$1" = --mon ] && exec {command} monitor {prefix}\nexec {command} attach {prefix} "$@"\n'
-        fd = os.open(self.script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, 0o700)
-            file.write(os.fsencode(text))
+        replace_whole(self.script, os.fsencode(text), 0o700)
 
     def _serve(self) -> None:
         assert self._listener is not None

@@ -274,7 +274,8 @@ class Crew:
                 self.survivors.lost(member.request.address, member.heard)
         if not keep_logs:
             for name in self.seats:
-                log_path(self.prefix, name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    log_path(self.prefix, name).unlink()
         for folder in self.admission.local:
             local.remove_folder(folder)
         while self.notes:

@@ -47,7 +47,7 @@ def choose_prefix(given: str | None, task_name: str, job: str, folder: Path) -> 
     base = folder / f"{task_name}_{job}"
     number = 1
     path = base
-    while any(names.with_suffix(path, suffix).exists() for suffix in (names.STATUS, names.SIDECAR, names.LOCK)):
+    while any(os.path.lexists(names.with_suffix(path, suffix)) for suffix in (names.STATUS, names.SIDECAR, names.EVENTS, names.LOCK)):
         number += 1
         path = base.with_name(f"{base.name}.{number}")
     return path, False

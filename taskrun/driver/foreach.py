@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from heapq import merge
@@ -21,7 +20,7 @@ from taskrun.language import Diagnostic, Scan
 from taskrun.language.items import Foreach
 from taskrun.language.raw_text import LINE_MAX
 from taskrun.planning.expand import PLACE
-from taskrun.status import trust
+from taskrun.status import opening, trust
 from taskrun.status.durable import sync_folder, write_all
 from taskrun.visible import visible
 
@@ -170,9 +169,8 @@ class FileLists:
         self._kept_path = path
         if not self._size or (path == self._earlier_path and not any(self._earlier_is_incomplete())):
             return
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            fd, temporary = opening.beside(path)
             try:
                 for block in self._blocks(0, self._size):
                     write_all(fd, block)

@@ -6,12 +6,15 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import time
 from pathlib import Path
 
+from taskrun.status import opening
 from taskrun.visible import visible
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_STREAMS = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdout|stderr)")
 
 
 class Log:
@@ -19,10 +22,9 @@ class Log:
 
     def __init__(self, path: Path | None, level: str) -> None:
         """`path`: None for no log. Raises OSError when the file cannot be opened, or holds something else."""
-        if path is not None and path.is_file() and _is_something_else(path):
-            raise OSError(errno.EEXIST, "it is there already, and is no log: name another file")
         self._least = LEVELS.index(level)
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666) if path is not None else -1
+        self._fd = _open(path) if path is not None else -1
+        self.made = self._fd >= 0 and not os.fstat(self._fd).st_size  # nothing was in it before
 
     def write(self, level: str, text: str) -> None:
         if self._fd >= 0 and LEVELS.index(level) >= self._least:
@@ -38,7 +40,14 @@ class Log:
             self._fd = -1
 
 
-def _is_something_else(path: Path) -> bool:
-    """Whether a file does not begin as a log does: nothing is appended to somebody's task file or records."""
-    with path.open("rb") as file:
-        return not re.match(rb"\d{4}-\d\d-\d\d |\Z", file.read(11))
+def _open(path: Path) -> int:
+    """For appending, to a log or to a device. Raises OSError."""
+    stream = _STREAMS.fullmatch(str(path))
+    if stream is not None:  # a descriptor that we have, whatever it is: the name is a link in the system's own folder
+        return os.dup(int(stream[1] or {"stdout": 1, "stderr": 2}[stream[2]]))
+    fd = opening.own(path, device=True)
+    regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    if regular and not re.match(rb"\d{4}-\d\d-\d\d |\Z", os.pread(fd, 11, 0)):  # nothing is appended to somebody's task file or records
+        os.close(fd)
+        raise OSError(errno.EEXIST, "it is there already, and is no log: name another file")
+    return fd

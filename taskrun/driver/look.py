@@ -20,6 +20,7 @@ from taskrun.engines.link import Agent, silent_end
 from taskrun.engines.request import EngineRequest
 from taskrun.model import HostSeen
 from taskrun.options import Options
+from taskrun.status import opening
 
 PINGS = 5  # to tell the latency: the shortest round trip counts
 PATIENCE = 90.0  # seconds for a host to answer all, connecting included
@@ -128,7 +129,7 @@ def _ask_all(hosts: list[Looking], engines: Engines, options: Options, folder: P
     started = []
     for number, host in enumerate(hosts):
         host.log = folder / str(number)
-        log_fd = os.open(host.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log_fd = opening.new(host.log)
         try:
             host.agent = REACHES[host.request.reach](
                 host.request, Reaching(null, options.ssh or "", host.log, log_fd, _notes_of(host), engines.steps)

@@ -15,6 +15,7 @@ from taskrun.engines.local import LocalAgent
 from taskrun.engines.request import EngineRequest, Reach
 from taskrun.model import Result
 from taskrun.scheduling import messages as m
+from taskrun.status import opening
 
 if TYPE_CHECKING:
     from taskrun.driver.visits import Visit
@@ -62,7 +63,11 @@ class Member:
 
     def start(self, held_fd: int, ssh: str, note: Callable[[str], None], steps: Steps | None, visit: Visit | None) -> None:
         """Start its agent. `steps`, `visit`: of its context. Raises OSError."""
-        log_fd = open_log(self.log)
+        try:
+            log_fd = opening.own(self.log)
+        except OSError as error:
+            note(f"{self.log} cannot be written ({error.strerror}): what its agent and programs say there is kept nowhere")
+            log_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             self.log_start = os.fstat(log_fd).st_size
             reaching = Reaching(held_fd, ssh, self.log, log_fd, note, steps, visit)
@@ -80,7 +85,7 @@ class Member:
     def tidy_log(self) -> None:
         """A log in which nothing was said does not stay."""
         with contextlib.suppress(OSError):
-            if not self.log.stat().st_size:
+            if not self.log.lstat().st_size:
                 self.log.unlink()
 
     @property
@@ -133,11 +138,3 @@ REACHES: dict[Reach, Callable[[EngineRequest, Reaching], Agent]] = {"local": _lo
 
 def log_path(prefix: Path, engine: str) -> Path:
     return prefix.with_name(f"{prefix.name}_{engine}.log")
-
-
-def open_log(path: Path) -> int:
-    """For appending; where it cannot be made, what is said goes nowhere. Raises OSError when no file can be opened at all."""
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)

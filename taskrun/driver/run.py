@@ -32,7 +32,7 @@ from taskrun.observers.summary import Ending, command_line, summary_lines
 from taskrun.options import Options, without_values
 from taskrun.planning.resume import Resume
 from taskrun.scheduling.scheduler import TASK_LIMIT
-from taskrun.status import names, owner, rescue, sidecar, trust
+from taskrun.status import names, opening, owner, rescue, sidecar, trust
 from taskrun.status.carried import CarriedFile
 from taskrun.status.events import EventsWriter
 from taskrun.status.reader import StatusIndex
@@ -73,6 +73,7 @@ class Run:
     ) -> None:
         """`typed_in`: the folder of the person's shell, which a run that is carried on from elsewhere does not run in."""
         self.options = options
+        opening.set_mode(int(options.file_mode, 8))
         self.argv = without_values(argv)
         self.earlier = earlier
         self.run_id = f"{time.strftime('%y%m%d%H%M%S')}-{os.urandom(5).hex()}"
@@ -187,6 +188,10 @@ class Run:
         self.stack.callback(self.selector.close)
         self.signals = Signals(self.selector)  # from here on there are files to leave in order
         self.last.callback(self.signals.close)  # a second Ctrl-C at the very end leaves no lock behind
+        events_path = names.with_suffix(self.prefix, names.EVENTS)
+        taken = "" if self.append else opening.taken_by(events_path)
+        if taken:
+            raise Refused(f"{events_path} {taken}: remove it, or give another prefix with -p")
         self.open_log()
         self.sidecar = self.make_sidecar(engines)
         try:
@@ -199,7 +204,7 @@ class Run:
         append = self.append or self.carried is not None
         status = StatusWriter(self.status_path, header=options.status_header, append=append, on_error=self.errors.append)
         try:
-            events = EventsWriter(names.with_suffix(self.prefix, names.EVENTS), append=True, on_error=self.errors.append)
+            events = EventsWriter(events_path, append=True, on_error=self.errors.append)
         except BaseException as error:
             status.close()
             if isinstance(error, Refused | trust.Untrusted):
@@ -239,7 +244,9 @@ class Run:
         """Nothing was run: removes the files that were made for it."""
         if self.append:
             return
-        ours = [names.STATUS, names.EVENTS, names.SIDECAR, files.FILES, names.DRIVER_LOG]
+        ours = [names.STATUS, names.EVENTS, names.SIDECAR, files.FILES]
+        if self.log.made and not self.options.logfile:
+            ours.append(names.DRIVER_LOG)
         if isinstance(self.drive.supply, StreamSupply):
             ours.append(files.TASKS)
         for suffix in ours:
@@ -253,6 +260,7 @@ class Run:
         except OSError as error:
             if self.options.logfile:
                 raise Refused(f"--logfile {self.options.logfile}: {error.strerror}") from None
+            self.say(f"no log is kept: {path} cannot be written: {error.strerror}")
         self.stack.callback(self.log.close)
         self.log.write("INFO", f"taskrun {__version__}, run {self.run_id}: {command_line(self.argv)}")
 

@@ -16,6 +16,7 @@ from taskrun.language import Foreach, Item, Reader, read_items, render, render_a
 from taskrun.model import Skipped, Supplied, Task
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
+from taskrun.status import opening
 
 MISMATCHES_SHOWN = 5
 CARRIED_AT_ONCE = 1000
@@ -178,7 +179,7 @@ class StreamSupply:
         self._plan: Iterator[Supplied] = iter(())
         self._copy_path = copy
         try:
-            self._copy = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._copy = opening.new(copy)
         except OSError as error:
             raise RecordsFailed(f"{copy} cannot be made: {os.strerror(error.errno or 0)}") from None
 

@@ -16,6 +16,7 @@ from taskrun.engines import bootstrap
 from taskrun.engines.child import ChildAgent
 from taskrun.engines.link import LAST_WORDS
 from taskrun.errors import Refused
+from taskrun.status import opening
 from taskrun.visible import visible
 
 #: What a program says when another try may go better. OpenSSH's words; srun is asked again whatever it says.
@@ -61,7 +62,7 @@ def last_words(log: Path, start: int) -> str:
 def said_since(log: Path, start: int) -> str:
     """The end of what was written to a log after `start`."""
     try:
-        with log.open("rb") as file:
+        with os.fdopen(opening.to_read(log), "rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - LAST_WORDS))
             return file.read().decode("utf-8", "replace")
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 from taskrun.errors import Refused
 from taskrun.status import trust
+from taskrun.status.durable import replace_whole
 
 VERSION = 1
 LONGEST = 1 << 20  # bytes of a file
@@ -37,17 +37,7 @@ class Invitation:
     def write(self, path: Path) -> None:
         """In the place of `path`, 0600 from the beginning. Raises OSError."""
         text = json.dumps({"v": VERSION, **asdict(self)}, indent=1) + "\n"
-        part = path.with_name(f"{path.name}.{os.getpid()}.new")
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "w", encoding="ascii") as file:
-                file.write(text)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        replace_whole(path, text.encode("ascii"), 0o600)
 
 
 def is_given_away(path: Path) -> bool:

@@ -72,15 +72,16 @@ class Copy:
             arrived, sha256 = errand
             return self._delivery(entry, arrived.entry, sha256, sha256, arrived.verified, "moved", by=arrived.by)
         try:
-            if isinstance(self._dest, FolderStore) and transfer.change is None:
-                arrived, sha256 = self._stream(entry, self._dest)
-                source_sha256 = sha256
-            elif isinstance(self._dest, FolderStore):
-                arrived, sha256, source_sha256 = self._changed(entry, self._dest.writer(transfer.target, None))
-            else:
+            if not isinstance(self._dest, FolderStore):
                 path, sha256, source_sha256 = self._as_file(entry)
                 told = self._count if self._spooled is None else self._look  # what was spooled has been counted
                 arrived = self._dest.put(path, transfer.target, sha256, told, executable=transfer.executable)
+            elif transfer.change is None:
+                arrived, sha256 = self._stream(entry, self._dest)
+                source_sha256 = sha256
+            else:
+                writer = self._dest.writer(transfer.target, None, private=not transfer.change.recipients)  # what was decrypted is secret
+                arrived, sha256, source_sha256 = self._changed(entry, writer)
         except Handled as error:  # of the change
             raise Permanent(f"{transfer.source}: {error}") from error
         except BrokenPipeError as error:  # a program was killed that the change has to do with; stores explain their own
@@ -266,7 +267,7 @@ class Copy:
             self._drop_spooled()
         if self._spooled is None:
             name = f"{os.urandom(8).hex()}~"
-            writer = LocalStore(self._spool, "spool").writer(Target("", name), None)
+            writer = LocalStore(self._spool, "spool").writer(Target("", name), None, private=True)
             _, sha256, source_sha256 = self._changed(entry, writer)
             self._spooled = _Spooled(entry.version, self._spool / name, sha256, source_sha256)
         return self._spooled.path, self._spooled.sha256, self._spooled.source_sha256

@@ -116,9 +116,9 @@ class LocalStore(FolderStore):
         finally:
             os.close(fd)
 
-    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
+    def writer(self, target: Target, size: int | None, *, executable: bool = False, private: bool = False) -> Writer:
         del size  # asking for the room at once costs a write per block where the file system cannot
-        return _LocalWriter(self._folder, target, self._tag, executable)
+        return _LocalWriter(self._folder, target, self._tag, 0o600 if private else 0o777 if executable else 0o666)
 
     def free(self, target: Target) -> int | None:
         folder = self._folder / target.folder
@@ -159,10 +159,10 @@ class LocalStore(FolderStore):
 class _LocalWriter(Writer):
     """Every folder below the target's is entered without following links, so nothing can lead the file elsewhere."""
 
-    def __init__(self, root: Path, target: Target, tag: str, executable: bool) -> None:
+    def __init__(self, root: Path, target: Target, tag: str, mode: int) -> None:
         self._path = root / target.path
         self._entry_name = target.path
-        self._mode = 0o777 if executable else 0o666
+        self._mode = mode
         *folders, self._name = target.name.split("/")
         self._temporary = unfinished_name(tag, self._name)
         self._fd = -1

@@ -133,9 +133,9 @@ class SftpStore(FolderStore):
 
         file._prefetch_thread = asking
 
-    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> SftpWriter:
+    def writer(self, target: Target, size: int | None, *, executable: bool = False, private: bool = False) -> SftpWriter:
         del size
-        return SftpWriter(self, target, executable)
+        return SftpWriter(self, target, 0o600 if private else 0o755 if executable else 0o644)
 
     def free(self, target: Target) -> int | None:
         path = self.path(target.folder)
@@ -262,11 +262,11 @@ class SftpStore(FolderStore):
 class SftpWriter(Writer):
     """Writes are sent without waiting for each answer; a write that failed is known at commit at the latest."""
 
-    def __init__(self, store: SftpStore, target: Target, executable: bool) -> None:
+    def __init__(self, store: SftpStore, target: Target, mode: int) -> None:
         self._store = store
         self._target = target
         self._written = 0
-        self._mode = 0o755 if executable else 0o644
+        self._mode = mode
         self._temporary = b""
         self._file: Any = None
         self._sftp: Any = None

@@ -119,8 +119,8 @@ class FolderStore(abc.ABC):
     """A store of folders, to which bytes can be sent as they come: local and sftp."""
 
     @abc.abstractmethod
-    def writer(self, target: Target, size: int | None, *, executable: bool = False) -> Writer:
-        """Begins a file. `size`: its bytes, None if nobody knows yet."""
+    def writer(self, target: Target, size: int | None, *, executable: bool = False, private: bool = False) -> Writer:
+        """Begins a file. `size`: its bytes, None if nobody knows yet; `private`: only its owner may read it (0600)."""
 
     @abc.abstractmethod
     def find(self, pattern: Pattern) -> Iterator[Entry]: ...

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from taskrun.errors import RecordsFailed
+from taskrun.status import opening
 from taskrun.status.durable import sync_folder, write_all
 
 _NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)  # file systems (NFS) without files that have no name
@@ -27,13 +28,13 @@ class CarriedFile:
         self._part: Path | None = None
         try:
             try:
-                self._fd = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+                self._fd = opening.unnamed(path.parent)
             except OSError as error:
                 if error.errno not in _NO_UNNAMED:
                     raise
                 self._part = path.with_name(path.name + ".part")
                 self._part.unlink(missing_ok=True)  # of a run that was killed: the lock is ours now
-                self._fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                self._fd = opening.new(self._part)
         except OSError as error:
             raise self._failed(error) from error
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
+
+from taskrun.status import opening
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -26,18 +27,21 @@ def sync_folder(folder: Path) -> None:
             os.close(fd)
 
 
-def replace_whole(path: Path, data: bytes) -> None:
+def replace_whole(path: Path, data: bytes, mode: int | None = None) -> None:
     """Puts `data` where `path` is, in one step: a reader, or a crash, sees the old file or the new one, never a part.
 
-    A file that others were kept from reading stays so. The temporary file has a name nobody can lay a link in wait for.
-    Raises OSError; then `path` is as it was.
+    `mode`: of the file, before the umask; without it a file of ours keeps the mode that it has, and a new one has the run's.
+    The temporary file has a name nobody can lay a link in wait for; a link at `path` is replaced itself. Raises OSError; then `path` is
+    as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    fd, temporary = opening.beside(path, mode)
     try:
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(fd, stat.S_IMODE(path.stat().st_mode))
+            if mode is None:
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.lstat()
+                    if opening.is_own(found):
+                        os.fchmod(fd, stat.S_IMODE(found.st_mode))
             write_all(fd, data)
             os.fsync(fd)
         finally:

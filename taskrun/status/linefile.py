@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from taskrun import threads
 from taskrun.errors import RecordsFailed, Refused
-from taskrun.status import rescue, trust
+from taskrun.status import opening, rescue, trust
 from taskrun.status.durable import sync_folder
 from taskrun.status.rescue import Unwritten
 
@@ -161,14 +160,11 @@ class LineFile:
 
 def _open(path: Path, append: bool) -> int:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | (os.O_NONBLOCK if append else os.O_EXCL), 0o666)
+        fd = opening.own(path) if append else opening.new(path)
     except FileExistsError:
         raise Refused(f"{path} exists already: give another prefix with -p, resume it with -r, or continue it with --append") from None
     except OSError as error:
-        raise Refused(f"{path} cannot be opened for writing: {os.strerror(error.errno or 0)}") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise Refused(f"{path} is not a regular file: records are kept in one")
+        raise Refused(f"{path} cannot be opened for writing: {error.strerror}") from error
     if append and os.fstat(fd).st_size:
         try:
             trust.check(fd, path)

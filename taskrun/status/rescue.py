@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from taskrun.errors import RecordsFailed
-from taskrun.status import names
+from taskrun.status import names, opening
 from taskrun.status.durable import write_all
 
 
@@ -80,7 +80,7 @@ def _count(lines: int) -> str:
 
 def _beside(path: Path) -> tuple[int, Path]:
     where = names.with_suffix(path, names.UNWRITTEN)
-    return os.open(where, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), where
+    return opening.own(where), where
 
 
 def _temporary(path: Path) -> tuple[int, Path]:

@@ -143,9 +143,12 @@ def test_the_disk_of_the_status_file_is_full(taskrun: Taskrun, moment: str) -> N
 
 
 def test_the_disk_of_the_events_file_is_full(taskrun: Taskrun) -> None:
-    with small_disk(taskrun.folder / "disk") as disk:
-        (taskrun.folder / "run_events.jsonl").symlink_to(disk / "events")
-        (disk / "events").touch()
+    with small_disk(taskrun.folder / "disk") as disk, contextlib.ExitStack() as mounted:
+        events = taskrun.folder / "run_events.jsonl"
+        for path in (disk / "events", events):
+            path.touch()
+        subprocess.run(["mount", "--bind", disk / "events", events], check=True)  # a link would not be followed
+        mounted.callback(subprocess.run, ["umount", "-l", events], check=True)
         result = run(taskrun, text=f"cat /dev/zero > disk/fill; true\nsleep 0.2\n{FILE}")
         one_sentence(result, 4, "run_events.jsonl", "No space left on device")
         records = read_status(taskrun.folder / "run_status.txt")

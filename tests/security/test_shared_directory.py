@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from harness import Result, Taskrun
 from strangers import Stranger
 
-#: The files of a run that are written into its directory, by their endings.
-NAMES = (
-    "_dbUtil.sh", "_attach.json", "_events.jsonl", "_driver.log", "_localhost_0.log", "_run.json", "_status.txt", "_files.txt",
-    "_tasks.txt", "_status.txt.unwritten", "_events.jsonl.unwritten", "_manifest.json",
+#: Files of a run: those whose names it takes all the same (or does without), and those of which it is refused, by their endings.
+GOES_ON = (
+    "_dbUtil.sh", "_attach.json", "_driver.log", f"_{socket.gethostname()}_0.log", "_run.json", "_files.txt", "_tasks.txt",
+    "_status.txt.unwritten", "_events.jsonl.unwritten", "_manifest.json",
 )  # fmt: skip
+REFUSED = ("_events.jsonl", "_status.txt")
 MINE = "alias ll='ls -l'\n"
 
 
@@ -65,14 +67,15 @@ LAYING = {
 
 @pytest.mark.parametrize("kind", LAYING)
 def test_nothing_is_written_through_what_another_user_has_laid(taskrun: Taskrun, stranger: Stranger, victim: Path, kind: str) -> None:
-    """One name after the other, in one run each: nothing hangs, no file elsewhere is made or changed."""
+    """Nothing hangs, no file elsewhere is made or changed."""
     shared = taskrun.folder / "shared"
     (shared / "go").touch()
-    for name in NAMES:
-        laid = shared / f"run{name}"
-        stranger.python(f"import os, sys; {LAYING[kind]}", str(victim), str(laid))
+    for names, code in ((GOES_ON, 0), *(((name,), 2) for name in REFUSED)):
+        for name in names:
+            stranger.python(f"import os, sys; {LAYING[kind]}", str(victim), str(shared / f"run{name}"))
         result = run(taskrun, "tasks.txt", "-s", "localhost:1", "-p", "run")
         untouched(victim)
+        assert result.code == code, result.err
         sound(result)
         for left in shared.glob("run*"):
             left.unlink()
@@ -90,7 +93,7 @@ def test_the_script_of_a_run_does_not_replace_a_file_elsewhere(taskrun: Taskrun,
     untouched(victim)
 
 
-@pytest.mark.parametrize("name", ["_events.jsonl", "_driver.log", "_localhost_0.log"])
+@pytest.mark.parametrize("name", ["_events.jsonl", "_driver.log", f"_{socket.gethostname()}_0.log"])
 def test_a_hard_link_to_a_file_of_ours_is_not_written_to(taskrun: Taskrun, victim: Path, name: str) -> None:
     """Another user can lay one where fs.protected_hardlinks is off."""
     shared = taskrun.folder / "shared"

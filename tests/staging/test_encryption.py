@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from harness import need
 from staging.conftest import Moving
-from staging.places import Place
+from staging.places import Place, Places
 
 from taskrun.encryption import rules
 from taskrun.encryption.gpg import Gpg
@@ -119,6 +119,18 @@ def test_signed_there_and_verified_back(move: Moving, place: Place, folder: Path
     assert {path.name for path in (folder / "in").iterdir()} == {"a b.vcf", "empty.vcf"}
     assert (folder / "in" / "a b.vcf").read_bytes() == data
     assert [one.how for one in move(f"{place.location}*", "in/", rule=decrypting(gpg, wish)).deliveries] == ["known", "known"]
+
+
+def test_what_is_decrypted_is_for_its_owner_alone(move: Moving, places: Places, folder: Path, gpg: Gpg) -> None:
+    """Here and on hosts; what leaves encrypted is as readable as any other file."""
+    (folder / "x").write_bytes(b"secret")
+    for kind in ("local", "sftp"):
+        place = places.by_kind[kind]
+        assert not move("x", f"{place.location}sealed/", rule=encrypting(gpg, Wish((LAB,), None))).failures
+        assert not move(f"{place.location}sealed/x.gpg", f"{place.location}clear/", rule=decrypting(gpg)).failures
+        assert (place.folder / "sealed" / "x.gpg").stat().st_mode & 0o777 == 0o644
+        assert place.read("clear/x") == b"secret"
+        assert (place.folder / "clear" / "x").stat().st_mode & 0o777 == 0o600
 
 
 def test_only_the_right_signature_opens_a_file(move: Moving, folder: Path, gpg: Gpg) -> None:
