@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
 GATHER = 0.04  # seconds
+NOTE_MOST = 4000  # characters; the driver shows fewer
 LOOK_BACK = 0.2  # seconds between two looks at what an earlier run has left
 ORPHAN_LIMIT = 3.0  # seconds for slots to go when the driver is lost
 
@@ -78,9 +79,10 @@ class Agent(object):
 
     # the link
 
-    def send(self, message: "Dict[str, Any]") -> None:
+    def send(self, *messages: "Dict[str, Any]") -> None:
         if not self.orphaned:
-            self.out += wire.frame(message)
+            for message in messages:
+                self.out += wire.frame(message)
             self.flush()
 
     def flush(self) -> None:
@@ -104,7 +106,7 @@ class Agent(object):
                 pass
 
     def note(self, level: str, text: str) -> None:
-        self.send({"k": "note", "level": level, "text": text})
+        self.send({"k": "note", "level": level, "text": text[:NOTE_MOST]})
 
     def read_link(self) -> None:
         try:
@@ -147,7 +149,8 @@ class Agent(object):
         tasks = queue.recall(message["n"])
         for task in tasks:
             queue.forget(task)
-        self.send({"k": "recalled", "keys": [task[:3] for task in tasks]})
+        keys = [task[:3] for task in tasks]
+        self.send(*[{"k": "recalled", "keys": some} for some in list(wire.portions(keys, key_size)) or [[]]])
 
     def on_end(self, message: "Dict[str, Any]") -> None:
         """End what runs, after giving back what has not started."""
@@ -202,7 +205,7 @@ class Agent(object):
                 keys = self.losses.step()
                 if keys:
                     self.report()
-                    self.send({"k": "lost", "keys": keys})
+                    self.send(*[{"k": "lost", "keys": some} for some in wire.portions(keys, key_size)])
             if self.before:
                 self.look_back(now)
             if self.leaving and not self.slots.peers and not self.losses.open:
@@ -260,13 +263,18 @@ class Agent(object):
         slots = self.slots
         results, slots.results = slots.results, []
         running, slots.running = slots.running, []
-        held = [task[:3] for task in running if any(peer.task is task for peer in slots.peers.values())]
+        holding = {id(peer.task) for peer in slots.peers.values()} if running else ()
+        held = [task[:3] for task in running if id(task) in holding]
         if results or held:
             rows = [
                 (*row[:14], row[14].decode("utf-8", "surrogateescape"), row[15], row[16].decode("utf-8", "surrogateescape"), row[17])
                 for row in results
             ]
-            self.send({"k": "done", "r": rows, "t": held})
+            if sum(map(row_size, rows)) + sum(map(key_size, held)) <= wire.PORTION:
+                self.send({"k": "done", "r": rows, "t": held})
+                return
+            self.send(*[{"k": "done", "r": [], "t": some} for some in wire.portions(held, key_size)])
+            self.send(*[{"k": "done", "r": some, "t": []} for some in wire.portions(rows, row_size)])
 
     def beat(self, now: float) -> None:
         self.beat_at = now + self.beat_every
@@ -305,6 +313,16 @@ class Agent(object):
             self.losses.kill(loss.key, loss.session, 2.0)
         self.leases.kill()
         folder.remove(self.folder)
+
+
+def key_size(_key: tuple) -> int:
+    """Bytes of an attempt's name in a frame, at most."""
+    return 60
+
+
+def row_size(row: tuple) -> int:
+    """Bytes of a result in a frame, at most: an escaped byte of a snippet takes six."""
+    return 400 + 6 * (len(row[14]) + len(row[16]))
 
 
 def divided(config: "Dict[str, Any]") -> share.Shares:

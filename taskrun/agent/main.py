@@ -57,7 +57,7 @@ def greet(link_in: int, link_out: int, shipped: bool) -> dict:
     if shipped:
         facts["parallel"] = starter.find_parallel(os.environ.get("PATH", os.defpath))[1]
         facts["perl"] = int(starter.has_perl())
-    hello = dict(facts, k="hello", protocol=wire.PROTOCOL)
+    hello = dict({"k": "hello", "protocol": wire.PROTOCOL}, **facts)
     os.set_blocking(link_out, True)
     os.set_blocking(link_in, True)
     write(link_out, wire.MARKER + b"\n" + wire.frame(hello))

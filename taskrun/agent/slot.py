@@ -40,6 +40,7 @@ CONFIG, BEAT, END, QUIT, ROLL, GO = range(6)
 QUIET_MS = 5  # a task shorter than this costs one wake-up: its pipes are read after its end unless it takes longer
 REFUSED_TRIES = 12  # forks refused in a row before the slot is set aside, about 10 s
 ORPHAN_GRACE = 2.0  # seconds from TERM to KILL when the agent is lost
+REASON_MOST = 4096  # bytes of why a task could not start
 MESSAGE_MAX = 1 << 17  # bytes of the longest message, from the queue or the agent
 
 try:
@@ -316,7 +317,7 @@ class Slot(object):
                 out_read = out_write = err_read = err_write = keep = -1
                 code = getattr(error, "errno", None) or 200
                 if code not in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-                    reason = ("could not start: %s" % (error,)).encode("utf-8", "surrogateescape")
+                    reason = ("could not start: %s" % (error,)).encode("utf-8", "surrogateescape")[:REASON_MOST]
                     end = time.time()
                     return (
                         kind, number, n, "start", code, -1, rank, start, end, time.monotonic() - began,

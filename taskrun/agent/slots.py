@@ -118,7 +118,7 @@ class Slots(object):
                 return
             try:
                 self.message(peer, marshal.loads(data))
-            except (EOFError, IndexError, KeyError, TypeError, ValueError):
+            except (EOFError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError):
                 self.nonsense(peer)
 
     def nonsense(self, peer: "Peer") -> None:
@@ -213,6 +213,8 @@ class Slots(object):
     def result(self, peer: "Peer", row: "Tuple[Any, ...]") -> None:
         if peer.task is None or len(row) != 18 or row[:3] != peer.task[:3]:
             raise ValueError("it does not hold this task")
+        if type(row[14]) is not bytes or type(row[16]) is not bytes or len(row[14]) + len(row[16]) > 2 * slot.REASON_MOST:
+            raise ValueError("it says more than a slot keeps")
         self.queue.forget(peer.task)
         peer.task = None
         self.results.append(row)

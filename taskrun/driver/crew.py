@@ -34,6 +34,7 @@ READY_SECONDS = 60.0  # an agent that is not ready by then, once its host has an
 REACH_SECONDS = 180.0  # and one of which nothing is heard: connecting and logging in have limits of their own
 TRIES = 4  # to reach a host at first, unless the first says that the others will fail, too
 PAUSE_MOST = 60.0  # seconds between two tries to reach a host that was lost
+QUOTES_MOST = 1000  # notes of one agent that are shown
 END_SECONDS = 6.0  # for agents to end what they still run, when the run is over
 
 
@@ -334,11 +335,19 @@ class Crew:
         if not member.available:  # it says why, and goes
             member.why = message.why
             return
-        self.note("error", f"{member.request.host}: {message.why}")
+        self._quote(member, "error", message.why)
         self.post(m.EngineUseless(member.name, message.why))
 
     def _on_note(self, member: Member, message: frames.Note) -> None:
-        self.note(message.level, f"{member.request.host}: {message.text}")
+        self._quote(member, message.level, message.text)
+
+    def _quote(self, member: Member, level: str, text: str) -> None:
+        """Say what an agent says, as long as that is not without end."""
+        member.quoted += 1
+        if member.quoted <= QUOTES_MOST:
+            self.note(level, f"{member.request.host}: {text}")
+        elif member.quoted == QUOTES_MOST + 1:
+            self.note("warning", f"{member.request.host}: its agent has said {QUOTES_MOST} things, and the rest is left out")
 
     @staticmethod
     def _on_beat(member: Member, message: frames.Beat) -> None:

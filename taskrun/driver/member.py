@@ -53,6 +53,7 @@ class Member:
         self.replaces = False
         self.lost_for_good = False  # its node is no longer the context's
         self.tries = 0  # that failed before this one
+        self.quoted = 0  # notes of it that came
         self.beat: Beat | None = None  # what it said last of its node
 
     def again(self) -> Member:

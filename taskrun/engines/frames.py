@@ -6,14 +6,23 @@ the status file and shown to a person. Pure functions; each kind of engine uses 
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from taskrun.agent import wire
 from taskrun.agent.wire import BadFrame
 from taskrun.model import Result
 from taskrun.scheduling.messages import Key
 from taskrun.visible import visible
 
+FRAME_MOST = 4 << 20  # bytes of a frame that is a list of attempts
+SMALL_MOST = wire.Decoder.small  # bytes of any other
+PARTS_MOST = 1 << 15  # lists and objects in such a frame, a result being one: a million empty ones would take 90 MiB
+_LISTS = frozenset((b"done", b"lost", b"recalled"))
+_kind = re.compile(rb'\s*\{\s*"k"\s*:\s*"(\w{1,16})"').match
 SENTENCE = 500  # characters of a text that an agent may have us say
 SNIPPET = 16384  # bytes of a snippet: 83, or why a task could not start, which may name a path
 _NUMBER = 10**18  # what a column of the status file has room for
@@ -119,6 +128,43 @@ class Other(NamedTuple):
 
 
 Message: TypeAlias = Hello | Looked | Pong | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Cleared | Other
+
+
+class Decoder(wire.Decoder):
+    """Bytes of an agent in as they come, its frames out. One that is too long is refused when its length comes, before it is kept."""
+
+    def admit(self, length: int, head: bytes) -> None:
+        """Raises BadFrame."""
+        if length > FRAME_MOST:
+            raise BadFrame(f"a frame of {length} bytes is longer than {FRAME_MOST}")
+        if len(head) == wire.HEAD:
+            kind = _kind(head)
+            if kind is None or kind[1] not in _LISTS:
+                raise BadFrame(f"a frame of {length} bytes that is no list of attempts is longer than {SMALL_MOST}")
+
+    def parse(self, body: bytes) -> dict[str, Any]:
+        """Raises BadFrame."""
+        return wire.parse(body) if len(body) <= SMALL_MOST else parse_long(body)
+
+
+def _int(digits: str) -> int:
+    """For Pythons before 3.10.7, which take an hour for a number of four million digits."""
+    if len(digits) > 20:
+        raise ValueError("a number is too long")
+    return int(digits)
+
+
+_long = json.loads if hasattr(sys, "get_int_max_str_digits") else json.JSONDecoder(parse_int=_int).decode
+
+
+def parse_long(body: bytes, parts: int = PARTS_MOST) -> dict[str, Any]:
+    """The message of a long frame, if it has no more than so many lists and objects. Raises BadFrame.
+
+    What is counted are brackets, also those in texts: an honest agent sends no long frame (wire.portions).
+    """
+    if body.count(b"[") + body.count(b"{") > parts:
+        raise BadFrame(f"a frame has more than {parts} parts")
+    return wire.parse(body, _long)
 
 
 def message_of(frame: dict[str, Any]) -> Message:

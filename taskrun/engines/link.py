@@ -8,6 +8,7 @@ import time
 from typing import Any, Protocol
 
 from taskrun.agent import wire
+from taskrun.engines.frames import Decoder
 
 KILL_SECONDS = 0.2  # for the threads of agents that were killed to close what they hold
 LAST_WORDS = 2000  # bytes of a log that are looked at for why an agent ended
@@ -61,7 +62,7 @@ class Link:
         self.write_fd = write_fd
         os.set_blocking(read_fd, False)
         os.set_blocking(write_fd, False)
-        self._decoder = wire.Decoder()
+        self._decoder = Decoder()
         self._greeted = False
         self._noise = b""
         self._out = bytearray()

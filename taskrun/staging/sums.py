@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -13,7 +14,8 @@ from taskrun.staging.sessions import Pool
 
 _PAUSES = (0.2, 0.8)  # seconds before a host is asked again that had no room for one more session
 _AT_A_TIME = 2  # on one host: sshd allows ten sessions of all kinds (see sftp)
-_LINE_MOST = 1 << 16  # bytes of what is no answer: the noise of a login shell
+_LINE_MOST = 1 << 16  # bytes of a line
+_NOISE_MOST = 1 << 20  # and of all that is no answer: the noise of a login shell
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -67,6 +69,7 @@ class _Session:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._left = b""
+        self._noise = 0
         self._there = False
 
     @property
@@ -93,15 +96,15 @@ class _Session:
             line, newline, rest = self._left.partition(b"\n")
             if newline:
                 self._left = rest
-                try:
+                found = None
+                with contextlib.suppress(ValueError, RecursionError):  # a login shell may say something before
                     found = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue  # a login shell may say something before
                 if isinstance(found, dict):
                     return found
+                self._noise += len(line) + 1
                 continue
-            if len(self._left) > _LINE_MOST:
-                raise EOFError("a line without an end")
+            if len(self._left) > _LINE_MOST or self._noise > _NOISE_MOST:
+                raise EOFError("a line without an end" if len(self._left) > _LINE_MOST else "noise without an end")
             data = self._channel.recv(4096)
             if not data:
                 raise EOFError("it has ended") if self._there else NoPython
