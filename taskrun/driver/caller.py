@@ -16,7 +16,7 @@ from taskrun.driver import files
 from taskrun.driver.attach import is_near, parse_address
 from taskrun.engines import attach_frames as at
 from taskrun.engines.invitation import Invitation, load
-from taskrun.engines.relay import CONTROL_MOST, Mux
+from taskrun.engines.relay import CONTROL_MOST, CONTROL_SMALL, Mux
 from taskrun.engines.tls import Broken, SecureStream, pinning_context
 from taskrun.errors import Refused
 from taskrun.status import names, owner, sidecar, trust
@@ -96,10 +96,11 @@ class Caller:
         self._expected: tuple[type, ...] = ()
         self._prefix = prefix_of(name)
         stream = self._connect(invitation, use_address)
-        self.mux = Mux(stream, self.selector, self._control, self._broke, self._eof, self._end)
-        self.mux.control_most = CONTROL_MOST
+        self.mux = Mux(stream, self.selector, self._control, self._broke, self._eof, self._end, channels=role == "join")
+        self.mux.control_most = CONTROL_SMALL
         try:
             self.proven = self._prove(invitation, role, secret)
+            self.mux.control_most = CONTROL_MOST
         except Refused:
             self.close()
             raise

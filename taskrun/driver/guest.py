@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from taskrun.engines import attach_frames as at
-from taskrun.engines.relay import CONTROL_MOST, Mux
+from taskrun.engines.relay import CONTROL_MOST, CONTROL_SMALL, Mux
 from taskrun.engines.relayed import RelayedAgent, RelayedSession
 from taskrun.engines.request import EngineRequest
 from taskrun.engines.streams import What
@@ -94,7 +94,7 @@ class Guest:
             at.Look: lambda _: self._wish(lambda host: host.look(self)),
             at.Beat: lambda _: None,
         }
-        self.mux = Mux(stream, selector, self._control, self._broken, self._eof, self._end)
+        self.mux = Mux(stream, selector, self._control, self._broken, self._eof, self._end, channels=False)
 
     # for the driver's loop
 
@@ -196,13 +196,15 @@ class Guest:
             raise Broken("it does not know the secret")
         known = self.known
         self.proven = True
-        self.mux.control_most = CONTROL_MOST
+        self.mux.control_most = CONTROL_MOST if self.role == "join" else CONTROL_SMALL
         self._expected = (at.Join, at.Beat) if self.role == "join" else (at.Detach, at.Look, at.Beat)
         self.mux.send(
             at.frame_of(at.Proven(self._proof("run"), known.cpus_per_task, known.tasks_per_node, known.variables, known.lost_after))
         )
 
     def _on_join(self, wanted: at.Join) -> None:
+        self.mux.channels = True  # there will be some when the run has agreed
+        self.mux.control_most = CONTROL_SMALL
         self._expected = (at.Ends, at.Failed, at.Ended, at.Detach, at.Beat)
         self._wish(lambda host: host.join(self, wanted))
 

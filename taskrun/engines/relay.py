@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from taskrun.agent import wire
+from taskrun.engines import frames
 from taskrun.engines.link import Link
 from taskrun.engines.tls import Broken, SecureStream
 
@@ -24,7 +26,10 @@ CHUNK = 1 << 15  # bytes of one data frame, at most
 BACKLOG = 1 << 20  # bytes that the connection has not taken; with more no link is read
 BACKLOG_MOST = 1 << 23  # with more the other side does not read at all
 CONTROL_FIRST = 1 << 12  # bytes of a control frame of somebody who has proved nothing yet
+CONTROL_SMALL = 1 << 16  # of a guest's, but for the one that offers its hosts
 CONTROL_MOST = 1 << 22  # and of any other
+CONTROL_PARTS = 100_000  # lists and objects in one: a context has 10,000 hosts at most, and each takes four
+BACKLOG_FIRST = 1 << 16  # bytes that somebody who has proved nothing may leave unread
 
 _HEAD = struct.Struct(">cII")
 
@@ -55,13 +60,17 @@ class Mux:
         on_broken: Callable[[Broken], None],
         on_eof: Callable[[int], bool] = lambda _: True,
         on_end: Callable[[int], None] = lambda _: None,
+        *,
+        channels: bool = True,
     ) -> None:
+        """`channels`: whether frames of channels may come; without it one of them ends the connection."""
         self.stream = stream
         self.selector = selector
         self.on_control = on_control
         self.on_broken = on_broken
         self.on_eof = on_eof
         self.on_end = on_end
+        self.channels = channels
         self.control_most = CONTROL_FIRST
         self.relays: dict[int, Relay] = {}
         self.heard = self.said = time.monotonic()
@@ -185,6 +194,8 @@ class Mux:
         if data is None:
             raise Broken("it ended in the middle of a frame" if self._in else "it was closed")
         self._look_at_backlog()
+        if self.control_most == CONTROL_FIRST and self.stream.backlog > BACKLOG_FIRST:
+            raise Broken("it does not read what it is sent")
         if not data:
             return
         self.heard = time.monotonic()
@@ -207,6 +218,8 @@ class Mux:
             raise Broken(f"no frame begins with {kind!r}")
         if size > most:
             raise Broken(f"a frame of {size} bytes is longer than {most}")
+        if kind != CONTROL and not self.channels:
+            raise Broken("a frame of a channel at a wrong time")
         return 0 if kind == OPENED else size
 
     def _take(self, kind: bytes, channel: int, size: int, data: bytes) -> None:
@@ -258,9 +271,6 @@ class Mux:
 
 def _message(data: bytes) -> dict[str, Any]:
     try:
-        message = json.loads(data.decode("ascii"))
-    except (ValueError, RecursionError):
-        raise Broken("a control frame is not JSON") from None
-    if not isinstance(message, dict) or not isinstance(message.get("k"), str):
-        raise Broken("a control frame has no kind")
-    return message
+        return frames.parse_long(data, CONTROL_PARTS)
+    except wire.BadFrame as error:
+        raise Broken(str(error).replace("a frame", "a control frame", 1)) from None

@@ -58,6 +58,7 @@ def make_identity() -> Identity:
     ) + certificate.public_bytes(serialization.Encoding.PEM)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     _load(context, pem)
     return Identity(context, certificate.fingerprint(hashes.SHA256()).hex())

@@ -109,6 +109,16 @@ class Stranger:
         self.close()
         return True
 
+    def rest(self) -> bytes:
+        """What it still says until it ends the connection."""
+        self.tls.settimeout(SECONDS)
+        data = b""
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while chunk := self.tls.recv(1 << 16):
+                data += chunk
+        self.close()
+        return data
+
     def leave(self) -> None:
         """As a process that is killed, when all was read: no goodbye, and no reset."""
         self.tls.shutdown(socket.SHUT_WR)
@@ -216,6 +226,54 @@ def test_oversized_frames(meeting: Meeting, size: int) -> None:
     stranger.frame(b"D", 1, b"", (1 << 15) + 1)
     assert stranger.is_closed()
     logged(meeting, "is longer than 32768")
+
+
+FRAMES_OF_CHANNELS = [(b"D", 1, b"x" * 100, None), (b"E", 1, b"", None), (b"W", 1, b"", 1000)]
+
+
+@pytest.mark.parametrize("greeted", [False, True])
+def test_nothing_but_the_handshake_before_the_proof(meeting: Meeting, greeted: bool) -> None:
+    """Channels, windows, the end of a channel, and whatever only a guest may say: closed without a word more."""
+    said: list[tuple[bytes, int, bytes, int | None]] = [*FRAMES_OF_CHANNELS]
+    said += [(b"C", 0, json.dumps({"k": kind, "channel": 1, "name": "", "now": True}).encode(), None) for kind in ("look", "ended", "beat")]
+    said.append((b"C", 0, b'{"k":"proof"}' + b" " * 4096, None))
+    for frame in said:
+        stranger = Stranger(meeting).shake()
+        if greeted:
+            stranger.say(k="hello", protocol=2, role="join", nonce="0" * 64)
+            assert stranger.hear()["k"] == "greeting"
+        stranger.frame(*frame)
+        assert stranger.rest() == b""
+    assert meeting.log().count("a frame of a channel at a wrong time") == len(FRAMES_OF_CHANNELS)
+    assert [context["name"] for context in meeting.picture()["contexts"]] == ["SSH0"]
+
+
+def test_a_proof_opens_no_channels_yet(meeting: Meeting) -> None:
+    """Those come when hosts are offered; who only looks has none at all."""
+    for role in ("join", "control"):
+        for frame in FRAMES_OF_CHANNELS:
+            stranger = Stranger(meeting).shake()
+            assert stranger.prove(role)["k"] == "proven"
+            stranger.frame(*frame)
+            assert stranger.rest() == b""
+
+
+def test_what_is_long_after_the_proof(meeting: Meeting) -> None:
+    """Only who offers hosts has that much to say, once."""
+    for role, first, size in (("control", False, 1 << 16), ("join", True, 1 << 16), ("join", False, 1 << 22)):
+        stranger = Stranger(meeting).shake()
+        assert stranger.prove(role)["k"] == "proven"
+        if first:
+            stranger.join()
+            assert stranger.hear()["k"] == "joined"
+        stranger.frame(b"C", 0, b"{", size + 1)
+        assert stranger.is_closed()
+        logged(meeting, f"a frame of {size + 1} bytes is longer than {size}")
+    stranger = Stranger(meeting).shake()
+    assert stranger.prove()["k"] == "proven"
+    stranger.frame(b"C", 0, b'{"k":"join","offers":[' + b"{}," * 100_001 + b"0]}")
+    assert stranger.is_closed()
+    logged(meeting, "a control frame has more than 100000 parts")
 
 
 def test_half_frames(meeting: Meeting) -> None:

@@ -213,6 +213,31 @@ def test_a_mistake_in_what_is_done_about_one_connection_ends_that_one_alone() ->
     pair.close()
 
 
+@pytest.mark.parametrize("kind", [b"D", b"E", b"W"])
+def test_frames_of_channels_where_there_may_be_none(kind: bytes) -> None:
+    """Nothing is kept of them, and nothing is handed on."""
+    pair = Pair()
+    pump = Pump(pair, 1, 10, 1)
+    pair.muxes[1].channels = False
+    pair.muxes[0]._send(kind, 1, b"x" if kind == b"D" else b"", 1 if kind == b"W" else -1)
+    pair.until(lambda: pair.broken)
+    assert pair.broken[0] == "a frame of a channel at a wrong time"
+    assert pump.sink.recv(1) == b""
+    pair.close()
+
+
+def test_who_has_proved_nothing_leaves_little_unread() -> None:
+    pair = Pair()
+    near = pair.muxes[0]
+    near.stream._out += b"x" * (1 << 17)  # as if it did not read
+    pair.muxes[1].send({"k": "beat"})
+    while not pair.broken:
+        near.stream.flush = lambda: None  # type: ignore[method-assign]
+        pair.turn()
+    assert pair.broken[0] == "it does not read what it is sent"
+    pair.close()
+
+
 def test_control_frames_are_not_kept_for_who_does_not_read() -> None:
     pair = Pair()
     for _ in range(200):
