@@ -35,7 +35,7 @@ complete -c taskrun -l stage-on-engine -d 'hosts of -s and SLURM that do not sha
 complete -c taskrun -s r -l resume-from -r -d 'status file of an earlier run: what it records as ended is not run again; may be repeated'
 complete -c taskrun -s R -l retry -d 'with -r: run those that failed again'
 complete -c taskrun -l match -x -a 'id command' -d 'with -r: find tasks by their id (default), or by their command when lines were added, removed or moved'
-complete -c taskrun -l force-resume -d 'with -r: go on although tasks and records differ'
+complete -c taskrun -l force-resume -d 'with -r: go on although the task file was changed'
 complete -c taskrun -l append -d 'with -r: continue its status file instead of a new one'
 complete -c taskrun -l trust-records -d 'with -r: believe files of the earlier run that others own or can write to, and do what they say'
 complete -c taskrun -l as-is -d 'with -r: go on with what was read of a stream that had not ended'

@@ -349,7 +349,7 @@ OPTIONS = (
         default="id",
         choices=("id", "command"),
     ),
-    Option("force_resume", ("--force-resume",), "with -r: go on although tasks and records differ", RESUME, kind=None),
+    Option("force_resume", ("--force-resume",), "with -r: go on although the task file was changed", RESUME, kind=None),
     Option("append", ("--append",), "with -r: continue its status file instead of a new one", RESUME, kind=None),
     Option(
         "trust_records",

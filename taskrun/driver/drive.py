@@ -70,7 +70,8 @@ class Drive:
         ignore = self.run.options.ignore_unknown
         source.lists.save(names.with_suffix(self.run.prefix, files.FILES))
         if source.path is not None:
-            return FileSupply(source.path, source.lists, self.run.resume, self.run.foreseen, ignore_unknown=ignore)
+            resume, before = self.run.resume, self.run.foreseen
+            return FileSupply(source.path, source.lists, resume, before, identity=source.identity, ignore_unknown=ignore)
         copy = names.with_suffix(self.run.prefix, files.TASKS)
         if self.run.append:
             with contextlib.suppress(FileNotFoundError):
@@ -181,6 +182,7 @@ class Drive:
         if porter is not None:
             self.visits.needed = porter.needs
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
+        loop.every_second.append(self.run.keep_lines)
         loop.every_second.append(Sampling(crew.members.values, events).tick)
         if options.startup_only:
             door.open_now()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from taskrun.driver import files
+from taskrun.driver import edited, files
 from taskrun.driver.claim import Claim
 from taskrun.driver.contexts import choose_engines
 from taskrun.driver.run import open_records, working_directory
@@ -19,6 +19,7 @@ from taskrun.errors import ExitCode, Refused, told
 from taskrun.language import Reader, render_all
 from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
+from taskrun.planning.edits import Unrun
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
 from taskrun.visible import line_of
@@ -42,13 +43,17 @@ def dry_run(taskfile: str, options: Options, name: str | None = None) -> int:
     resume = Resume(indexes, retry=options.retry, force=options.force_resume, match=options.match) if indexes else None
     counts: Counter[str] = Counter()
     mismatches: list[Decision] = []
-    lines = _lines(_planned(source, options), resume, options.fail_fast, counts, mismatches)
+    earlier = edited.earlier_file(options, source.path, source.scan, own=False)
+    unrun = earlier.unrun if earlier is not None else None
+    lines = _lines(_planned(source, options), resume, options.fail_fast, counts, mismatches, unrun)
     put = _printer()
     for line in lines:
         put(line)
     sys.stdout.flush()
     if counts["mismatch"] and not options.force_resume:
         raise Refused(mismatch_text(mismatches, counts["mismatch"]))
+    if earlier is not None and (added := earlier.look()):
+        _say(added)
     if source.scan is not None and source.scan.stages:
         _say("keys and remotes are not tried in a dry run: taskrun check tries them")
     if options.clean != "keep":
@@ -120,7 +125,12 @@ def _planned(source: Source, options: Options) -> Iterator[Supplied]:
 
 
 def _lines(
-    planned: Iterable[Supplied], resume: Resume | None, fail_fast: bool, counts: Counter[str], mismatches: list[Decision]
+    planned: Iterable[Supplied],
+    resume: Resume | None,
+    fail_fast: bool,
+    counts: Counter[str],
+    mismatches: list[Decision],
+    unrun: Unrun | None,
 ) -> Iterator[bytes]:
     """One line each: what, id, line, repeat index, reason, command; tab-separated, the command last, raw."""
     failed = False  # a task that is skipped, since the barrier before
@@ -130,6 +140,8 @@ def _lines(
             decision = resume.decide(item) if resume is not None else None
             action: str = decision.action if decision is not None else "run"
             reason = decision.reason if decision is not None else "no record"
+            if unrun is not None and action == "run":
+                unrun.add(item.line)
             if decision is not None and action == "mismatch":
                 mismatches += [decision] if len(mismatches) < MISMATCHES_SHOWN else []
             elif decision is not None and action == "skip" and decision.code:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
-from taskrun.driver import elsewhere, files, held
+from taskrun.driver import edited, elsewhere, files, held
 from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
 from taskrun.driver.drive import DATA_TAG, Drive
@@ -23,7 +23,7 @@ from taskrun.driver.log import LEVELS, Log
 from taskrun.driver.loop import Signals
 from taskrun.driver.requeue import end_in_order, own_status
 from taskrun.driver.source import color_wanted, open_source
-from taskrun.driver.supply import Foreseen, StreamSupply, find_mismatches
+from taskrun.driver.supply import FileSupply, Foreseen, StreamSupply, find_mismatches
 from taskrun.engines import allocation
 from taskrun.errors import ExitCode, RecordsFailed, Refused, told
 from taskrun.language import render_all
@@ -95,6 +95,7 @@ class Run:
         self.carried: CarriedFile | None = None  # what a new status file begins with
         self.code = ExitCode.OK
         self.total_left: int | None = None
+        self.later: edited.LaterLines | None = None  # what the sidecar is to say of a long task file
         self.drive = Drive(self)
 
     def say(self, text: str, *, always: bool = False) -> None:
@@ -115,7 +116,11 @@ class Run:
     def resumes_alone(self) -> bool:
         """It was stopped in a SLURM job, by what another start of the job may not meet again."""
         person = self.drive.scheduler.stop_why in (TASK_LIMIT, signal.SIGINT.name)
-        return bool(allocation.job_id(os.environ)) and self.source.path is not None and not person
+        return bool(allocation.job_id(os.environ)) and self.source.path is not None and not person and not self.file_changed()
+
+    def file_changed(self) -> bool:
+        """The task file is not any more what was scanned."""
+        return isinstance(self.drive.supply, FileSupply) and self.drive.supply.changed
 
     def _go(self) -> ExitCode:
         options = self.options
@@ -152,6 +157,7 @@ class Run:
             )
             if self.source.path is not None:
                 carry = None
+                earlier = edited.earlier_file(options, self.source.path, scan, own=self.requeued is not None)
                 if not self.append:
                     self.carried = CarriedFile(self.status_path)
                     self.stack.callback(self.carried.discard)
@@ -159,10 +165,17 @@ class Run:
                         self.carried.write([HEADER])
                     carry = self.carried.write
                 text, self.total_left, before = find_mismatches(
-                    self.source.path, self.source.lists, self.resume, carry, ignore_unknown=options.ignore_unknown
+                    self.source.path,
+                    self.source.lists,
+                    self.resume,
+                    carry,
+                    earlier.unrun if earlier is not None else None,
+                    ignore_unknown=options.ignore_unknown,
                 )
                 if text and not options.force_resume:
                     raise Refused(text)
+                if earlier is not None and (added := earlier.look()):
+                    self.say(added)
                 self.foreseen = before if carry is not None else None
         elif scan is not None:
             self.total_left = scan.tasks
@@ -269,6 +282,10 @@ class Run:
         task_file = None
         if source.path is not None and source.scan is not None:
             task_file = sidecar.TaskFile(str(source.path), source.scan.sha256, source.scan.size)
+            if source.scan.lines <= edited.AT_ONCE_LINES and source.scan.size <= edited.AT_ONCE_BYTES:
+                task_file.lines = edited.lines_of(source.path, source.scan)
+            else:
+                self.later = edited.LaterLines(source.path, source.scan)
         extra: dict[str, object] = {"name": source.name, held.USER: os.getuid()}
         extra[DATA_TAG] = self.data_tag()
         job = owner.slurm_job()
@@ -302,6 +319,14 @@ class Run:
                     return str(tag)
         return hashlib.sha256(self.run_id.encode()).hexdigest()[:8]
 
+    def keep_lines(self) -> None:
+        """Every second: what the sidecar is to say of the lines of a long task file, as soon as that is known."""
+        lines = self.later.step() if self.later is not None else None
+        if lines is not None and self.sidecar.task_file is not None:
+            self.sidecar.task_file.lines = lines
+            with contextlib.suppress(RecordsFailed):  # a resume can do without; records that cannot be kept are noticed where they are
+                self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))
+
     def end_sidecar(self, code: ExitCode, *, quiet: bool = False) -> None:
         scheduler = self.drive.scheduler
         counts = scheduler.counts
@@ -310,6 +335,8 @@ class Run:
         self.sidecar.counts = {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped}
         if isinstance(self.drive.supply, StreamSupply):
             self.sidecar.stream_complete = self.drive.supply.complete
+        if self.later is not None and self.sidecar.task_file is not None:
+            self.sidecar.task_file.lines = self.later.finish()
         left = elsewhere.after(self.run_id, self.elsewhere, self.drive.crew.may_live_on())
         self.sidecar.extra[elsewhere.KEY] = left.to_plain()
         if "carried" in self.sidecar.extra:
@@ -360,6 +387,7 @@ class Run:
             broken=self.drive.supply.broken if self.drive.supply is not None else "",
             undelivered=self.drive.undelivered,
             variables=tuple(self.options.valued()),
+            changed=self.file_changed(),
         )
 
     def shown(self, path: Path) -> str:

@@ -26,6 +26,7 @@ class Source(NamedTuple):
     name: str  # basename, `stdin` for -
     scan: Scan | None
     lists: FileLists  # of FOREACH
+    identity: tuple[int, ...] = ()  # of a regular file, before it was scanned: see files.identity
 
 
 def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source:
@@ -48,6 +49,7 @@ def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source
             return Source(None, os.open(path, os.O_RDONLY | os.O_CLOEXEC), taskfile, path.name, None, lists)
         except OSError as error:
             raise Refused(f"{taskfile}: cannot be read: {os.strerror(error.errno or 0)}") from None
+    identity = files.identity(path)
     scan = scan_file(taskfile, ignore_unknown=options.ignore_unknown)
     if scan.stages and not scan.errors:
         from taskrun.driver.inspection import inspect
@@ -59,7 +61,7 @@ def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source
             lists.tell_nameless(scan)
     if scan.errors:
         raise WrongTasks(render_all(scan.diagnostics, taskfile, scan.errors, scan.warnings, color_wanted()).rstrip("\n"))
-    return Source(path, -1, taskfile, path.name, scan, lists)
+    return Source(path, -1, taskfile, path.name, scan, lists, identity)
 
 
 def earlier_lists(statuses: list[str]) -> Path | None:

@@ -10,10 +10,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from taskrun.driver import files
 from taskrun.driver.foreach import FileLists, nothing
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.language import Foreach, Item, Reader, read_items, render, render_all
 from taskrun.model import Skipped, Supplied, Task
+from taskrun.planning.edits import Unrun
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
 from taskrun.status import opening
@@ -54,7 +56,6 @@ class Foreseen(NamedTuple):
     """What was decided of each task when a regular file was gone through before the run, so that it need not be decided twice."""
 
     codes: array[int]  # by turn: the return code on record of a task that is skipped, RUNS of any other
-    identity: tuple[int, ...]  # of the file at that time
 
 
 RUNS = -(1 << 15)
@@ -79,13 +80,18 @@ def plan_file(path: Path, lists: FileLists, *, ignore_unknown: bool) -> Iterator
 
 
 def find_mismatches(
-    path: Path, lists: FileLists, resume: Resume, carry: Callable[[list[bytes]], None] | None, *, ignore_unknown: bool
+    path: Path,
+    lists: FileLists,
+    resume: Resume,
+    carry: Callable[[list[bytes]], None] | None,
+    unrun: Unrun | None,
+    *,
+    ignore_unknown: bool,
 ) -> tuple[str, int, Foreseen]:
     """(text about tasks that are not those on record or '', how many tasks are left to run, all of it) of a whole regular file.
 
-    `carry` is given the S lines of what is skipped.
+    `carry` is given the S lines of what is skipped, `unrun` the tasks without a record.
     """
-    identity = _identity(path)
     codes = array("h")
     shown: list[Decision] = []
     total = left = 0
@@ -99,6 +105,8 @@ def find_mismatches(
             if len(shown) < MISMATCHES_SHOWN:
                 shown.append(decision)
         left += decision.action in ("run", "retry")
+        if unrun is not None and decision.action == "run":
+            unrun.add(item.line)
         code = decision.code or 0
         codes.append(RUNS if decision.action != "skip" else code if abs(code) < -RUNS else 1)
         if carry is not None and decision.action == "skip":
@@ -109,21 +117,29 @@ def find_mismatches(
     if carry is not None and lines:
         carry(lines)
     resume.restart()
-    return mismatch_text(shown, total) if total else "", left, Foreseen(codes, identity)
+    return mismatch_text(shown, total) if total else "", left, Foreseen(codes)
 
 
 class FileSupply:
     """A regular file, which was scanned before: read again as the run goes, and watched for changes."""
 
     def __init__(
-        self, path: Path, lists: FileLists, resume: Resume | None, before: Foreseen | None = None, *, ignore_unknown: bool
+        self,
+        path: Path,
+        lists: FileLists,
+        resume: Resume | None,
+        before: Foreseen | None = None,
+        *,
+        identity: tuple[int, ...],
+        ignore_unknown: bool,
     ) -> None:
-        """`before`: what was decided already; its S lines are written."""
+        """`before`: what was decided already; its S lines are written. `identity`: of the file before it was scanned."""
         self.ended = False
         self.broken = ""
+        self.changed = False  # the file is not any more what was scanned
         self.always_ready = True
         self._path = path
-        self._seen = _identity(path) if before is None else before.identity
+        self._seen = identity
         plan = plan_file(path, lists, ignore_unknown=ignore_unknown)
         self._plan = decided(plan, resume, self._mismatch) if before is None else foreseen(plan, before)
 
@@ -136,19 +152,14 @@ class FileSupply:
         except Refused as error:
             self.broken = str(error)
             items = []
-        if not self.broken and _identity(self._path) != self._seen:
-            self.broken = f"{self._path}: the file was changed while it was being run; what was read of it until then has run"
+        if files.identity(self._path) != self._seen:
+            self.changed = True
+            self.broken = (
+                self.broken or f"{self._path}: the file was changed while it was being run; what was read of it until then has run"
+            )
             items = []
         self.ended = bool(self.broken) or len(items) < count
         return items
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class StreamSupply:

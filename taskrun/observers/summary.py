@@ -34,6 +34,7 @@ class Ending(NamedTuple):
     unread: bool = False  # of a stream: its end was not read
     undelivered: bool = False  # data that was to be delivered is left
     variables: tuple[str, ...] = ()  # that were given with a value, which who carries on has to give again
+    changed: bool = False  # the task file is not what it was when the run began
 
 
 def summary_lines(ending: Ending) -> list[str]:
@@ -65,6 +66,11 @@ def summary_lines(ending: Ending) -> list[str]:
         lines.append(f"taskrun: stopped: {ending.stopped}")
     if ending.unread:
         lines.append(f"the stream was not read to its end; give all of it again to go on: … | {_again(ending, '-')}")
+    elif ending.changed:
+        lines.append(
+            "the task file is not what it was: restore it; or look at what was changed and go on with the file as it is: "
+            f"{_again(ending)} --match command (or --force-resume)"
+        )
     elif ending.failed or ending.left:
         lines.append(f"run again what is missing{' and what failed' if ending.failed else ''}: {_again(ending)}")
     elif ending.undelivered:

@@ -1,7 +1,8 @@
 """What becomes of a task when records of earlier runs are given: run, skip, run again, or stop because it is another task.
 
 Tasks are found by id. Of several files the later one wins, within a file the later line. A task about to be skipped must be the one on
-record: the same repeat index and command; its line number may have moved. Tasks that run again are not compared.
+record: the same repeat index and command; its line number may have moved. Tasks that run again are not compared; those without a record
+are by edits.py.
 
 With `--match command` they are found by their text instead, the nth of one text being the nth on record. Of several files the later
 one that has an nth wins. Nothing can then be another task than the one on record: what has none runs.

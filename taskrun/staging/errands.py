@@ -198,7 +198,7 @@ class Errands:
                 yield channel
         except self._lost as error:
             raise Transient(f"{self.host}: the connection was lost: {str(error) or type(error).__name__}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, OverflowError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Permanent(f"{self.host}: {error}") from error
 
 

@@ -24,13 +24,28 @@ VERSION = 1
 LONGEST = 16 << 20  # bytes of one: a thousand hosts take a few hundred thousand
 
 
+#: Bytes of the digest of a group of lines.
+DIGEST = 8
+
+
+@dataclass
+class Lines:
+    """The lines of a task file that say something, as a resume compares them (see planning/edits.py)."""
+
+    count: int
+    group: int  # consecutive lines that have one digest
+    digests: str  # hex, one after the other
+    directives: str  # the digest of all directives, hex
+
+
 @dataclass
 class TaskFile:
-    """The task file as it was read: `path` absolute, `sha256` in hex, `size` in bytes."""
+    """The task file as it was read: `path` absolute, `sha256` in hex, `size` in bytes. `lines`: None when they are not known."""
 
     path: str
     sha256: str
     size: int
+    lines: Lines | None = None
 
 
 @dataclass
@@ -101,8 +116,18 @@ def load(path: Path, *, obeyed: bool = True) -> Sidecar:
     keys = [each.name for each in fields(Sidecar) if each.name != "extra"]
     known = {name: value for name in keys if (value := values.pop(name, None)) is not None}
     if known.get("task_file") is not None:
-        known["task_file"] = TaskFile(*(known["task_file"][part.name] for part in fields(TaskFile)))
+        known["task_file"] = _task_file(path, known["task_file"])
     return Sidecar(**known, extra=values)
+
+
+def _task_file(path: Path, values: dict[str, Any]) -> TaskFile:
+    """Raises Refused when there are not as many digests as there are groups of lines."""
+    lines = None
+    if values.get("lines") is not None:
+        lines = Lines(*(values["lines"][part.name] for part in fields(Lines)))
+        if len(lines.digests) != -(-lines.count // lines.group) * 2 * DIGEST:
+            raise Refused(f"{path} is not the sidecar of a run: the key 'task_file.lines' has a value it cannot have")
+    return TaskFile(values["path"], values["sha256"], values["size"], lines)
 
 
 def find(status: Path) -> Path:
@@ -144,12 +169,13 @@ _TIME = (0.0, 1e11)  # epoch seconds
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _PATH = r"/[^\0]*"
 _WHOLE = (0, 1 << 62)
+_LINES = {"count": _WHOLE, "group": (1, 1 << 62), "digests": "[0-9a-f]*", "directives": "[0-9a-f]{0,64}"}
 _FORMS: dict[str, Any] = {
     "run_id": _ID, "version": str, "argv": [str], "cwd": _PATH, "status": _NAME, "host": str, "pid": (0, 1 << 31), "boot_id": str,
     "contexts": [{"kind?": str, "label?": str, "hosts?": {"": _WHOLE}, "limit?": _WHOLE, "job?": str, "from?": str}],
     "options": {"": {"value": object, "origin?": str}},
     "started": _TIME, "ended?": _TIME, "exit_code?": (-(1 << 31), 1 << 31), "stream_complete?": bool,
-    "task_file?": {"path": _PATH, "sha256": str, "size": _WHOLE},
+    "task_file?": {"path": _PATH, "sha256": str, "size": _WHOLE, "lines?": _LINES},
     "counts?": {"": _WHOLE}, "resumed_from?": [_PATH],
     "name?": _NAME, "data_tag?": r"[a-z0-9]{1,32}", "carried?": bool, "slurm?": [object],
     "elsewhere?": {"runs": [_ID], "hosts": {"": _TIME}},
