@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,15 +49,19 @@ def plans(
     inputs: list[Delivery],
     outputs: list[Delivery],
     note: Callable[[str, str], None],
+    told: Container[Delivery] = (),
 ) -> list[Removing]:
-    """What would be removed now, place by place. `spans`, `inputs`, `outputs`: of this run and those it carries on."""
+    """What would be removed now, place by place. `spans`, `inputs`, `outputs`: of this run and those it carries on.
+
+    `told`: deliveries that are only known from records of earlier runs: of these only files that were written in the spans may go.
+    """
     found = []
     for place in ("", *places.folders):
         where = places.on(place, "./")
         try:
             store = places.stores.of(where)
             assert isinstance(store, FolderStore)
-            found.append(Removing(place, store, _plan(mode, places, store, where, spans, taskfile, inputs, outputs)))
+            found.append(Removing(place, store, _plan(mode, places, store, where, spans, taskfile, inputs, outputs, told)))
         except (StoreError, Refused) as error:
             note("warning", f"--clean: {place or 'the working directory'} cannot be looked at: {error}")
     return found
@@ -72,17 +76,24 @@ def _plan(
     taskfile: Path | None,
     inputs: list[Delivery],
     outputs: list[Delivery],
+    told: Container[Delivery],
 ) -> Plan:
     folder = places.folders.get(where.where)
     root = folder.path if folder is not None else str(places.settings.folder)
     entries = {name: entry for entry in store.find(where.pattern) for name in [_below(root, entry.name)] if not _foreign(name, where)}
-    arrived = _by_path(places, root, where, ((each.dest, each) for each in inputs))
-    shipped = _by_path(places, root, where, ((each.source, each) for each in outputs))
     offset = folder.offset if folder is not None else 0.0
 
+    def within(when: float | None) -> bool:
+        return when is not None and any(span.since <= when + offset <= span.until for span in spans)
+
     def made(path: str) -> bool:
-        changed = store.changed(path)
-        return changed is not None and any(span.since <= changed + offset <= span.until for span in spans)
+        return within(store.changed(path))
+
+    def believed(found: dict[str, Delivery]) -> dict[str, Delivery]:
+        return {path: each for path, each in found.items() if each not in told or (path in entries and within(store.touched(path)))}
+
+    arrived = believed(_by_path(places, root, where, ((each.dest, each) for each in inputs)))
+    shipped = believed(_by_path(places, root, where, ((each.source, each) for each in outputs)))
 
     own = frozenset(path for path in entries if folder is None and _is_own(Path(root, path), spans, taskfile))
     if folder is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
@@ -21,7 +22,7 @@ from taskrun.driver.places import new_places
 from taskrun.driver.space import Space, size_text
 from taskrun.driver.staging import Stager
 from taskrun.encryption.gpg import Gpg
-from taskrun.errors import ExitCode
+from taskrun.errors import ExitCode, Refused
 from taskrun.model import Planned, Staging, Supplied
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from taskrun.driver.porter import Porter
     from taskrun.engines.streams import Host
     from taskrun.language.source import Scan
+    from taskrun.staging.transfers import Delivery
 
 FAILURES_SHOWN = 5
 LOOK_AT_SPACE = 5.0  # seconds between two looks at the free space
@@ -96,7 +98,7 @@ class Data:
             note("info", f"outputs of the earlier run lie on {folder.host}: attach it again, with --workdir {folder.path}")
         self._earlier = {folder.address for folder in earlier.folders}  # to be looked at for outputs
         self._worked_in = set(self._earlier)
-        self._spans = earlier.spans
+        self._before = earlier
         self._resumed = bool(options.resume_from)
         self._stagings: list[Staging] = []
         self.carrier = Carrier(
@@ -263,9 +265,20 @@ class Data:
             from taskrun.driver import cleaning
 
             stager = self.stager
-            spans = [*self._spans, Span(started, math.inf, str(prefix))]
-            found = cleaning.plans(self.options.clean, stager.places, spans, taskfile, stager.inputs, stager.outputs, self.note)
+            spans = [*self._before.spans, Span(started, math.inf, str(prefix))]
+            inputs, outputs = stager.inputs, [each for each in stager.outputs if each not in self._before.outputs or self._leads_to(each)]
+            told = {*self._before.inputs, *self._before.outputs, *(each for each in (*inputs, *outputs) if each.how == "known")}
+            found = cleaning.plans(self.options.clean, stager.places, spans, taskfile, inputs, outputs, self.note, told)
             cleaning.clean(self.options.clean, found, self.note)
+
+    def _leads_to(self, delivery: Delivery) -> bool:
+        """Whether a STAGE line names the store in which a record of an earlier run says that an output is: no other one is asked."""
+        places = self.stager.places
+        named = [places.of(staging.dest) for staging in self._stagings if staging.way == "out"]
+        with contextlib.suppress(Refused):
+            dest = places.recorded(delivery.dest)
+            return any(each.kind == dest.kind and ("$" in each.where or each.where == dest.where) for each in named)
+        return False
 
     def close(self) -> None:
         self.carrier.close()

@@ -1,21 +1,28 @@
-"""What earlier runs have moved and verified, where outputs of theirs may still lie, and when they ran: read from their events files."""
+"""What earlier runs have moved and verified, where outputs of theirs may still lie, and when they ran: read from their events files.
+
+An events file is believed within the limits of the run's sidecar (lineage.py): its times, its hosts, its working directories.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, TypeGuard, cast, get_args
 
-from taskrun.driver.places import Folder
+from taskrun.driver.lineage import Limits, limits
+from taskrun.driver.places import Folder, is_place
 from taskrun.engines.request import Reach
 from taskrun.staging import manifest
 from taskrun.staging.transfers import Delivery, delivery_from_json
 from taskrun.status import names, trust
 
 _KINDS = (b'"kind":"transfer"', b'"kind":"place"', b'"kind":"run"')
+_LINE_MOST = 1 << 20  # bytes of one event; longer ones are none of ours
+_OFFSET_MOST = 3600.0  # seconds that a host's clock may differ by, for the times of its files to be believed
 
 
 class Span(NamedTuple):
@@ -48,57 +55,91 @@ class Earlier(NamedTuple):
             record("place", **span.to_json())
 
 
-def earlier(statuses: Iterable[Path]) -> Earlier:
-    """`statuses`: status files of earlier runs, the oldest first."""
+def earlier(statuses: Iterable[Path], known: Mapping[str, Limits] | None = None) -> Earlier:
+    """`statuses`: status files of earlier runs, the oldest first. `known`: their limits, where the sidecars were read before."""
+    statuses = list(statuses)
+    known = limits(statuses) if known is None else known
     moved: dict[str, list[Delivery]] = {"in": [], "out": []}
     folders: dict[str, Folder] = {}
     spans: list[Span] = []
     for status in statuses:
-        prefix = names.prefix_of(status)
+        prefix = str(names.prefix_of(status))
+        spans.append(Span(1.0, 0.0, prefix))  # its files are a run's own, whatever its times are
         found: list[Span] = []
-        for event in _events(names.with_suffix(prefix, names.EVENTS)):
-            if event.get("kind") == "transfer" and event.get("cause") in ("ok", "carried"):
-                delivery = delivery_from_json({name: event[name] for name in Delivery._fields if name in event})
-                if delivery is not None and event.get("way") in moved:
-                    moved[event["way"]].append(delivery)
-            elif event.get("kind") == "place" and event.get("what") == "worked":
+        for event in _events(names.with_suffix(names.prefix_of(status), names.EVENTS)):
+            what, way = event.get("what"), event.get("way")
+            if event["kind"] == "transfer":
+                told = {name: event[name] for name in Delivery._fields if name in event}
+                delivery = delivery_from_json(told) if event.get("cause") in ("ok", "carried") else None
+                if delivery is not None and way in ("in", "out"):
+                    moved[way].append(delivery)
+            elif event["kind"] == "run":
+                _ran(what, event.get("t"), found, prefix, known)
+            elif what == "worked":
                 spans += _span(event)
-            elif event.get("kind") == "place":
-                _place(event, folders)
-            elif event.get("kind") == "run" and isinstance(event.get("t"), int | float):
-                _ran(event, found, str(prefix))
+            elif what == "swept":
+                folders.pop(str(event.get("address")), None)
+            elif (folder := _folder(event)) is not None and any(each.allow(folder.address, folder.path) for each in known.values()):
+                folders[folder.address] = folder
         spans += found
-    return Earlier(manifest.latest(moved["in"]), manifest.latest(moved["out"]), tuple(folders.values()), tuple(spans))
+    kept = tuple(dict.fromkeys(_within(span, known) for span in spans))
+    return Earlier(manifest.latest(moved["in"]), manifest.latest(moved["out"]), tuple(folders.values()), kept)
 
 
-def _ran(event: dict[str, Any], spans: list[Span], prefix: str) -> None:
-    """A start opens a span; what was killed has worked until now, for all that anybody knows."""
-    if event.get("what") == "start":
-        spans.append(Span(event["t"], time.time(), prefix))
-    elif event.get("what") == "end" and spans:
-        spans[-1] = spans[-1]._replace(until=event["t"])
+def _ran(what: object, when: object, spans: list[Span], prefix: str, known: Mapping[str, Limits]) -> None:
+    """A start opens a span; what was killed has worked until another run took over, for all that anybody knows."""
+    if not _is_time(when):
+        return
+    if what == "start":
+        spans.append(Span(when, known[prefix].ended if prefix in known else 0.0, prefix))
+    elif what == "end" and spans:
+        spans[-1] = spans[-1]._replace(until=when)
+
+
+def _within(span: Span, known: Mapping[str, Limits]) -> Span:
+    """What of a span the run's sidecar agrees with: nothing where it has none."""
+    limit = known.get(span.prefix)
+    since, until = (max(span.since, limit.began), min(span.until, limit.ended)) if limit is not None else (1.0, 0.0)
+    return Span(since, until, span.prefix) if since <= until else Span(1.0, 0.0, span.prefix)
 
 
 def _span(event: dict[str, Any]) -> Iterator[Span]:
     since, until, prefix = (event.get(name) for name in Span._fields)
-    if isinstance(since, int | float) and isinstance(until, int | float) and isinstance(prefix, str):
+    if _is_time(since) and _is_time(until) and _is_path(prefix):
         yield Span(since, until, prefix)
 
 
-def _place(event: dict[str, Any], folders: dict[str, Folder]) -> None:
-    address = event.get("address")
-    if event.get("what") == "swept":
-        folders.pop(str(address), None)
-    elif isinstance(address, str) and isinstance(event.get("path"), str) and isinstance(event.get("offset"), int | float):
-        reach = event.get("reach")
-        folders[address] = Folder(address, event["path"], event["offset"], cast("Reach", reach) if reach in get_args(Reach) else "ssh")
+def _folder(event: dict[str, Any]) -> Folder | None:
+    """The folder that a `place` is about, None where it can be none."""
+    address, path, offset, reach = (event.get(name) for name in Folder._fields)
+    reach = "ssh" if reach is None else reach
+    if not (isinstance(address, str) and reach in get_args(Reach) and is_place(address, attached=reach == "relay")):
+        return None
+    if not (_is_path(path) and path.startswith("/") and os.path.normpath(path) == path and _is_time(offset)):
+        return None
+    return Folder(address, path, offset if abs(offset) <= _OFFSET_MOST else 0.0, cast("Reach", reach))
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and abs(value) < 1e12 and math.isfinite(value)
+
+
+def _is_path(value: Any) -> TypeGuard[str]:
+    """Whether the system could take it for one."""
+    try:
+        return isinstance(value, str) and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """Those with a kind that counts here. Their other fields may be anything."""
     with contextlib.suppress(OSError), trust.opened(path) as file:
-        for line in file:
-            if any(kind in line for kind in _KINDS):
-                with contextlib.suppress(ValueError):
+        whole = True
+        while line := file.readline(_LINE_MOST):
+            begins, whole = whole, line.endswith(b"\n")
+            if begins and any(kind in line for kind in _KINDS):
+                with contextlib.suppress(ValueError, RecursionError):
                     event = json.loads(line)
-                    if isinstance(event, dict):
+                    if isinstance(event, dict) and event.get("kind") in ("transfer", "place", "run"):
                         yield event

@@ -206,7 +206,7 @@ class Drive:
             from taskrun.driver.deliveries import earlier
             from taskrun.engines.slurm import StepHost
 
-            before = earlier(map(files.absolute, self.run.options.resume_from))
+            before = earlier(map(files.absolute, self.run.options.resume_from), self.run.limits)
             if not self.run.append:
                 before.repeat(lambda kind, **fields: events.event(kind, time.time(), **fields))
             data = Data(

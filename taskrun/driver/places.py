@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from taskrun import threads
 from taskrun.driver.member import Member
 from taskrun.engines.relayed import RelayedAgent
-from taskrun.engines.request import Reach
+from taskrun.engines.request import Reach, is_address
 from taskrun.engines.streams import Host, What
 from taskrun.errors import Refused
 from taskrun.staging import locations
@@ -43,6 +43,12 @@ class Folder(NamedTuple):
     @property
     def host(self) -> str:
         return self.address.rpartition(",")[2].rpartition("@")[2]
+
+
+def is_place(address: str, *, attached: bool) -> bool:
+    """Whether a record's address of a folder can be one: as in -s; of attached ones CONTEXT,ADDRESS."""
+    context, comma, host = address.rpartition(",")
+    return is_address(host) and (bool(context) and context.isprintable() and "/" not in context if attached else not comma)
 
 
 class Places:
@@ -192,7 +198,9 @@ class Places:
 
         tag, lost = self.settings.tag, lost_errors()
         if location.kind == "engine":
-            folder = self.folders[location.where]
+            folder = self.folders.get(location.where)
+            if folder is None:
+                raise Refused(f"{location}: no engine of this run has worked there")
             way = _Way(self._members.get(location.where), self._own(folder), self.silent)
             host = folder.host
             trusted = folder.reach != "relay"  # who attaches a host has an invitation, and nothing that stores are told

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
-from taskrun.driver import edited, elsewhere, files, held
+from taskrun.driver import edited, elsewhere, files, held, lineage
 from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
 from taskrun.driver.drive import DATA_TAG, Drive
@@ -139,6 +139,7 @@ class Run:
             options, self.run_id, self.started, Path(self.cwd), self.source.name, self.requeued is not None, self.say
         )
         self.elsewhere = elsewhere.left_by(every, time.time())
+        self.limits = lineage.limits(every)  # before the sidecar of one that is continued is replaced
         self.stack.callback(claim.release)
         claim.take()
         self.prefix, self.status_path, self.append = claim.prefix, claim.status_path, claim.append
@@ -288,6 +289,8 @@ class Run:
                 self.later = edited.LaterLines(source.path, source.scan)
         extra: dict[str, object] = {"name": source.name, held.USER: os.getuid()}
         extra[DATA_TAG] = self.data_tag()
+        if self.append and str(self.prefix) in self.limits:
+            extra[lineage.KEY] = self.limits[str(self.prefix)].to_plain()
         job = owner.slurm_job()
         if job.id:
             extra["slurm"] = list(job)

@@ -148,7 +148,8 @@ class Visits:
         self._tell("context", "joined", context=context, hosts=hosts, guest=guest.peer)
         self.said(f"context {context} is attached from {guest.peer}: {slots} slot{'s'[: slots != 1]} on {len(requests)} "
                   f"host{'s'[: len(requests) != 1]}")  # fmt: skip
-        given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer, USER: wanted.user}
+        given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer, USER: wanted.user,
+                 "workdir": wanted.workdir}  # fmt: skip
         self.given(given)
         crew.visits[context] = Visit(guest, wanted, given)
         end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None

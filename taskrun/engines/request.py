@@ -18,7 +18,9 @@ Reach: TypeAlias = Literal["local", "ssh", "slurm", "relay"]
 
 _RANGE = re.compile(r"\[([0-9, -]*)\]")
 _BETWEEN = r",(?![^\[]*\])"  # commas that are not in a range
-_ADDRESS = re.compile(r"(?:[^\s@/:,\[\]-][^\s@/:,\[\]]*@)?[^\s@/,\[\]-][^\s@/,\[\]]*")
+#: What no name of a host has, and what could be an option or mean something to a shell (a ProxyCommand's) where it goes on to a program.
+_NOT_IN_NAMES = r"\s@/,\[\]$`'\";&|<>(){}*?!"
+_ADDRESS = re.compile(rf"(?:[^:{_NOT_IN_NAMES}-][^:{_NOT_IN_NAMES}]*@)?[^\\{_NOT_IN_NAMES}-][^\\{_NOT_IN_NAMES}]*")
 
 
 class EngineRequest(NamedTuple):
@@ -30,6 +32,11 @@ class EngineRequest(NamedTuple):
     cores_per_task: int  # as disBatch counts it: 0 when slots share cores
     reach: Reach = "local"
     address: str = ""  # `me@gpu01` where the host is reached as another user; else as `host`
+
+
+def is_address(text: str) -> bool:
+    """Whether it can be a host, or USER@HOST."""
+    return _ADDRESS.fullmatch(text) is not None and text.isprintable()
 
 
 def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
@@ -59,7 +66,7 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
         if cores >= CORES_MOST:
             raise Refused(f"-s {text[:100]}: no machine has so many cores")
         for address in _expand(name, text):
-            if not _ADDRESS.fullmatch(address) or not address.isprintable():
+            if not is_address(address):
                 raise Refused(f"-s {text}: `{address}` is no name of a host; write HOST:{number} or USER@HOST:{number}")
             if address in hosts:
                 warnings.append(f"{address} is named more than once: its cores are added up")

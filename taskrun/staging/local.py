@@ -137,6 +137,13 @@ class LocalStore(FolderStore):
             return None
         return min(found.st_mtime, found.st_ctime)  # a copy may have its original's time, an old file may get new rights
 
+    def touched(self, name: str) -> float | None:
+        try:
+            found = (self._folder / name).lstat()
+        except OSError:
+            return None
+        return max(found.st_mtime, found.st_ctime)
+
     def unfinished(self, folder: str) -> Iterator[str]:
         for parent, _, files in os.walk(self._folder / folder):
             yield from (str(Path(parent, name)) for name in files if is_unfinished(self._tag, name))

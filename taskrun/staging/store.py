@@ -132,6 +132,10 @@ class FolderStore(abc.ABC):
     def changed(self, name: str) -> float | None:
         """When a file was made or changed, epoch seconds of the store's clock; None if it is not there."""
 
+    def touched(self, name: str) -> float | None:
+        """When it was last written, or its rights or name were changed, as far as the store knows: never earlier than `changed`."""
+        return self.changed(name)
+
     @abc.abstractmethod
     def unfinished(self, folder: str) -> Iterator[str]:
         """Unfinished files of this run, and of those it carries on, anywhere below a folder ("" or ends in "/")."""

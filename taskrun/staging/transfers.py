@@ -87,9 +87,12 @@ class Delivery(NamedTuple):
 
 def delivery_from_json(value: Mapping[str, Any]) -> Delivery | None:
     """What `to_json` made; None for anything else."""
+    recipients, seconds = value.get("recipients"), value.get("seconds")
+    if not isinstance(recipients, list) or type(seconds) not in (int, float) or not 0 <= seconds < 1e12:  # type: ignore[operator]
+        return None
     try:
-        made = Delivery(**{**value, "recipients": tuple(value["recipients"])})
-    except (KeyError, TypeError):
+        made = Delivery(**{**value, "recipients": tuple(recipients)})
+    except TypeError:
         return None
     numbers = (made.size, made.source_size, made.tries)
     texts = (
@@ -102,9 +105,18 @@ def delivery_from_json(value: Mapping[str, Any]) -> Delivery | None:
         made.verified,
         made.how,
         made.by,
+        *((made.signer,) if made.signer is not None else ()),
+        *made.recipients,
     )
-    right = all(type(number) is int for number in numbers) and all(isinstance(text, str) for text in (*texts, *made.recipients))
-    return made if right and isinstance(made.signer, str | None) else None
+    return made if all(type(number) is int for number in numbers) and all(map(_is_text, texts)) else None
+
+
+def _is_text(value: object) -> bool:
+    """Whether a name of a file, or of a store, can be that."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 class Patience(NamedTuple):
