@@ -89,12 +89,23 @@ def check_ssh(command: str) -> None:
 
 def ssh_command(command: str, address: str) -> list[str]:
     """The argument list of `--ssh COMMAND` for one host: as for rsync's -e the words of COMMAND, the host, one command. Raises Refused."""
-    return [*ssh_words(command), address, bootstrap.remote_command()]
+    return [*ssh_words(command), *host_words(command, address), bootstrap.remote_command()]
+
+
+def host_words(command: str, address: str) -> list[str]:
+    """The host as the program takes it, never as an option: `-oProxyCommand=…` would run what it says. Raises Refused."""
+    if address.startswith("-"):
+        raise Refused(f"{address} is no name of a host: names that begin with - are options of the programs that reach hosts")
+    return ["--", address] if _is_openssh(_words(command)) else [address]
 
 
 def ssh_words(command: str) -> list[str]:
     """What comes before the host. OpenSSH is told to ask nothing: it would ask the terminal of whoever started the run. Raises Refused."""
     words = _words(command)
-    if os.path.basename(words[0]) == "ssh":  # noqa: PTH119 - a word of a command line
+    if _is_openssh(words):
         words += ["-o", "BatchMode=yes", "-T"]
     return words
+
+
+def _is_openssh(words: list[str]) -> bool:
+    return os.path.basename(words[0]) == "ssh"  # noqa: PTH119 - a word of a command line

@@ -25,6 +25,8 @@ UNFINISHED = ".taskrun-"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _REMOTE = re.compile(r"([\w.+@][\w .+@-]*):(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
+#: No option, and nothing that a ProxyCommand's shell would run. Variables have no value yet when a line is first looked at.
+_HOSTNAME = re.compile(r"[^\s`'\"\\;&|<>()*?!-][^\s`'\"\\;&|<>()*?!]*")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _FORMS = "a path, file://, s3://bucket/key, sftp://user@host/path or remote:path"
 
@@ -181,6 +183,8 @@ def _sftp(text: str, rest: str) -> Location:
         raise Refused(f"{_without_secret(text)}: a password does not belong into a task file; use a key or an agent")
     if not parts.hostname:
         raise Refused(f"{text}: the host is missing; write sftp://user@host/path")
+    if not _HOSTNAME.fullmatch(parts.hostname) or (parts.username or "").startswith("-"):
+        raise Refused(f"{_without_secret(text)}: {parts.hostname} is no name of a host; write sftp://user@host/path")
     name = parts.hostname if ":" not in parts.hostname else f"[{parts.hostname}]"
     user = f"{parts.username}@" if parts.username else ""
     decoded = unquote(path, errors="surrogateescape")

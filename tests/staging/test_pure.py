@@ -53,6 +53,8 @@ def test_locations(text: str, location: Location) -> None:
         ("file://host/x", "sftp://host/x"),
         ("sftp://me:secret@host/x", "password"),
         ("sftp:///x", "host is missing"),
+        ("sftp://-oProxyCommand=x/y", "no name of a host"),
+        ("sftp://me@h;id/y", "no name of a host"),
         ("sftp://host:port/x", "write sftp"),
         (":s3,access_key_id=secret:bucket", "may hold secrets"),
         ("remote,key=secret:x", "name of a remote"),

@@ -38,13 +38,16 @@ def test_how_it_ended_is_said() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("ssh -p 22", ["ssh", "-p", "22", "-o", "BatchMode=yes", "-T"]),
-        ("/opt/ssh", ["/opt/ssh", "-o", "BatchMode=yes", "-T"]),
+        ("ssh -p 22", ["ssh", "-p", "22", "-o", "BatchMode=yes", "-T", "--"]),
+        ("/opt/ssh", ["/opt/ssh", "-o", "BatchMode=yes", "-T", "--"]),
         ("'my ssh' x", ["my ssh", "x"]),
     ],
 )
 def test_words_of_ssh(given: str, words: list[str]) -> None:
+    """A host is never an option: OpenSSH is told where they end, another program is not given such a host."""
     assert ssh_command(given, "me@h") == [*words, "me@h", bootstrap.remote_command()]
+    with pytest.raises(Refused, match="no name of a host"):
+        ssh_command(given, "-oProxyCommand=touch x")
 
 
 @pytest.mark.parametrize(
