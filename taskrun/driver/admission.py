@@ -42,7 +42,7 @@ class Admission:
         self.expected = 0  # engines that were asked for so far
         self.complete: list[Member] = []  # those that wait for others, or for the end of what earlier runs have left elsewhere
         self.had_one = False  # one has joined
-        self.folders: dict[str, list[str]] = {}  # address -> private folders of agents there; one that is killed cannot remove its own
+        self.folders: dict[str, list[str]] = {}  # host -> private folders of agents there; one that is killed cannot remove its own
         self.local: list[str] = []  # names of those on this machine
         self._send = send
         self._join = join
@@ -87,7 +87,8 @@ class Admission:
         if member.cleared:
             raise wire.BadFrame("`cleared` at a wrong time")
         member.cleared = True
-        self.survivors.cleared(member.request.address)
+        if member.request.reach != "relay":  # who attaches may call a host by the address of another
+            self.survivors.cleared(member.place)
         self._look_at(member)
         self.look_again()
 
@@ -110,7 +111,7 @@ class Admission:
         if not member.ready or member.gone_keys or not member.cleared:
             return
         if member.replaces:
-            self.survivors.back(member.request.address)
+            self.survivors.back(member.place)
         self.complete.append(member)
         self.look_again()
 
@@ -126,4 +127,4 @@ class Admission:
 
 def _place(member: Member) -> str:
     """The machine that an agent is on, as far as we know; '' for this one."""
-    return "" if member.here else member.request.address
+    return "" if member.here else member.place

@@ -306,7 +306,9 @@ class Door:
             self.log("WARNING", f"attach: a connection from {peer} was closed: there are too many")
             return
         stream = SecureStream(sock, self._identity.context, server_side=True)
-        guest = Guest(stream, peer, self._selector, self._known, self._mail.post, self._to_host, self.log)
+        guest = Guest(
+            stream, peer, peer == str(sock.getsockname()[0]), self._selector, self._known, self._mail.post, self._to_host, self.log
+        )
         self.guests.add(guest)
 
     def _to_host(self, call: Callable[[Host], None]) -> None:

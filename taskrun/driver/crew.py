@@ -168,7 +168,7 @@ class Crew:
                 self.note("warning", f"{member.request.host}: {what}; what it ran runs elsewhere when it has been silent for long enough")
                 if member.lost_for_good:
                     self.set_apart.add((member.context, member.request.host))
-                self.survivors.lost(member.request.address, member.heard)
+                self.survivors.lost(member.place, member.heard)
             self.on_left(member)
             self.post(m.LinkClosed(member.name, f"{why} ({said})" if said else why, member.heard if lives_on else None))
         else:
@@ -272,7 +272,7 @@ class Crew:
         killed = end_agents(agents, END_SECONDS)
         for member in members:
             if member.joined and not member.here and (member.agent in killed or member.agent.lives_on):
-                self.survivors.lost(member.request.address, member.heard)
+                self.survivors.lost(member.place, member.heard)
         if not keep_logs:
             for name in self.seats:
                 with contextlib.suppress(OSError):
@@ -283,7 +283,7 @@ class Crew:
             self.note(*self.notes.popleft())
 
     def may_live_on(self) -> dict[str, float]:
-        """When all is closed: address -> epoch seconds until which something of this run, or of the ones it carries on, may live there."""
+        """When all is closed: host -> epoch seconds until which something of this run, or of the ones it carries on, may live there."""
         now = time.monotonic()
         return {address: time.time() + end - now for address, end in self.survivors.ends(now).items()}
 
@@ -374,7 +374,7 @@ class Crew:
         member = self.members.get(action.engine)
         if member is not None:
             self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
-            self.survivors.lost(member.request.address, member.heard)
+            self.survivors.lost(member.place, member.heard)
             self._drop(member)
             self.on_left(member)
             member.agent.kill()

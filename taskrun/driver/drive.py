@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
-from taskrun.driver import files
+from taskrun.driver import elsewhere, files
 from taskrun.driver.attach import Door
 from taskrun.driver.contexts import Engines, carried_environment, driver_node
 from taskrun.driver.crew import Crew
@@ -122,7 +122,7 @@ class Drive:
 
         def joined(member: Member) -> None:
             members[member.name] = member.request.host
-            self.retirement.came_back(member.request.host)
+            self.is_used(member)
             known = {name: member.facts.get(name) for name in ("host", "cores", "memory", "python", "pid")}
             slots = member.request.slots
             self.run.log.write("INFO", f"engine {member.name} joined: {known}, {slots} slots started by {member.starter}")
@@ -171,12 +171,9 @@ class Drive:
         loop.use(crew if porter is None else porter)
         self.begin_data()
 
-        def free(member: Member) -> None:
-            self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
-
-        crew.on_left = free
+        crew.on_left = self.is_free
         if porter is not None:
-            porter.free = free
+            porter.free = self.is_free
             crew.on_left = porter.left
         self.door = door = self.open_door(events)
         if porter is not None:
@@ -326,6 +323,16 @@ class Drive:
             one_fate=engines.steps is not None,
         )
 
+    def is_used(self, member: Member) -> None:
+        """An engine of its node has joined. Who attaches may call a host by the name of a node: that is another one."""
+        if member.request.reach != "relay":
+            self.retirement.came_back(member.request.host)
+
+    def is_free(self, member: Member) -> None:
+        """Its node is of no more use to the run."""
+        if member.request.reach != "relay":
+            self.retirement.ended(member.request.host, member.agent.code, lost=member.lost_for_good)
+
     def make_job_end(self, label: str, steps: Steps, loop: Loop) -> JobEnd:
         def deadline() -> float | None:
             context = self.scheduler.contexts.get(label)
@@ -342,10 +349,11 @@ class Drive:
         runs, hosts, anybody = self.run.elsewhere
         if hosts:
             now = time.time()
-            ends = {address: time.monotonic() + until - now for address, until in hosts.items()}
+            ends = {host: time.monotonic() + until - now for host, until in hosts.items()}
             crew.survivors.expect(runs, ends, anybody=anybody)
             longest = max(hosts.values()) - now
-            self.run.say(f"tasks of the earlier run may still run on {', '.join(hosts)}: waiting for their end, at most {longest:.0f} s")
+            shown = ", ".join(map(elsewhere.shown, hosts))
+            self.run.say(f"tasks of the earlier run may still run on {shown}: waiting for their end, at most {longest:.0f} s")
 
     def engine_patience(self, engines: Engines) -> float:
         """Seconds to wait with no engine left: on this machine nobody comes back by himself."""
@@ -358,8 +366,8 @@ class Drive:
     def told_to_others(self) -> dict[str, Any]:
         """What agents on other hosts are told beside what all are: where to run, how to know this folder, what to carry along."""
         lock_path = names.with_suffix(self.run.prefix, names.LOCK)
-        elsewhere = lock_path.parent != Path(self.run.cwd)
-        token = {"path": str(lock_path), "text": self.run.run_id, "inode": os.stat(self.run.cwd).st_ino if elsewhere else 0}  # noqa: PTH116
+        apart = lock_path.parent != Path(self.run.cwd)
+        token = {"path": str(lock_path), "text": self.run.run_id, "inode": os.stat(self.run.cwd).st_ino if apart else 0}  # noqa: PTH116
         return {"token": token, "workdir": self.run.options.workdir or "", "env": carried_environment(self.run.options.env, os.environ)}
 
     # Watcher

@@ -1,7 +1,8 @@
 """What earlier runs may have left alive on other hosts: nothing is started before it has ended there.
 
-A host that can be reached is asked: its agent waits for those of the earlier run, and says so. One that cannot be reached (it is cut
-off, or is not among the hosts of this run) is waited for: what hears nothing from its driver ends by itself after its silence.
+A host that this run reaches itself is asked: its agent waits for those of the earlier run, and says so. One that cannot be reached (it is
+cut off, or is not among the hosts of this run) is waited for: what hears nothing from its driver ends by itself after its silence. So is
+one that was attached, whoever attaches now: nobody can know that it is the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from taskrun.driver import held
 from taskrun.driver.contexts import is_here
+from taskrun.driver.lineage import host_key
 from taskrun.engines import controller
 from taskrun.errors import Refused
 from taskrun.scheduling.policy import Policy
@@ -26,9 +28,9 @@ _TRACES = (names.LOCK, names.EVENTS, names.STATUS)  # what a driver that lives w
 
 
 class Elsewhere(NamedTuple):
-    """`runs` of which something may live, on `hosts`: address -> until when at the latest, epoch seconds.
+    """`runs` of which something may live, on `hosts`: host, as in `lineage.host_key` -> until when at the latest, epoch seconds.
 
-    `anybody`: processes of theirs may be those of another user than this one.
+    Older sidecars name all hosts by their address. `anybody`: processes of theirs may be those of another user than this one.
     """
 
     runs: list[str]
@@ -68,7 +70,12 @@ def _left_by(run: sidecar.Sidecar, status: Path, now: float) -> Elsewhere:
             if isinstance(context, dict) and "left" in context:
                 continue  # it was over long before
             if isinstance(context, dict) and context.get("kind") != "local" and isinstance(context.get("hosts"), dict):
-                hosts |= {address: until for address in context["hosts"] if not is_here(address.rpartition("@")[2], run.host)}
+                kind, label = context.get("kind"), context.get("label")
+                hosts |= {
+                    host_key(kind, label, address): until
+                    for address in context["hosts"]
+                    if context.get("here") is False or not is_here(address.rpartition("@")[2], run.host)
+                }
     hosts = {address: min(until, now + patience) for address, until in hosts.items() if until > now}
     return Elsewhere([run.run_id, *found.runs], hosts, found.anybody)
 
@@ -106,7 +113,13 @@ def _last_sign(run: sidecar.Sidecar, status: Path) -> float:
     return max(signs)
 
 
+def shown(host: str) -> str:
+    """A key of `Elsewhere.hosts`, for a person."""
+    context, comma, address = host.rpartition(",")
+    return f"{address} (attached as {context})" if comma else address
+
+
 def after(own: str, earlier: Elsewhere, may_live_on: dict[str, float]) -> Elsewhere:
-    """What the run `own` leaves at its end. `may_live_on`: address -> until when, epoch seconds."""
+    """What the run `own` leaves at its end. `may_live_on`: host -> until when, epoch seconds."""
     hosts = {address: until for address, until in may_live_on.items() if until > time.time()}
     return Elsewhere([own, *earlier.runs], hosts, earlier.anybody) if hosts else Elsewhere([], {})

@@ -60,14 +60,19 @@ class Guest:
         self,
         stream: SecureStream,
         peer: str,
+        here: bool,
         selector: Any,
         known: Known,
         post: Callable[[Callable[[], None]], None],
         to_host: Callable[[Callable[[Host], None]], None],
         log: Callable[[str, str], None],
     ) -> None:
-        """`post`: has something called in the door's thread, `to_host` in the driver's loop."""
+        """`here`: the connection is one of this machine with itself.
+
+        `post`: has something called in the door's thread, `to_host` in the driver's loop.
+        """
         self.peer = peer
+        self.here = here
         self.known = known
         self.context = ""  # that it has joined
         self.proven = False

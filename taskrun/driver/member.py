@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskrun.driver.lineage import host_key
 from taskrun.engines.frames import Beat
 from taskrun.engines.link import Agent
 from taskrun.engines.local import LocalAgent
@@ -88,6 +89,11 @@ class Member:
         with contextlib.suppress(OSError):
             if not self.log.lstat().st_size:
                 self.log.unlink()
+
+    @property
+    def place(self) -> str:
+        """The host in records, and whatever is kept by host. Who attaches chooses the address, which may be another host's."""
+        return host_key("attached" if self.request.reach == "relay" else "", self.context, self.request.address)
 
     @property
     def here(self) -> bool:

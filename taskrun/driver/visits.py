@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskrun.driver.crew import Crew
 from taskrun.driver.held import USER
+from taskrun.driver.lineage import host_key
 from taskrun.driver.picture import Picture
 from taskrun.engines import attach_frames as at
 from taskrun.engines.request import EngineRequest
@@ -149,6 +150,7 @@ class Visits:
         self.said(f"context {context} is attached from {guest.peer}: {slots} slot{'s'[: slots != 1]} on {len(requests)} "
                   f"host{'s'[: len(requests) != 1]}")  # fmt: skip
         given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer, USER: wanted.user,
+                 "here": guest.here,
                  "workdir": wanted.workdir}  # fmt: skip
         self.given(given)
         crew.visits[context] = Visit(guest, wanted, given)
@@ -227,9 +229,13 @@ class Visits:
 
     def _look_at_end(self, name: str, visit: Visit) -> None:
         """When nothing of it can live any more, a resume need not wait for that."""
-        if not self.crew.has_any(name) and not visit.given["hosts"].keys() & self.crew.survivors.ends(time.monotonic()).keys():
+        if not self.crew.has_any(name) and not self._hosts(name, visit) & self.crew.survivors.ends(time.monotonic()).keys():
             visit.given["left"] = time.time()
             self.given(visit.given)
+
+    @staticmethod
+    def _hosts(name: str, visit: Visit) -> set[str]:
+        return {host_key("attached", name, address) for address in visit.given["hosts"]}
 
     def _draining_now(self, kind: str, name: str) -> None:
         """Said once."""

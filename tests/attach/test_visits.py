@@ -23,6 +23,7 @@ class Guest:
     """One that has proved to know the secret."""
 
     peer = "127.0.0.1"
+    here = True
 
     def __init__(self) -> None:
         self.context = ""
@@ -85,10 +86,11 @@ def test_what_a_resume_need_not_wait_for_is_said_when_it_is_certain(visits: Visi
     assert "left" not in given  # an engine of it is not gone yet
     crew.any = False
     crew.survivors.silence = 1000.0
-    crew.survivors.lost("friend", time.monotonic())
+    crew.survivors.lost("friend", time.monotonic())  # an own host of that address is another one
+    crew.survivors.lost("SSH0,friend", time.monotonic())
     visits.tick()
     assert "left" not in given  # and may live on
-    crew.survivors.back("friend")
+    crew.survivors.back("SSH0,friend")
     visits.tick()
     assert "left" in given
 

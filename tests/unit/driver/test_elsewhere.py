@@ -15,8 +15,10 @@ from taskrun.driver import elsewhere
     ("context", "waited"),
     [
         ({"kind": "ssh", "hosts": {"far": 1}}, ["far"]),
-        ({"kind": "attached", "hosts": {"friend": 1, "me@here.example": 1}}, ["friend"]),
-        ({"kind": "attached", "hosts": {"friend": 1}, "left": 5.0}, []),
+        ({"kind": "attached", "label": "SSH0", "hosts": {"friend": 1, "me@here.example": 1}}, ["SSH0,friend"]),
+        ({"kind": "attached", "label": "SSH0", "hosts": {"here": 1}, "here": True}, []),
+        ({"kind": "attached", "label": "SSH0", "hosts": {"here": 1}, "here": False}, ["SSH0,here"]),  # another machine of that name
+        ({"kind": "attached", "label": "SSH0", "hosts": {"friend": 1}, "left": 5.0}, []),
         ({"kind": "local", "hosts": {"here": 1}}, []),
         ("damaged", []),
     ],
