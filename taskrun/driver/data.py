@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from taskrun.driver.porter import Porter
     from taskrun.engines.streams import Host
     from taskrun.language.source import Scan
+    from taskrun.staging.guard import Guard
     from taskrun.staging.transfers import Delivery
 
 FAILURES_SHOWN = 5
@@ -70,10 +71,11 @@ class Data:
         porter: Porter,
         nodes: Mapping[str, Host],
         hosts: Collection[str],
+        guard: Guard,
     ) -> None:
         """`record`: an event, its kind and fields. `nodes`: of the run's SLURM allocation. `hosts`: machines of engines, but for this one.
 
-        Raises Refused.
+        `guard`: of the run's own files. Raises Refused.
         """
         self.options = options
         self.cwd = cwd
@@ -86,6 +88,7 @@ class Data:
             options.transfers,
             options.rclone_config or "",
             lambda text: note("warning", text),
+            guard,
             ssh=options.ssh or "",
             on_engine=options.stage_on_engine,
             silent=options.lost_after,

@@ -201,6 +201,7 @@ class Drive:
         def make() -> Data:
             from taskrun.driver.data import Data
             from taskrun.driver.deliveries import earlier
+            from taskrun.driver.guarding import guard_of
             from taskrun.engines.slurm import StepHost
 
             before = earlier(map(files.absolute, self.run.options.resume_from), self.run.limits)
@@ -222,6 +223,7 @@ class Drive:
                 porter,
                 {each.host: StepHost(each.host, engines.steps) for each in engines.requests} if engines.steps is not None else {},
                 {each.host for each in engines.requests if each.reach != "local"},
+                guard_of(self.run),
             )
             self.run.stack.callback(data.close)
             porter.stager, porter.data = data.stager, data

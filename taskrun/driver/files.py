@@ -10,8 +10,7 @@ from pathlib import Path
 from taskrun.errors import Refused
 from taskrun.status import names
 
-TASKS = "_tasks.txt"
-FILES = "_files.txt"
+TASKS, FILES = names.TASKS, names.FILES
 
 
 def job_id(environ: Mapping[str, str], now: float) -> str:

@@ -21,6 +21,7 @@ from taskrun.engines.streams import Host, What
 from taskrun.errors import Refused
 from taskrun.staging import locations
 from taskrun.staging.errands import Errands
+from taskrun.staging.guard import Guard
 from taskrun.staging.locations import Location
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Permanent, Store, StoreError
@@ -263,6 +264,14 @@ class _Way:
         return self._host.session(what, self._silent)
 
 
-def new_places(folder: Path, tag: str, transfers: int, rclone_config: str, note: Callable[[str], None], **more: Any) -> Places:
-    """The places of a run with its working directory. `more`: of Places."""
-    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None), note, **more)
+def new_places(
+    folder: Path,
+    tag: str,
+    transfers: int,
+    rclone_config: str,
+    note: Callable[[str], None],
+    guard: Guard | None = None,
+    **more: Any,
+) -> Places:
+    """The places of a run with its working directory. `guard`: of files that must not be replaced. `more`: of Places."""
+    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None, guard), note, **more)

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from taskrun.errors import Handled
 from taskrun.staging.errands import Errands, Order, Reachable, Sent, Unable
+from taskrun.staging.guard import Guard
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Target
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import ALGORITHMS, Arrived, Entry, FolderStore, Missing, NoSpace, Permanent, Progress, Store, Transient, Writer
 from taskrun.staging.transfers import Delivery, Transfer
+from taskrun.status import names
 
 
 class _Spooled(NamedTuple):
@@ -34,13 +36,23 @@ class Copy:
     streamed to its destination; never holds the cleartext of what is encrypted. `known`: an earlier delivery to this destination.
     """
 
-    def __init__(self, transfer: Transfer, source: Store, dest: Store, spool: Path, progress: Progress, known: Delivery | None) -> None:
+    def __init__(
+        self,
+        transfer: Transfer,
+        source: Store,
+        dest: Store,
+        spool: Path,
+        progress: Progress,
+        known: Delivery | None,
+        guard: Guard | None = None,
+    ) -> None:
         self._transfer = transfer
         self._source = source
         self._dest = dest
         self._spool = spool
         self._progress = progress
         self._known = known
+        self._guard = guard
         self._begun = time.monotonic()
         self._counted = 0
         self._hashed: tuple[str, str] | None = None  # version and sha256 of a local source
@@ -67,6 +79,7 @@ class Copy:
             return self._delivery(entry, there, sha256, sha256, "sha256", "same")
         if there is not None and (done := self._there_already(entry, there)) is not None:
             return done
+        self._spare(there)
         self._room(entry.size)
         if (errand := self._by_engine(entry)) is not None:
             arrived, sha256 = errand
@@ -177,6 +190,24 @@ class Copy:
         if ours:
             self._hashed = (entry.version, digest.hexdigest())
         return digest.hexdigest()
+
+    def _spare(self, there: Entry | None) -> None:
+        """Raises Permanent for a name that is not to be written. Of folders of this machine the store itself says more of that."""
+        path, kind = self._transfer.target.path, self._transfer.store.kind
+        if kind == "engine" and self._guard is not None and (why := self._guard.why_not_there(path, there)):
+            raise Permanent(f"{self._transfer.dest}: {why}, which nothing that is staged may replace; choose another DEST")
+        known = self._known
+        ours = known is not None and known.how in ("moved", "known")
+        if kind in ("local", "engine") and there is not None and self._is_record(path):
+            if ours and known is not None and self._is(self._dest, there, known.dest_version, known.sha256):
+                return  # what the run itself brought there
+            raise Permanent(f"{self._transfer.dest}: the record of a run is there, which -r would obey; remove it, or choose another DEST")
+
+    def _is_record(self, path: str) -> bool:
+        folder, slash, name = path.rpartition("/")
+        return names.is_obeyed(name) or any(
+            self._dest.stat(f"{folder}{slash}{run}{names.SIDECAR}") is not None for run in names.runs_of(name)
+        )
 
     def _room(self, size: int) -> None:
         free = self._dest.free(self._transfer.target)

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from taskrun.staging.guard import Guard
 from taskrun.staging.locations import Pattern, Target
 from taskrun.staging.store import (
     CHUNK,
@@ -45,9 +46,11 @@ _INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 class LocalStore(FolderStore):
     """Relative names are below `folder`. `tag` is in the names of unfinished files; what an earlier run of it left is overwritten."""
 
-    def __init__(self, folder: Path, tag: str) -> None:
+    def __init__(self, folder: Path, tag: str, guard: Guard | None = None) -> None:
+        """`guard`: asked before anything is written."""
         self._folder = folder
         self._tag = tag
+        self._guard = guard
 
     def path(self, name: str) -> Path:
         """Where a name of this store is."""
@@ -118,7 +121,8 @@ class LocalStore(FolderStore):
 
     def writer(self, target: Target, size: int | None, *, executable: bool = False, private: bool = False) -> Writer:
         del size  # asking for the room at once costs a write per block where the file system cannot
-        return _LocalWriter(self._folder, target, self._tag, 0o600 if private else 0o777 if executable else 0o666)
+        mode = 0o600 if private else 0o777 if executable else 0o666
+        return _LocalWriter(self._folder, target, self._tag, mode, self._guard)
 
     def free(self, target: Target) -> int | None:
         folder = self._folder / target.folder
@@ -166,7 +170,8 @@ class LocalStore(FolderStore):
 class _LocalWriter(Writer):
     """Every folder below the target's is entered without following links, so nothing can lead the file elsewhere."""
 
-    def __init__(self, root: Path, target: Target, tag: str, mode: int) -> None:
+    def __init__(self, root: Path, target: Target, tag: str, mode: int, guard: Guard | None) -> None:
+        self._guard = guard
         self._path = root / target.path
         self._entry_name = target.path
         self._mode = mode
@@ -176,10 +181,11 @@ class _LocalWriter(Writer):
         self._folder = -1
         try:
             with _explained(self._path):
-                (root / target.folder).mkdir(parents=True, exist_ok=True)
+                self._make(root / target.folder)
                 self._folder = os.open(root / target.folder, os.O_RDONLY | os.O_DIRECTORY)
                 for folder in folders:
                     self._enter(folder)
+                self._ask_guard(self._folder, self._name)
                 with contextlib.suppress(FileNotFoundError):  # of an earlier run that was killed
                     os.unlink(self._temporary, dir_fd=self._folder)
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -201,6 +207,7 @@ class _LocalWriter(Writer):
             os.fchmod(self._fd, self._mode & ~mask)
             os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR))
             os.fsync(self._fd)
+            self._ask_guard(self._folder, self._name)  # a run may have begun meanwhile
             os.replace(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             self._temporary = ""
             with contextlib.suppress(OSError):  # some file systems cannot
@@ -219,7 +226,26 @@ class _LocalWriter(Writer):
                 os.close(fd)
         self._fd = self._folder = -1
 
+    def _ask_guard(self, folder: int, name: str) -> None:
+        why = self._guard.why_not(folder, name) if self._guard is not None else ""
+        if why:
+            raise Permanent(f"{self._path}: {name} {why}, which nothing that is staged may replace; choose another DEST")
+
+    def _make(self, folder: Path) -> None:
+        """The folder that the person named, and those above."""
+        above = folder
+        while not above.exists() and above.parent != above:
+            above, name = above.parent, above.name
+        if above != folder:
+            fd = os.open(above, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                self._ask_guard(fd, name)
+            finally:
+                os.close(fd)
+            folder.mkdir(parents=True, exist_ok=True)
+
     def _enter(self, name: str) -> None:
+        self._ask_guard(self._folder, name)
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=self._folder)
         try:

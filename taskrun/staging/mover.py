@@ -265,7 +265,7 @@ class Mover:
             if job.copy is None:
                 job.copy = Copy(
                     transfer, self._stores.of(transfer.source), self._stores.of(transfer.store), self._spool,
-                    self._progress(job), self._known.get(str(transfer.dest)),
+                    self._progress(job), self._known.get(str(transfer.dest)), self._stores.guard,
                 )  # fmt: skip
                 self._post(Begun(group.request.id, job.number, str(transfer.source), str(transfer.dest), transfer.size))
             delivery = job.copy.run()

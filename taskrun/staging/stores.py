@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taskrun.errors import Refused
+from taskrun.staging.guard import Guard
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Location
 from taskrun.staging.rclone import RcloneStore
@@ -24,10 +25,11 @@ class Settings:
     tag: str
     transfers: int = 4
     rclone_config: Path | None = None
+    guard: Guard | None = None  # of what must not be replaced here
 
 
 _OPEN: dict[str, Callable[[str, Settings], Store]] = {
-    "local": lambda _, settings: LocalStore(settings.folder, settings.tag),
+    "local": lambda _, settings: LocalStore(settings.folder, settings.tag, settings.guard),
     "s3": lambda where, settings: S3Store(where, connections=settings.transfers * 7),
     "rclone": lambda where, settings: RcloneStore(where, settings.tag, config=settings.rclone_config),
 }
@@ -41,6 +43,10 @@ class Stores:
         self._hosts = hosts
         self._lock = threading.Lock()
         self._open: dict[tuple[str, str], Store] = {}
+
+    @property
+    def guard(self) -> Guard | None:
+        return self._settings.guard
 
     def of(self, location: Location) -> Store:
         """The store of a location. Raises Refused when it cannot be used here at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,7 +15,18 @@ DBUTIL = "_dbUtil.sh"
 UNWRITTEN = ".unwritten"
 MANIFEST = "_manifest.json"
 DRIVER_LOG = "_driver.log"
+TASKS = "_tasks.txt"
+FILES = "_files.txt"
 RECORDS = (STATUS, SIDECAR, EVENTS, LOCK, ATTACH, DBUTIL, MANIFEST, DRIVER_LOG)
+
+#: By which a later `-r` goes.
+_OBEYED = (STATUS, SIDECAR, EVENTS)
+#: What follows a prefix in the name of a file of its run: also logs of engines, and what is put beside a file before it takes its place.
+_OF_RUN = re.compile(
+    "|".join([re.escape(each.casefold()) for each in (*RECORDS, TASKS, FILES, STATUS + UNWRITTEN)] + [r"_.+_\d+\.log"])
+    + rf"|(?:{re.escape(LOCK)}|{re.escape(ATTACH)})\..*",
+    re.DOTALL,
+)
 
 
 def prefix_of(status: Path) -> Path:
@@ -37,3 +49,19 @@ def of_live_runs(found: Collection[str]) -> set[str]:
     """Of the names in one folder those that belong to a run which goes on, or was killed: its lock lies beside its sidecar."""
     prefixes = [name.removesuffix(LOCK) for name in found if name.endswith(LOCK)]
     return {f"{prefix}{suffix}" for prefix in prefixes if f"{prefix}{SIDECAR}" in found for suffix in RECORDS}
+
+
+def is_of_run(prefix: str, name: str) -> bool:
+    """Whether a file beside a prefix belongs to its run, by its name. Case does not count: there are file systems where it does not."""
+    name, prefix = name.casefold(), prefix.casefold()
+    return name.startswith(prefix) and _OF_RUN.fullmatch(name[len(prefix) :]) is not None
+
+
+def runs_of(name: str) -> list[str]:
+    """The prefixes that a file of this name may belong to."""
+    return [name[:at] for at in range(1, len(name)) if name[at] in "_." and is_of_run(name[:at], name)]
+
+
+def is_obeyed(name: str) -> bool:
+    """Whether a later `-r` would go by a file of this name."""
+    return name.casefold().endswith(_OBEYED)
