@@ -13,7 +13,7 @@ from taskrun.driver.places import Places
 from taskrun.errors import Refused
 from taskrun.staging.cleaning import Mode, Plan, Present, plan
 from taskrun.staging.locations import Location, escape
-from taskrun.staging.store import ALGORITHMS, Entry, FolderStore, StoreError
+from taskrun.staging.store import ALGORITHMS, Cancelled, Entry, FolderStore, Listing, StoreError
 from taskrun.staging.transfers import Delivery
 from taskrun.status import names
 
@@ -50,10 +50,12 @@ def plans(
     outputs: list[Delivery],
     note: Callable[[str, str], None],
     told: Container[Delivery] = (),
+    over: Callable[[], bool] = lambda: False,
 ) -> list[Removing]:
     """What would be removed now, place by place. `spans`, `inputs`, `outputs`: of this run and those it carries on.
 
     `told`: deliveries that are only known from records of earlier runs: of these only files that were written in the spans may go.
+    `over`: the person does not wait for it any more: nothing goes.
     """
     found = []
     for place in ("", *places.folders):
@@ -61,7 +63,10 @@ def plans(
         try:
             store = places.stores.of(where)
             assert isinstance(store, FolderStore)
-            found.append(Removing(place, store, _plan(mode, places, store, where, spans, taskfile, inputs, outputs, told)))
+            found.append(Removing(place, store, _plan(mode, places, store, where, spans, taskfile, inputs, outputs, told, Listing(over))))
+        except Cancelled:
+            note("warning", "--clean was interrupted: nothing was removed")
+            return []
         except (StoreError, Refused) as error:
             note("warning", f"--clean: {place or 'the working directory'} cannot be looked at: {error}")
     return found
@@ -77,10 +82,13 @@ def _plan(
     inputs: list[Delivery],
     outputs: list[Delivery],
     told: Container[Delivery],
+    listing: Listing,
 ) -> Plan:
     folder = places.folders.get(where.where)
     root = folder.path if folder is not None else str(places.settings.folder)
-    entries = {name: entry for entry in store.find(where.pattern) for name in [_below(root, entry.name)] if not _foreign(name, where)}
+    entries = {
+        name: entry for entry in store.find(where.pattern, listing) for name in [_below(root, entry.name)] if not _foreign(name, where)
+    }
     offset = folder.offset if folder is not None else 0.0
 
     def within(when: float | None) -> bool:

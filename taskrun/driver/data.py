@@ -122,6 +122,7 @@ class Data:
         self.outputs = Outputs(self.stager, options.settle, self._swept)
         self.delivering = False  # the run is over but for this
         self.undelivered = False  # something is left that was to be delivered
+        self._interrupted = 0
         self._checked: set[int] = set()
         self._attached = False  # an attached engine has been admitted
         self._done_with: set[str] = set()  # places whose connections can be let go
@@ -163,6 +164,11 @@ class Data:
             self._look_at_space = now + LOOK_AT_SPACE
             self._space.look({self.cwd, self.carrier.spool}, self.porter.crew.members.values())
             self.stager.places.tidy()
+
+    def interrupt(self) -> None:
+        """The run was told to stop: nobody waits for the end of a list that is being made."""
+        self._interrupted += 1
+        self.outputs.interrupt()
 
     # engines
 
@@ -259,11 +265,15 @@ class Data:
         return ExitCode.STOPPED if self.undelivered and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
 
     def _remove_leftovers(self, places: list[str]) -> None:
-        remove_leftovers(self._stagings, self.stager.places, places)
+        before = self._interrupted
+        remove_leftovers(self._stagings, self.stager.places, places, lambda: self._interrupted > before)
         self.carrier.wake()
 
-    def clean(self, prefix: Path, started: float, taskfile: Path | None) -> None:
-        """What --clean says. `started`: epoch seconds; what is older the run has not made, nor those that it carries on."""
+    def clean(self, prefix: Path, started: float, taskfile: Path | None, over: Callable[[], bool]) -> None:
+        """What --clean says. `started`: epoch seconds; what is older the run has not made, nor those that it carries on.
+
+        `over`: a signal has come.
+        """
         if self.options.clean != "keep":
             from taskrun.driver import cleaning
 
@@ -271,7 +281,7 @@ class Data:
             spans = [*self._before.spans, Span(started, math.inf, str(prefix))]
             inputs, outputs = stager.inputs, [each for each in stager.outputs if each not in self._before.outputs or self._leads_to(each)]
             told = {*self._before.inputs, *self._before.outputs, *(each for each in (*inputs, *outputs) if each.how == "known")}
-            found = cleaning.plans(self.options.clean, stager.places, spans, taskfile, inputs, outputs, self.note, told)
+            found = cleaning.plans(self.options.clean, stager.places, spans, taskfile, inputs, outputs, self.note, told, over)
             cleaning.clean(self.options.clean, found, self.note)
 
     def _leads_to(self, delivery: Delivery) -> bool:

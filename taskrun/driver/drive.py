@@ -230,6 +230,7 @@ class Drive:
             data.stager.idle = self.run.total_left == 0
             data.stager.stop = lambda why: loop.post(m.Told("drain", why))
             loop.every_second.append(data.tick)
+            loop.on_told = data.interrupt
             return data
 
         self.gate = loop.gate = Gate(make)
@@ -260,7 +261,7 @@ class Drive:
             counts={"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
         )
         if code in (ExitCode.OK, ExitCode.TASKS_FAILED):
-            data.clean(self.run.prefix, self.run.started, self.run.source.path)
+            data.clean(self.run.prefix, self.run.started, self.run.source.path, lambda: bool(self.run.signals.came))
         if summary := data.summary():
             self.run.say(summary)
         data.close()

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from taskrun.driver.places import Places
 from taskrun.errors import Refused
 from taskrun.model import Staging
 from taskrun.staging.locations import Location
-from taskrun.staging.store import FolderStore, StoreError
+from taskrun.staging.store import Cancelled, FolderStore, Listing, StoreError
 
 
-def remove_leftovers(stagings: Iterable[Staging], places: Places, engines: Iterable[str]) -> None:
-    """To be called when nothing is under way. `engines`: places where work was broken off. What cannot be reached stays."""
+def remove_leftovers(stagings: Iterable[Staging], places: Places, engines: Iterable[str], over: Callable[[], bool]) -> None:
+    """To be called when nothing is under way. `engines`: places where work was broken off. What cannot be reached stays.
+
+    `over`: nobody waits for it any more.
+    """
     todo = {location for staging in stagings for location in _dests(staging, places, engines)}
     for location in todo:
         try:
             store = places.stores.of(location)
             if isinstance(store, FolderStore):
-                for name in list(store.unfinished(location.path)):
+                for name in list(store.unfinished(location.path, Listing(over))):
                     store.remove(name)
         except (StoreError, Refused):
             continue
+        except Cancelled:
+            return
 
 
 def _dests(staging: Staging, places: Places, engines: Iterable[str]) -> Iterator[Location]:

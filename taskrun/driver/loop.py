@@ -103,6 +103,7 @@ class Loop:
         self.failures: list[Exception] = []  # posted by the fsync threads
         self.every_second: list[Callable[[], None]] = []
         self.told: list[m.Told] = []
+        self.on_told: Callable[[], None] = lambda: None  # each time somebody has told the run to stop, or to stop sooner
         self.gate: Gate | None = None  # where data may have to be waited for
         self._listening = False
         self._supplied = False
@@ -151,6 +152,7 @@ class Loop:
             call_ready(self.selector, max(0.0, until - now))
             for told in signals.events():
                 self.told.append(told)
+                self.on_told()
                 self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
                 self.post(told)
             now = time.monotonic()
@@ -173,6 +175,7 @@ class Loop:
             call_ready(self.selector, max(0.0, tick_at - time.monotonic()))
             for told in signals.events():
                 self.told.append(told)
+                self.on_told()
                 self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
                 if told.how != "drain":
                     return False

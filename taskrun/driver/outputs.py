@@ -20,7 +20,7 @@ from taskrun.errors import Handled
 from taskrun.model import Staging
 from taskrun.staging.mover import Staged
 from taskrun.staging.settling import Settling
-from taskrun.staging.store import Entry, StoreError, Transient
+from taskrun.staging.store import Cancelled, Entry, Listing, StoreError, Transient
 
 LAST_TRIES = 4  # to look at a place for the last time
 
@@ -51,6 +51,7 @@ class Outputs:
         self._matched: set[int] = set()  # lines
         self._again: dict[tuple[int, str], set[str]] = {}  # names that could not be delivered, for the last look
         self._found: deque[_Look | str] = deque()  # a place: that was all of it
+        self._interrupted = 0
         self._looker: threading.Thread | None = None
         self._look_at = 0.0
 
@@ -71,6 +72,10 @@ class Outputs:
         """Its engine is lost: it is looked at again when one works there, or at the end."""
         self.live.discard(place)
         self.lost.add(place)
+
+    def interrupt(self) -> None:
+        """The look that is under way ends; what it was to find is looked for again at the end, or by a resume."""
+        self._interrupted += 1
 
     def is_over(self, place: str) -> bool:
         """It was looked at for the last time, and nothing is on its way from there any more."""
@@ -125,6 +130,8 @@ class Outputs:
         settling = self._settling.setdefault((staging.line, place), Settling(self.settle))
         try:
             entries = self._entries(staging, place, LAST_TRIES if last else 1)
+        except Cancelled:
+            return _Look(staging, place, [], "the look for it was interrupted" if last else "")
         except Exception as error:  # noqa: BLE001 - a host that is away for a moment; the last look tells
             told = isinstance(error, StoreError | Handled)
             return _Look(staging, place, [], (str(error) if told else f"{type(error).__name__}: {error}") if last else "")
@@ -138,14 +145,15 @@ class Outputs:
     def _entries(self, staging: Staging, place: str, tries: int) -> list[Entry]:
         where = self.stager.places.on(place, staging.source)
         store = self.stager.places.stores.of(where)
+        before = self._interrupted
         for failed in range(1, tries):
             try:
-                found = list(store.find(where.pattern))
+                found = list(store.find(where.pattern, Listing(lambda: self._interrupted > before)))
                 break
             except Transient:
                 time.sleep(2.0**failed / 2)
         else:
-            found = list(store.find(where.pattern))
+            found = list(store.find(where.pattern, Listing(lambda: self._interrupted > before)))
         if place or not found:
             return found
         products = self.stager.products({entry.name for entry in found}, staging)

@@ -18,6 +18,7 @@ from taskrun.staging.store import (
     Denied,
     Entry,
     FolderStore,
+    Listing,
     Missing,
     NoSpace,
     Permanent,
@@ -60,19 +61,24 @@ class LocalStore(FolderStore):
         """The same for all names of the same file."""
         return os.path.realpath(self._folder / name)
 
-    def find(self, pattern: Pattern) -> Iterator[Entry]:
+    def find(self, pattern: Pattern, listing: Listing | None = None) -> Iterator[Entry]:
         """The files of a run that goes on are not among what a glob matches: they grow, and one of them is secret."""
         if pattern.plain is not None:
-            entry = self.stat(pattern.plain)
-            if entry is not None:
-                yield entry
+            file = self.stat(pattern.plain)
+            if file is not None:
+                yield file
             return
+        listing = listing or Listing()
         left = [(pattern.base, 0)]
         while left:
             base, level = left.pop()
+            listing.enter(str(self._folder / pattern.base), level)
+            entries: list[tuple[str, bool]] = []
             try:
                 with os.scandir(self._folder / base) as found:
-                    entries = [(entry.name, entry.is_dir(follow_symlinks=pattern.levels is not None)) for entry in found]
+                    for entry in found:
+                        listing.found(str(self._folder / base), entry.name, here=True)
+                        entries.append((entry.name, entry.is_dir(follow_symlinks=pattern.levels is not None)))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
@@ -84,8 +90,8 @@ class LocalStore(FolderStore):
                 if folder:
                     if pattern.levels is None or level < pattern.levels:
                         left.append((f"{base}{name}/", level + 1))
-                elif pattern.relative(base + name) is not None and (entry := self.stat(base + name)) is not None:
-                    yield entry
+                elif pattern.relative(base + name) is not None and (file := self.stat(base + name)) is not None:
+                    yield file
 
     def stat(self, name: str) -> Entry | None:
         try:
@@ -148,8 +154,11 @@ class LocalStore(FolderStore):
             return None
         return max(found.st_mtime, found.st_ctime)
 
-    def unfinished(self, folder: str) -> Iterator[str]:
-        for parent, _, files in os.walk(self._folder / folder):
+    def unfinished(self, folder: str, listing: Listing) -> Iterator[str]:
+        top = self._folder / folder
+        for parent, _, files in os.walk(top):
+            listing.found(str(top), "", here=True)
+            listing.enter(str(top), len(Path(parent).parts) - len(top.parts))
             yield from (str(Path(parent, name)) for name in files if is_unfinished(self._tag, name))
 
     def remove(self, name: str) -> None:

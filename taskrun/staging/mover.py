@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 from taskrun.errors import Handled
 from taskrun.staging.copying import Copy
 from taskrun.staging.local import LocalStore
-from taskrun.staging.store import Cancelled, Missing, NoSpace, Permanent, StoreError, Transient
+from taskrun.staging.store import Cancelled, Listing, Missing, NoSpace, Permanent, StoreError, Transient
 from taskrun.staging.stores import Stores
 from taskrun.staging.transfers import Delivery, Patience, Request, Transfer, plan, shortage, without_products
 
@@ -137,11 +137,14 @@ class Mover:
         with self._change:
             if group := self._groups.get(request):
                 group.cancelled = True
+                looking = group.looking
                 waiting = [job for _, _, job in self._later if job.group is group]
                 self._later = [item for item in self._later if item[2].group is not group]
                 heapq.heapify(self._later)
                 self._ready.extendleft(waiting)
                 self._change.notify_all()
+        if group is not None and looking:  # a store that is slow to answer keeps nobody waiting
+            self._give_up(group, "cancelled", "cancelled")
 
     def close(self, patience: float = 5.0) -> None:
         """Cancels everything, waits for the threads for so many seconds, closes the stores. No event is posted after it."""
@@ -203,11 +206,11 @@ class Mover:
         try:
             if group.cancelled:
                 raise Cancelled
-            transfers = self._plan(request)
+            transfers = self._plan(group)
         except Transient as error:
             wait = self._patience.wait(group.tries, random.random())  # noqa: S311 - no secret
-            if wait is None:
-                self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), str(error), "transient", group.tries))
+            if wait is None or group.cancelled:
+                self._give_up(group, str(error), "transient")
                 return
             self._post(Delayed(request.id, -1, str(error), wait, group.tries))
             timer = threading.Timer(wait, self._again, (group,))
@@ -215,24 +218,30 @@ class Mover:
             timer.start()
             return
         except (StoreError, Handled) as error:
-            self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), str(error), "permanent", group.tries))
+            self._give_up(group, str(error), "permanent")
             return
         except Cancelled:
-            self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), "cancelled", "cancelled", group.tries))
+            self._give_up(group, "cancelled", "cancelled")
             return
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave somebody waiting for ever
-            why = f"{type(error).__name__}: {error} (a mistake in taskrun)"
-            self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), why, "permanent", group.tries))
-            return
-        self._post(Found(request.id, len(transfers), sum(one.size for one in transfers)))
-        if not transfers:
-            self._end(group)
+            self._give_up(group, f"{type(error).__name__}: {error} (a mistake in taskrun)", "permanent")
             return
         with self._change:
+            if group.over:
+                return
+            group.looking = False
             group.left = len(transfers)
+            self._post(Found(request.id, len(transfers), sum(one.size for one in transfers)))
             for transfer in transfers:
                 self._count += 1
                 self._enqueue(_Job(group, self._count, transfer))
+        if not transfers:
+            self._end(group)
+
+    def _give_up(self, group: _Group, why: str, cause: str) -> None:
+        """What a request comes to cannot be found out."""
+        request = group.request
+        self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), why, cause, group.tries))
 
     def _again(self, group: _Group) -> None:
         with self._change:
@@ -240,11 +249,13 @@ class Mover:
                 return
             self._enqueue(group)
 
-    def _plan(self, request: Request) -> list[Transfer]:
+    def _plan(self, group: _Group) -> list[Transfer]:
+        request = group.request
         store = self._stores.of(request.source)
-        entries = list(store.find(request.source.pattern))
+        listing = Listing(lambda: group.cancelled)
+        entries = list(store.find(request.source.pattern, listing))
         if not entries and (plain := request.source.pattern.plain) is not None:
-            if next(iter(store.find(request.source.at(f"{request.source.path}/").pattern)), None) is not None:
+            if next(iter(store.find(request.source.at(f"{request.source.path}/").pattern, listing)), None) is not None:
                 raise Missing(f"{request.source.at(plain)} is a folder: write a / at its end for all files that are in it")
             raise Missing(f"{request.source.at(plain)}: there is no such file")
         transfers = plan(request, entries)
@@ -337,11 +348,15 @@ class Mover:
             self._end(group)
 
     def _end(self, group: _Group, failure: Failure | None = None) -> None:
+        """Once."""
+        with self._change:
+            if group.over or (failure is not None and not group.looking):
+                return  # somebody was faster
+            group.over = True
+            self._groups.pop(group.request.id, None)
         if failure is not None:
             self._post(failure)
             group.ended.append(failure)
-        with self._change:
-            self._groups.pop(group.request.id, None)
         deliveries = tuple(end.delivery for end in group.ended if isinstance(end, Delivered))
         failures = tuple(end for end in group.ended if isinstance(end, Failure))
         self._post(Staged(group.request.id, deliveries, failures))
@@ -353,6 +368,8 @@ class _Group:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.cancelled = False
+        self.looking = True  # what it comes to is not known yet
+        self.over = False  # its Staged was posted
         self.tries = 0
         self.left = 0
         self.ended: list[Delivered | Failure] = []

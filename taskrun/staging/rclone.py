@@ -24,6 +24,7 @@ from taskrun.staging.store import (
     CHUNK,
     Arrived,
     Entry,
+    Listing,
     Missing,
     Permanent,
     Progress,
@@ -49,6 +50,8 @@ _COPY = (
 #: On another machine.
 _THERE = (*_ALWAYS, "--contimeout", "20s", "--timeout", "60s")
 _NAME = "taskrun"  # of the remote there
+_LINE_MOST = 1 << 16  # bytes of what rclone says of one file
+_ANSWER_MOST = 16 << 20  # bytes of any other answer
 
 
 class RcloneStore:
@@ -81,18 +84,24 @@ class RcloneStore:
                 hint = f"did you mean {self._remote}://…?"
             raise Refused(f"rclone has no remote {self._remote}; {hint}")
 
-    def find(self, pattern: Pattern) -> Iterator[Entry]:
+    def find(self, pattern: Pattern, listing: Listing | None = None) -> Iterator[Entry]:
         if pattern.plain is not None:
             entry = self.stat(pattern.plain) or self._listed(pattern.plain)
             if entry is not None:
                 yield entry
             return
+        listing, place = listing or Listing(), self._place(pattern.base)
         deep = ["--recursive"] if pattern.levels is None else ["--recursive", "--max-depth", str(pattern.levels + 1)]
         with self._started("lsjson", "--files-only", "--no-mimetype", *deep, self._place(pattern.base)) as (output, process, said):
-            for line in output:  # one file a line, between brackets
+            while line := output.readline(_LINE_MOST):  # one file a line, between brackets
+                if not line.endswith(b"\n") and len(line) == _LINE_MOST:
+                    raise Permanent(f"{place}: it lists a name that is too long")
+                listing.found(place, "")
                 if line.startswith(b"{"):
                     found = json.loads(line.rstrip().rstrip(b","))
                     name = pattern.base + from_rclone(found["Path"])
+                    listing.found(place, name)
+                    listing.enter(place, found["Path"].count("/"))
                     if pattern.relative(name) is not None:
                         yield _entry(name, found)
             if process.wait() and process.returncode not in NOT_FOUND:
@@ -247,7 +256,9 @@ class RcloneStore:
 
     def _run(self, name: str, *arguments: str) -> bytes:
         with self._started(*arguments) as (output, process, said):
-            text = output.read()
+            text = output.read(_ANSWER_MOST + 1)
+            if len(text) > _ANSWER_MOST:
+                raise Permanent(f"{self._place(name)}: the answer of rclone has more than {_ANSWER_MOST >> 20} MiB")
             if process.wait():
                 raise self._wrong(name, process.returncode, said())
         return text

@@ -24,7 +24,7 @@ from taskrun.staging.locations import Pattern, Target
 from taskrun.staging.s3_signed import Getting, Putting, abort, keep_version_4, signed
 from taskrun.staging.s3_sums import as_part, digest_of, fits, sha256_base64, verified_by
 from taskrun.staging.s3_words import meaning
-from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Missing, Permanent, Progress, StoreError, Transient
+from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Listing, Missing, Permanent, Progress, StoreError, Transient
 
 _MOST_PARTS = 10_000
 _MOST_BYTES = 64 << 20  # of one file in memory
@@ -53,16 +53,19 @@ class S3Store:
                 self._client = _client(self._connections)
             return self._client
 
-    def find(self, pattern: Pattern) -> Iterator[Entry]:
+    def find(self, pattern: Pattern, listing: Listing | None = None) -> Iterator[Entry]:
         if pattern.plain is not None:
             entry = self.stat(pattern.plain)
             if entry is not None:
                 yield entry
             return
+        listing, place = listing or Listing(), f"s3://{self._bucket}/{pattern.base}"
         with self._explained(pattern.base):
             asked = {"Bucket": self._bucket, "Prefix": pattern.base, **({} if pattern.levels != 0 else {"Delimiter": "/"})}
             for page in self._s3.get_paginator("list_objects_v2").paginate(**asked):
+                listing.found(place, "")  # pages may be empty, and their tokens go round in a circle
                 for found in page.get("Contents", ()):
+                    listing.found(place, found["Key"])
                     if pattern.relative(found["Key"]) is not None:
                         yield Entry(found["Key"], found["Size"], found["ETag"])
 

@@ -18,6 +18,7 @@ from taskrun.staging.store import (
     Denied,
     Entry,
     FolderStore,
+    Listing,
     Missing,
     Permanent,
     StoreError,
@@ -72,20 +73,23 @@ class SftpStore(FolderStore):
         with self._session(""):
             pass
 
-    def find(self, pattern: Pattern) -> Iterator[Entry]:
+    def find(self, pattern: Pattern, listing: Listing | None = None) -> Iterator[Entry]:
         if pattern.plain is not None:
             entry = self.stat(pattern.plain)
             if entry is not None:
                 yield entry
             return
+        listing = listing or Listing()
         left = [(pattern.base, 0)]
         while left:
             base, level = left.pop()
-            for name, folder in self._names(base, links=pattern.levels is not None):
+            listing.enter(self.place, level)
+            for name, folder in self._names(base, listing, links=pattern.levels is not None):
                 if folder:
                     if pattern.levels is None or level < pattern.levels:
                         left.append((f"{base}{name}/", level + 1))
                 elif pattern.relative(base + name) is not None and (entry := self.stat(base + name)) is not None:
+                    listing.found(self.place, "")  # each is asked for, and may take its time
                     yield entry
 
     def stat(self, name: str) -> Entry | None:
@@ -160,13 +164,14 @@ class SftpStore(FolderStore):
             except FileNotFoundError:
                 return None
 
-    def unfinished(self, folder: str) -> Iterator[str]:
-        left = [folder]
+    def unfinished(self, folder: str, listing: Listing) -> Iterator[str]:
+        left = [(folder, 0)]
         while left:
-            base = left.pop()
-            for name, is_folder in self._names(base, links=False):
+            base, level = left.pop()
+            listing.enter(self.place, level)
+            for name, is_folder in self._names(base, listing, links=False):
                 if is_folder:
-                    left.append(f"{base}{name}/")
+                    left.append((f"{base}{name}/", level + 1))
                 elif is_unfinished(self.tag, name):
                     yield base + name
 
@@ -197,17 +202,18 @@ class SftpStore(FolderStore):
         path = name if name.startswith("/") else self._folder + name
         return (path or ".").encode("utf-8", "surrogateescape")
 
-    def _names(self, base: str, *, links: bool) -> list[tuple[str, bool]]:
+    def _names(self, base: str, listing: Listing, *, links: bool) -> list[tuple[str, bool]]:
         """What is in a folder, and whether it is one. `links`: a link to a folder counts as one."""
         with self._session(base) as sftp:
             try:
-                found = sftp_wire.listed(sftp, self.path(base))
+                found = sftp_wire.listed(sftp, self.path(base), lambda name: listing.found(self.place, base + name if name else ""))
             except FileNotFoundError:
                 return []
             names = []
             for name, mode in found:
                 folder = stat.S_ISDIR(mode)
                 if stat.S_ISLNK(mode) and links:
+                    listing.found(self.place, "")
                     with contextlib.suppress(OSError):
                         folder = stat.S_ISDIR(sftp.stat(self.path(base + name)).st_mode)
                 names.append((name, folder))

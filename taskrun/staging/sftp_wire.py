@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
+
+from taskrun.staging.store import Permanent
 
 _CLOSE, _OPENDIR, _READDIR, _EXTENDED, _EXTENDED_REPLY = 4, 11, 12, 200, 201  # kinds of messages
 _EXTENSIONS_MOST = 100  # of one file's attributes; OpenSSH sends none
 
 
-def listed(sftp: Any, path: bytes) -> list[tuple[str, int]]:
-    """Names and modes of what is in a folder. As paramiko does it, but for names that are not UTF-8. Raises OSError."""
+def listed(sftp: Any, path: bytes, found: Callable[[str], None]) -> list[tuple[str, int]]:
+    """Names and modes of what is in a folder. As paramiko does it, but for names that are not UTF-8.
+
+    `found`: told each name, and '' for each answer; may raise. Raises OSError, Permanent for a name that none can have.
+    """
     _, answer = sftp._request(_OPENDIR, path)
     handle = answer.get_binary()
-    found = []
+    names = []
     with contextlib.suppress(EOFError):  # that was all
         while True:
             _, answer = sftp._request(_READDIR, handle)
+            found("")
             for _ in range(answer.get_int()):
                 name = answer.get_binary().decode("utf-8", "surrogateescape")
                 answer.get_binary()  # a line as of `ls -l`
                 mode = _mode(answer)
-                if not name or "/" in name:  # also past the end of the message, where paramiko reads zeros
-                    raise OSError("what the host says is in a folder cannot be")
+                if not name or "/" in name or "\0" in name:  # also past the end of the message, where paramiko reads zeros
+                    raise Permanent(f"what the host says is in {path.decode('utf-8', 'replace')} cannot be: a name that no file can have")
                 if name not in (".", ".."):
-                    found.append((name, mode))
+                    found(name)
+                    names.append((name, mode))
     sftp._request(_CLOSE, handle)
-    return found
+    return names
 
 
 def _mode(answer: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -69,11 +70,51 @@ class Arrived(NamedTuple):
     by: str = "driver"
 
 
+class Listing:
+    """The limits of one look at what a store has: a hostile server may list for ever. `over`: nobody wants to know any more."""
+
+    NAMES_MOST = 1_000_000
+    BYTES_MOST = 256 << 20  # of all names together
+    NAME_MOST = 4096  # characters of one, with its folders
+    DEPTH_MOST = 100  # folders below the first: a folder may contain itself
+    SECONDS, SECONDS_EACH = 600.0, 0.1  # for all of it: ten minutes, and more for each name: large stores are slow
+
+    def __init__(self, over: Callable[[], bool] = lambda: False) -> None:
+        self._over = over
+        self._began = time.monotonic()
+        self._names = 0
+        self._bytes = 0
+
+    def found(self, place: str, name: str, *, here: bool = False) -> None:
+        """Counts a name, or '' for an answer without one. `here`: of this machine, whose folders may be as large as they like.
+
+        Raises Permanent beyond a limit, Cancelled.
+        """
+        self._names += 1
+        self._bytes += len(name)
+        if self._over():
+            raise Cancelled
+        if len(name) > self.NAME_MOST:
+            raise Permanent(f"{place}: it lists a name of {len(name)} characters, where {self.NAME_MOST} is the most")
+        if not here and (self._names > self.NAMES_MOST or self._bytes > self.BYTES_MOST):
+            raise Permanent(f"{place}: it lists more than {self._names - 1} names; name a folder with fewer of them")
+        if time.monotonic() - self._began > self.SECONDS + self.SECONDS_EACH * self._names:
+            raise Permanent(f"{place}: its list has no end after {time.monotonic() - self._began:.0f} s; name a smaller folder")
+
+    def enter(self, place: str, depth: int) -> None:
+        """Before a folder so many below the first one is looked into. Raises Permanent."""
+        if depth > self.DEPTH_MOST:
+            raise Permanent(f"{place}: folders more than {self.DEPTH_MOST} deep; does one contain itself?")
+
+
 class Store(Protocol):
     """Names are the `path` of a Location. Every method may block, is called from several threads, and raises StoreError."""
 
-    def find(self, pattern: Pattern) -> Iterator[Entry]:
-        """The files that match, in no order. None is an answer; a store, bucket or remote that is not there is Missing."""
+    def find(self, pattern: Pattern, listing: Listing | None = None) -> Iterator[Entry]:
+        """The files that match, in no order. None is an answer; a store, bucket or remote that is not there is Missing.
+
+        `listing`: of this look; raises what it does.
+        """
 
     def stat(self, name: str) -> Entry | None:
         """One file, None if it is not there."""
@@ -123,7 +164,7 @@ class FolderStore(abc.ABC):
         """Begins a file. `size`: its bytes, None if nobody knows yet; `private`: only its owner may read it (0600)."""
 
     @abc.abstractmethod
-    def find(self, pattern: Pattern) -> Iterator[Entry]: ...
+    def find(self, pattern: Pattern, listing: Listing | None = None) -> Iterator[Entry]: ...
 
     @abc.abstractmethod
     def digest(self, entry: Entry, algorithm: str) -> str | None: ...
@@ -137,7 +178,7 @@ class FolderStore(abc.ABC):
         return self.changed(name)
 
     @abc.abstractmethod
-    def unfinished(self, folder: str) -> Iterator[str]:
+    def unfinished(self, folder: str, listing: Listing) -> Iterator[str]:
         """Unfinished files of this run, and of those it carries on, anywhere below a folder ("" or ends in "/")."""
 
     @abc.abstractmethod
