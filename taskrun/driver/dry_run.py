@@ -79,7 +79,8 @@ def _list_removals(options: Options, taskfile: Path | None) -> None:
     places.stores = stores = Unasked(places, before.outputs)
     inputs, outputs = list(before.inputs), list(before.outputs)
     put = _printer()
-    for removing in cleaning.plans(options.clean, places, before.spans, taskfile, inputs, outputs, lambda _, text: _say(text)):
+    told = {*inputs, *outputs}
+    for removing in cleaning.plans(options.clean, places, before.spans, taskfile, inputs, outputs, lambda _, text: _say(text), told):
         for what, listed in (("remove", removing.plan.remove), ("keep", removing.plan.kept)):
             for each in listed:
                 name = cleaning.shown(removing.place, each.path).encode("utf-8", "surrogateescape")
