@@ -106,6 +106,7 @@ class Attaching(Caller):
             options.workdir or "",
             env,
             os.getuid(),
+            held.space(),
         )
 
     # the loop

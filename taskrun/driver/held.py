@@ -5,6 +5,7 @@ The driver holds it, agents and slots inherit it (see agent/fence.py). Names bes
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from taskrun.agent import fence
 from taskrun.errors import Refused
-from taskrun.status import sidecar
+from taskrun.status import owner, sidecar
 from taskrun.visible import visible
 
 _POLL = (0.02, 0.25)  # seconds between looks: the first, the longest
@@ -41,6 +42,16 @@ class Left(NamedTuple):
     def free(self) -> bool:
         """Nothing of the run lives on this host."""
         return not self.alive and not self.unsure
+
+
+def space() -> str:
+    """Where names that this process holds can be seen: the same within one boot and network name space; '' if that is not known."""
+    try:
+        network = Path("/proc/self/ns/net").stat()
+    except OSError:
+        return ""
+    boot = owner.boot_id()
+    return hashlib.sha256(f"taskrun {boot} {network.st_dev} {network.st_ino}".encode()).hexdigest() if boot else ""
 
 
 def own_user() -> Users:

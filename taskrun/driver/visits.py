@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from taskrun.driver import held
 from taskrun.driver.crew import Crew
-from taskrun.driver.held import USER
 from taskrun.driver.lineage import host_key
 from taskrun.driver.picture import Picture
 from taskrun.engines import attach_frames as at
@@ -149,8 +149,9 @@ class Visits:
         self._tell("context", "joined", context=context, hosts=hosts, guest=guest.peer)
         self.said(f"context {context} is attached from {guest.peer}: {slots} slot{'s'[: slots != 1]} on {len(requests)} "
                   f"host{'s'[: len(requests) != 1]}")  # fmt: skip
-        given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer, USER: wanted.user,
-                 "here": guest.here,
+        here = guest.here and wanted.space == held.space() != ""  # else it came through a tunnel, and lives where no name of it is seen
+        given = {"kind": "attached", "label": context, "hosts": hosts, "limit": wanted.limit, "from": guest.peer, held.USER: wanted.user,
+                 "here": here,
                  "workdir": wanted.workdir}  # fmt: skip
         self.given(given)
         crew.visits[context] = Visit(guest, wanted, given)

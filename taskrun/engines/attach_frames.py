@@ -100,6 +100,7 @@ class Join(NamedTuple):
     workdir: str
     env: dict[str, str]  # of its tasks on all engines
     user: int = -1  # id of the user that attaches, where it does; -1 is not known
+    space: str = ""  # where the name that it holds can be seen (driver/held.py), '' is not known
 
 
 class Ends(NamedTuple):
@@ -264,8 +265,9 @@ def _join(frame: dict[str, Any]) -> Join:
         raise Bad("`join` has a label that cannot be shown")
     workdir = _text(frame, "workdir", 4096)
     user = _whole({"user": -1, **frame}, "user", 1 << 32, -1)  # an older version does not say
+    space = _text({"space": "", **frame}, "space", 64)
     env = _variables(frame.get("env"))
-    return Join(label, _whole(frame, "limit", LIMIT_MOST), _number(frame, "ends_in", -1.0), offers, workdir, env, user)
+    return Join(label, _whole(frame, "limit", LIMIT_MOST), _number(frame, "ends_in", -1.0), offers, workdir, env, user, space)
 
 
 def _offer(row: Any) -> Offer:

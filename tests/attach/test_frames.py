@@ -22,7 +22,7 @@ SAMPLES: tuple[at.Message, ...] = (
     at.Greeting("a" * 64, "run"),
     at.Prove("b" * 64),
     at.Proven("c" * 64, -1.0, -1, ["CUDA"], 180.0),
-    at.Join("mine", 3, -1.0, [OFFER], "~/work", {"NAME": "näme"}),
+    at.Join("mine", 3, -1.0, [OFFER], "~/work", {"NAME": "näme"}, 1000, "a" * 64),
     at.Ends(60.0),
     at.Joined("SSH1"),
     at.Start(3, "me@gpu01"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from taskrun.driver import held
 from taskrun.driver.survivors import Survivors
 from taskrun.driver.visits import Visits
 from taskrun.engines import attach_frames as at
@@ -99,6 +100,25 @@ def join(visits: Visits, label: str = "") -> Any:
     guest: Any = Guest()
     visits.join(guest, at.Join(label, 0, -1.0, [OFFER], "", {}))
     return guest
+
+
+@pytest.mark.parametrize(
+    ("near", "space", "here"), [(True, held.space(), True), (True, "x", False), (True, "", False), (False, held.space(), False)]
+)
+def test_who_comes_through_a_tunnel_is_elsewhere(visits: Visits, near: bool, space: str, here: bool) -> None:
+    """Its connection is one of this machine with itself, and its host may even have the same name: a resume waits for it all the same."""
+    guest: Any = Guest()
+    guest.here = near
+    visits.join(guest, at.Join("", 0, -1.0, [OFFER], "", {}, space=space))
+    crew: Any = visits.crew
+    assert crew.visits["SSH0"].given["here"] is here
+
+
+def test_no_space_is_not_the_same_space(visits: Visits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "space", lambda: "")
+    join(visits)
+    crew: Any = visits.crew
+    assert crew.visits["SSH0"].given["here"] is False
 
 
 def test_two_that_come_at_once(visits: Visits) -> None:
