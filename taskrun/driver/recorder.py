@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from taskrun.status.record import barrier_line, task_line
 from taskrun.status.writer import StatusWriter
 
 FAILURES_SHOWN = 5
+LATE_MOST = 1000  # events for results that an engine tells although nobody asks any more
 FAILURES_LIVE = 3  # of the last ones, while the run goes on
 
 
@@ -33,6 +34,7 @@ class Recorder:
     latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
     tried: bool = False  # a task was begun
     by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # attempts that ended, and of them failed
+    late_of: Counter[str] = field(default_factory=Counter)  # by engine
 
     def record(self, action: m.Record) -> None:
         node = self.node_of(action.engine)
@@ -77,5 +79,9 @@ class Recorder:
         self.events.add(attempt_line(result, action.engine, result.start))
 
     def late(self, action: m.Late) -> None:
-        result = action.result
-        self.events.event("late", time.time(), engine=action.engine, id=result.id, n=result.n, cause=result.cause, code=result.code)
+        """The last event for an engine has `more`: a hostile one would fill the disk."""
+        result, engine = action.result, action.engine
+        self.late_of[engine] += 1
+        if self.late_of[engine] <= LATE_MOST:
+            more = {"more": True} if self.late_of[engine] == LATE_MOST else {}
+            self.events.event("late", time.time(), engine=engine, id=result.id, n=result.n, cause=result.cause, code=result.code, **more)

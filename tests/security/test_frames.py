@@ -24,8 +24,11 @@ from harness import Taskrun
 from taskrun.agent import wire
 from taskrun.agent.loop import Agent, key_size, row_size
 from taskrun.driver import crew, member
+from taskrun.driver.recorder import LATE_MOST, Recorder
 from taskrun.engines import frames
+from taskrun.scheduling.messages import Late
 from taskrun.staging.sums import NoPython, Sums
+from taskrun.status.events import EventsWriter
 
 MIB = 1 << 20
 START = wire.MARKER + b"\n" + generated.framed(generated.FRAMES["hello"]) + generated.framed(generated.FRAMES["ready"])
@@ -278,3 +281,18 @@ def test_noise_before_an_answer_has_an_end() -> None:
     """A login shell may say something first, but not for ever."""
     noise = (b"noise " * 100 + b"\n") * 200
     assert Sums(lambda: Channel(noise), (NoPython,))("/x") is None
+
+
+def test_results_of_what_it_was_never_given_fill_no_file(tmp_path: Path) -> None:
+    """Of each engine some are kept as events, and that there were more."""
+    path = tmp_path / "run_events.jsonl"
+    writer = EventsWriter(path, sync_seconds=60)
+    recorder = Recorder(SimpleNamespace(), writer, str)  # type: ignore[arg-type]
+    result = frames.Done([frames._result(["task", 5, 1, "ok", 0, 9, 0, 1.0, 2.0, 1.0, 0.1, 0.1, 0, 0, "", 0, "", False])], []).results[0]
+    for engine in ("hostile_0", "honest_1"):
+        for _ in range(LATE_MOST * 3 if engine == "hostile_0" else 3):
+            recorder.late(Late(engine, result))
+    writer.close()
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    said = [(event["engine"], event.get("more", False)) for event in events]
+    assert said == [("hostile_0", False)] * (LATE_MOST - 1) + [("hostile_0", True)] + [("honest_1", False)] * 3
