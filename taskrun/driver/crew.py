@@ -311,6 +311,8 @@ class Crew:
             why = f"the agent does not speak as agreed: {error}"
             if not member.available:  # another try would end so, too
                 member.why = why
+            else:
+                self.note("warning", f"{member.request.host}: {why}")
             self._closed(member, why)
             return
         if received and member.joined:
