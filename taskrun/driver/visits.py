@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NAMES_SHOWN = 12
 CONTEXTS_MOST = 1000  # that may be attached in the course of a run
+NAMES_MOST = 1 << 22  # characters of the addresses of their hosts: all stand in the sidecar
 DESCRIPTORS_EACH = 7  # of an attached engine: two ends of a socket, each for reading and for writing; and of a session
 DESCRIPTORS_OWN = 6  # of any other: with paramiko, also its connection and its log
 DESCRIPTORS_KEPT = 400  # for all else
@@ -90,6 +91,7 @@ class Visits:
         self.task_time = task_time
         self.needed: Callable[[str], bool] = lambda _: False  # a context whose engines have left: outputs are still to be fetched
         self._count = 0
+        self._names = 0  # characters of addresses, of all that came
         self._draining: set[str] = set()  # engines and contexts of which that is told
 
     # guests
@@ -136,10 +138,12 @@ class Visits:
         if self.scheduler.stop_why:
             guest.dismiss(at.Refusal(f"the run is stopping: {self.scheduler.stop_why}"))
             return
-        why = self._too_much(len(wanted.offers))
+        names = sum(len(each.address) for each in wanted.offers)
+        why = self._too_much(len(wanted.offers), names)
         if why:
             guest.dismiss(at.Refusal(why))
             return
+        self._names += names
         context = self._name(wanted.label)
         guest.context = context
         guest.tell(at.Joined(context))
@@ -158,8 +162,10 @@ class Visits:
         end = time.monotonic() + wanted.ends_in if wanted.ends_in >= 0 else None
         crew.add_context(m.ContextJoined(context, wanted.limit, end=end, task_time=self.task_time, one_fate=end is not None), requests)
 
-    def _too_much(self, engines: int) -> str:
-        """Why the run cannot take so many more, '' if it can."""
+    def _too_much(self, engines: int, names: int) -> str:
+        """Why the run cannot take so many more, '' if it can. `names`: characters of their addresses."""
+        if self._names + names > NAMES_MOST:
+            return "the contexts that were attached to this run have named all the hosts that it can keep a record of"
         if len(self.crew.visits) >= CONTEXTS_MOST:
             return f"{CONTEXTS_MOST} contexts have been attached to this run, and it takes no more"
         have = engines + sum(visit.size for visit in self.crew.visits.values() if not visit.gone)

@@ -121,6 +121,23 @@ def test_no_space_is_not_the_same_space(visits: Visits, monkeypatch: pytest.Monk
     assert crew.visits["SSH0"].given["here"] is False
 
 
+def test_names_without_end(visits: Visits) -> None:
+    """All that ever came stand in the sidecar, which is written anew each time."""
+    offers = [OFFER._replace(address=f"{number}".ljust(400, "a")) for number in range(1000)]
+    heard = []
+    for _ in range(20):
+        guest: Any = Guest()
+        visits.join(guest, at.Join("", 0, -1.0, offers, "", {}))
+        visits.gone(guest, "it was closed")
+        guest.gone = True
+        heard += guest.heard
+    assert heard[:10] == [at.Joined(f"SSH{number}") for number in range(10)]
+    assert set(heard[10:]) == {
+        at.Refusal("the contexts that were attached to this run have named all the hosts that it can keep a record of")
+    }
+    assert join(visits).context == "SSH10"
+
+
 def test_two_that_come_at_once(visits: Visits) -> None:
     guests = [join(visits), join(visits), join(visits, "mine"), join(visits, "mine")]
     assert [guest.context for guest in guests] == ["SSH0", "SSH1", "mine", "mine.2"]
