@@ -11,11 +11,24 @@ from typing import NamedTuple
 
 from taskrun.errors import Handled
 from taskrun.staging.errands import Errands, Order, Reachable, Sent, Unable
-from taskrun.staging.guard import Guard
+from taskrun.staging.guard import Guard, is_record
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Target
 from taskrun.staging.sftp import SftpStore
-from taskrun.staging.store import ALGORITHMS, Arrived, Entry, FolderStore, Missing, NoSpace, Permanent, Progress, Store, Transient, Writer
+from taskrun.staging.store import (
+    ALGORITHMS,
+    Arrived,
+    Entry,
+    FolderStore,
+    Missing,
+    NoSpace,
+    Permanent,
+    Progress,
+    Store,
+    StoreError,
+    Transient,
+    Writer,
+)
 from taskrun.staging.transfers import Delivery, Transfer
 from taskrun.status import names
 
@@ -198,16 +211,26 @@ class Copy:
             raise Permanent(f"{self._transfer.dest}: {why}, which nothing that is staged may replace; choose another DEST")
         known = self._known
         ours = known is not None and known.how in ("moved", "known")
-        if kind in ("local", "engine") and there is not None and self._is_record(path):
+        if kind in ("local", "engine") and there is not None and self._is_record(there):
             if ours and known is not None and self._is(self._dest, there, known.dest_version, known.sha256):
                 return  # what the run itself brought there
             raise Permanent(f"{self._transfer.dest}: the record of a run is there, which -r would obey; remove it, or choose another DEST")
 
-    def _is_record(self, path: str) -> bool:
-        folder, slash, name = path.rpartition("/")
-        return names.is_obeyed(name) or any(
-            self._dest.stat(f"{folder}{slash}{run}{names.SIDECAR}") is not None for run in names.runs_of(name)
-        )
+    def _is_record(self, there: Entry) -> bool:
+        """Of a run, whether that goes on or not: by what it says, or by the sidecar beside it."""
+        folder, slash, name = there.name.rpartition("/")
+        sidecars = (self._dest.stat(f"{folder}{slash}{run}{names.SIDECAR}") for run in names.runs_of(name))
+        return (names.is_obeyed(name) and self._says_so(there)) or any(each is not None and self._says_so(each) for each in sidecars)
+
+    def _says_so(self, there: Entry) -> bool:
+        if not there.size:
+            return False
+        try:
+            return is_record(there.name, next(iter(self._dest.read(there)), b""))
+        except Transient:
+            raise
+        except StoreError:
+            return True  # it cannot be known
 
     def _room(self, size: int) -> None:
         free = self._dest.free(self._transfer.target)

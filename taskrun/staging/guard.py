@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import NamedTuple
 
 from taskrun.errors import Handled
 from taskrun.staging.store import Entry
-from taskrun.status import names, sidecar
+from taskrun.status import names, record, sidecar
 
 _LOOK = 1.0  # seconds between two looks at which runs go on in a folder
+
+_SIDECAR = re.compile(rb'\s*\{\s*"v"\s*:')
+_EVENT = re.compile(rb'\{"t":[-+.0-9e]+,"kind":"')
+_STATUS = re.compile(rb"^(?:" + record.SHAPE + rb"|" + re.escape(record.HEADER[:-1]) + rb")", re.MULTILINE)
 
 _Folder = tuple[int, int]  # device and inode
 
@@ -77,6 +82,16 @@ class Guard:
         if known is None or time.monotonic() - known.when > _LOOK:
             known = self._live[at] = _Live(time.monotonic(), _task_files_of_live_runs(folder))
         return known.task_files
+
+
+def is_record(name: str, head: bytes) -> bool:
+    """Whether a later `-r` would obey a file of this name with these first bytes: many a program calls its results so, too."""
+    name = name.casefold()
+    if name.endswith(names.SIDECAR):
+        return _SIDECAR.match(head) is not None or b'"run_id"' in head
+    if name.endswith(names.EVENTS):
+        return _EVENT.match(head) is not None
+    return _STATUS.search(head) is not None or (b"\n" not in head and record.is_beginning(head))
 
 
 def _task_files_of_live_runs(folder: int) -> list[Path]:

@@ -21,6 +21,7 @@ from taskrun.staging.sftp import SftpStore
 from taskrun.staging.stores import Settings, Stores
 from taskrun.staging.transfers import Renamed
 from taskrun.status import names
+from taskrun.status.record import HEADER
 
 __all__ = [
     "bucket",
@@ -35,6 +36,7 @@ __all__ = [
 ]  # fixtures that are written elsewhere
 
 STRANGE = "touch stolen\n"
+RECORD = "    \t0\t2\t-1\tvm\t9\t0\t0.1\t1.0\t2.0\t0\t''\t0\t''\ttrue\n"
 OWN = ("tasks.txt", "run_status.txt", "run_run.json", "run_events.jsonl", "run_manifest.json", "run_driver.log", "run_tasks.txt",
        "run_vm_0.log", "RUN_STATUS.TXT", "run.lock", "run_attach.json")  # fmt: skip
 
@@ -89,9 +91,9 @@ def work(tmp_path: Path) -> Path:
         "host": "h", "pid": 1, "boot_id": "b", "started": 1.0,
         "task_file": {"path": str(made / "home/theirs.txt"), "sha256": "", "size": 1},
     }  # fmt: skip
-    for name in ("live.lock", "dead_status.txt", "dead_run.json", "dead_tasks.txt", "home/live.lock"):
+    for name in ("live.lock", "dead_status.txt", "dead_tasks.txt", "home/live.lock"):
         (made / name).write_text("old")
-    for name in ("live_run.json", "home/live_run.json"):
+    for name in ("live_run.json", "home/live_run.json", "dead_run.json"):
         (made / name).write_text(json.dumps(sidecar))
     (made / "home/tasks.txt").write_text("old")
     (made / "home/theirs.txt").write_text("old")
@@ -205,8 +207,45 @@ def test_what_this_run_has_delivered_it_may_deliver_anew(move: Move, work: Path)
     """The status file of a run that is a task, as it grows."""
     assert len(move("inner_status.txt", "inner/", "one").deliveries) == 1
     assert len(move("inner_status.txt", "inner/", "one and two").deliveries) == 1
-    (work / "inner" / "inner_status.txt").write_text("somebody's")
+    (work / "inner" / "inner_status.txt").write_text(RECORD)
     assert not move("inner_status.txt", "inner/", "three").deliveries
+
+
+def test_names_like_those_of_records(taskrun: Taskrun) -> None:
+    """A program may call its results so, and the next run may make them anew."""
+    text = (
+        "#TASKRUN STAGE-OUT out/* ./\nmkdir -p out; N=NUMBER; "
+        """echo $N > out/job_status.txt; echo '{"x": '$N'}' > out/job_run.json; echo '{"y": '$N'}' > out/sim_events.jsonl\n"""
+    )
+    for number in "12":
+        result = taskrun("tasks.txt", "-s", "localhost:1", "-p", f"run{number}", files={"tasks.txt": text.replace("NUMBER", number)})
+        assert result.code == 0, result.err
+        assert (taskrun.folder / "job_status.txt").read_text() == f"{number}\n"
+        assert json.loads((taskrun.folder / "job_run.json").read_text()) == {"x": int(number)}
+
+
+@pytest.mark.parametrize("kind", ["local", "engine"])
+@pytest.mark.parametrize(
+    ("name", "there", "spared"),
+    [
+        ("x_status.txt", RECORD, True),
+        ("x_status.txt", "not one\n" + RECORD, True),
+        ("x_status.txt", RECORD[:30] + "1" * 9, True),
+        ("X_STATUS.TXT", HEADER.decode(), True),
+        ("x_status.txt", "all is well\n", False),
+        ("x_status.txt", "", False),
+        ("x_run.json", '{"v": 1, "name": "x"}', True),
+        ("x_run.json", '{\n "name": "x",\n "run_id": "r"}', True),
+        ("x_run.json", '{"loss": 0.1}', False),
+        ("x_events.jsonl", '{"t":1.5,"kind":"run"}\n', True),
+        ("x_events.jsonl", '{"loss": 0.1}\n', False),
+    ],
+)
+def test_a_record_is_known_by_what_it_says(move: Move, work: Path, name: str, there: str, spared: bool, kind: Any) -> None:
+    (work / "inner" / name).write_text(there)
+    end = move(name, "inner/" if kind == "local" else Location("engine", "host1", f"{work}/inner/"))
+    assert bool(end.failures) is spared
+    assert list(old(work)) == ([] if spared else [f"inner/{name}"])
 
 
 @pytest.mark.parametrize("name", ["run_status.txt", "run_manifest.json", "dead_run.json", "dead_tasks.txt", "home/tasks.txt"])
