@@ -62,8 +62,9 @@ def test_the_private_folders_of_a_host_are_told_to_that_host_alone(admission: Ad
     admission.visits = {"SSH1": SimpleNamespace(shares=lambda _: {}, variables=lambda _: {}, workdir="")}  # type: ignore[dict-item]
     hello = frames.Hello(wire.PROTOCOL, FACTS)
     for each in (member("SSH0", "ssh", tmp_path), member("SSH1", "relay", tmp_path)):
-        each.joined = False
+        each.joined = each.ready = False
         admission.hello(each, hello)
+        admission.ready(each, frames.Ready("builtin", True, 1.0, 1.0, folder=f"/tmp/{each.folder}"))
     assert sorted(admission.folders) == ["SSH1,far", "far"]
     assert [len(folders) for folders in admission.folders.values()] == [1, 1]
 
