@@ -207,23 +207,24 @@ class Run:
         if taken:
             raise Refused(f"{events_path} {taken}: remove it, or give another prefix with -p")
         self.open_log()
+        status, events = self.open_files() if self.append else (None, None)  # one that cannot be continued keeps its sidecar, too
         self.sidecar = self.make_sidecar(engines)
         try:
             self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))  # no status file without one
             if self.carried is not None:
                 self.carried.publish()
         except RecordsFailed as error:  # nothing has run
+            if status is not None and events is not None:
+                status.close()
+                events.close()
             self.leave_nothing()
             raise Refused(str(error)) from None
-        append = self.append or self.carried is not None
-        status = StatusWriter(self.status_path, header=options.status_header, append=append, on_error=self.errors.append)
-        try:
-            events = EventsWriter(events_path, append=True, on_error=self.errors.append)
-        except BaseException as error:
-            status.close()
-            if isinstance(error, Refused | trust.Untrusted):
+        if status is None or events is None:
+            try:
+                status, events = self.open_files()
+            except (Refused, trust.Untrusted):
                 self.leave_nothing()
-            raise
+                raise
         if status.torn:
             self.say("the last line of the status file was torn: it was cut off, its task runs again")
         try:
@@ -253,6 +254,17 @@ class Run:
             for line in summary_lines(self.ending(code)):
                 self.console.say(line)
         return code
+
+    def open_files(self) -> tuple[StatusWriter, EventsWriter]:
+        """The status file and the events file, to be written to. Raises Refused, Untrusted."""
+        append = self.append or self.carried is not None
+        status = StatusWriter(self.status_path, header=self.options.status_header, append=append, on_error=self.errors.append)
+        try:
+            events = EventsWriter(names.with_suffix(self.prefix, names.EVENTS), append=True, on_error=self.errors.append)
+        except BaseException:
+            status.close()
+            raise
+        return status, events
 
     def leave_nothing(self) -> None:
         """Nothing was run: removes the files that were made for it."""

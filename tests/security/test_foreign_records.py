@@ -68,6 +68,17 @@ def test_a_strangers_sidecar_makes_a_resume_run_nothing(taskrun: Taskrun, theirs
     assert sorted(taskrun.folder.iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["one_status.txt", "one_events.jsonl"])
+def test_a_run_whose_files_cannot_be_continued_keeps_its_sidecar(taskrun: Taskrun, theirs: Callable[..., None], name: str) -> None:
+    run_once(taskrun)
+    before = (taskrun.folder / "one_run.json").read_bytes()
+    theirs(name)
+    result = taskrun("-r", "one_status.txt", "--append", "--trust-records")
+    assert result.code == 2
+    assert f"{name} cannot be opened for writing: it belongs to nobody" in result.err
+    assert (taskrun.folder / "one_run.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["one_status.txt", "one_run.json"])
 @pytest.mark.parametrize("words", [("-r", "one_status.txt"), ("tasks.txt", "-s", "localhost:1", "-r", "one_status.txt")])
 def test_every_record_counts_also_when_the_task_file_is_named(
