@@ -173,7 +173,7 @@ _LINES = {"count": _WHOLE, "group": (1, 1 << 62), "digests": "[0-9a-f]*", "direc
 _FORMS: dict[str, Any] = {
     "run_id": _ID, "version": str, "argv": [str], "cwd": _PATH, "status": _NAME, "host": str, "pid": (0, 1 << 31), "boot_id": str,
     "contexts": [{"kind?": str, "label?": str, "hosts?": {"": _WHOLE}, "limit?": _WHOLE, "job?": str, "from?": str}],
-    "options": {"": {"value": object, "origin?": str}},
+    "options": {"": {"value": object, "origin?": str, "valued?": [str]}},
     "started": _TIME, "ended?": _TIME, "exit_code?": (-(1 << 31), 1 << 31), "stream_complete?": bool,
     "task_file?": {"path": _PATH, "sha256": str, "size": _WHOLE, "lines?": _LINES},
     "counts?": {"": _WHOLE}, "resumed_from?": [_PATH],

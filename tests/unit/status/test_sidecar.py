@@ -95,6 +95,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         ({"task_file": {"path": "/x"}}, r"the key 'task_file\.sha256'"),
         ({"v": 2}, "newer taskrun"),
         ({"v": "1"}, "the key 'v'"),
+        ({"options": {"env": {"value": ["A"], "valued": [[]]}}}, "key 'options.env.valued.0.*' has a value it cannot have"),
     ],
 )
 def test_values_it_cannot_have(tmp_path: Path, change: dict[str, object], why: str) -> None:
