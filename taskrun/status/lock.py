@@ -12,12 +12,13 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from taskrun.errors import Refused
-from taskrun.status import names, owner
+from taskrun.status import names, opening, owner
 from taskrun.status.durable import sync_folder, write_all
 from taskrun.status.owner import Owner
 
@@ -155,12 +156,27 @@ def _refuse_unless_dead(path: Path, held: bytes, silence: float, take_over: bool
             f"{path} is there but does not say whose it is: wait until it has been silent for {lost_after:.0f} s "
             f"(now {silence:.0f} s), or give --take-over if no other run uses this prefix"
         )
+    strange = _of_another_user(path)
     who = f"run {holder.run_id} (process {holder.pid} on {holder.host}, since {_clock(holder.since)})"
     if life == "alive":
-        raise Refused(f"{path} is held by {who}, which is running: wait, end it (kill {holder.pid}) or give another -p")
+        raise Refused(f"{path} is held by {who}, which is running: wait, end it (kill {holder.pid}) or give another -p{strange}")
     raise Refused(
         f"{path} is held by {who}, last heard of {silence:.0f} s ago: wait until it has been silent for {lost_after:.0f} s, "
-        f"or give --take-over if it certainly runs no more"
+        f"or give --take-over if it certainly runs no more{strange}"
+    )
+
+
+def _of_another_user(lock: Path) -> str:
+    """As the end of a sentence about a lock that another user has made: who, and what helps where that was no run. '' for our own."""
+    try:
+        uid = lock.lstat().st_uid
+    except OSError:
+        return ""
+    if uid in (0, os.geteuid()):
+        return ""
+    name = opening.user(uid)
+    return (
+        f"; the lock belongs to {name}: if {name} does not carry your run on, copy {lock.stem}_* to a folder of your own and resume there"
     )
 
 
@@ -246,6 +262,9 @@ def _claim(lock: Path, held: bytes, draft: _Draft, lost_after: float) -> Iterato
         if draft.place(claim):
             break
         try:
+            if _is_void(claim, lock):
+                number += 1
+                continue
             maker = owner.from_json(_read(claim))
             life = owner.life_of(maker) if maker else "unknown"
             silent = draft.silence_of(claim) >= lost_after
@@ -261,6 +280,17 @@ def _claim(lock: Path, held: bytes, draft: _Draft, lost_after: float) -> Iterato
         for done in range(number + 1):
             with contextlib.suppress(OSError):
                 lock.with_name(f"{lock.name}.claim-{digest}-{done}").unlink()
+
+
+def _is_void(claim: Path, lock: Path) -> bool:
+    """Its maker could not remove the lock: the folder is sticky, and another user has laid the claim there. Raises FileNotFoundError."""
+    folder = lock.parent.stat()
+    if not folder.st_mode & stat.S_ISVTX:
+        return False
+    able = {0, folder.st_uid}
+    with contextlib.suppress(FileNotFoundError):  # then there is nothing to be removed
+        able.add(lock.lstat().st_uid)
+    return claim.lstat().st_uid not in able
 
 
 def _read(path: Path, missing: bytes | None = None) -> bytes:

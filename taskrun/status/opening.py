@@ -114,13 +114,14 @@ def _wrong(found: os.stat_result) -> str:
     if not stat.S_ISREG(found.st_mode):
         return "is not a regular file"
     if found.st_uid != os.geteuid():
-        return f"belongs to {_user(found.st_uid)}, and only a file of your own is written to"
+        return f"belongs to {user(found.st_uid)}, and only a file of your own is written to"
     if found.st_nlink > 1:
         return f"has {found.st_nlink} names (hard links), and what is written to it would be in the file of the other name, too"
     return ""
 
 
-def _user(uid: int) -> str:
+def user(uid: int) -> str:
+    """The name of a user, to be shown."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
