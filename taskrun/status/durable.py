@@ -40,7 +40,7 @@ def replace_whole(path: Path, data: bytes, mode: int | None = None) -> None:
             if mode is None:
                 with contextlib.suppress(FileNotFoundError):
                     found = path.lstat()
-                    if opening.is_own(found):
+                    if opening.is_own(found, path.parent):
                         os.fchmod(fd, stat.S_IMODE(found.st_mode))
             write_all(fd, data)
             os.fsync(fd)

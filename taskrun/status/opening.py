@@ -82,12 +82,12 @@ def taken_by(path: Path) -> str:
         return f"cannot be looked at: {error.strerror}"
     if stat.S_ISDIR(found.st_mode):
         return ""  # the attempt to open it says so
-    return _wrong(found) or ("is there already, of an earlier run" if found.st_size else "")
+    return _wrong(found, path.parent) or ("is there already, of an earlier run" if found.st_size else "")
 
 
-def is_own(found: os.stat_result) -> bool:
-    """Whether that is a regular file of ours, with one name (an `lstat` or `fstat`)."""
-    return not _wrong(found)
+def is_own(found: os.stat_result, folder: Path) -> bool:
+    """Whether that is a regular file of ours, with one name (an `lstat` or `fstat` of a file in `folder`)."""
+    return not _wrong(found, folder)
 
 
 def _existing(path: Path, flags: int, *, device: bool = False) -> int:
@@ -95,29 +95,48 @@ def _existing(path: Path, flags: int, *, device: bool = False) -> int:
         fd = os.open(path, flags | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            wrong = _wrong(path.lstat())
+            wrong = _wrong(path.lstat(), path.parent)
             if wrong:
                 raise OSError(error.errno, f"it {wrong}", str(path)) from None
         raise
     found = os.fstat(fd)
-    wrong = _wrong(found)
+    wrong = _wrong(found, path.parent)
     if wrong and not (device and stat.S_ISCHR(found.st_mode)):
         os.close(fd)
         raise OSError(errno.EPERM, f"it {wrong}", str(path))
     return fd
 
 
-def _wrong(found: os.stat_result) -> str:
+def _wrong(found: os.stat_result, folder: Path) -> str:
     """Why that is nothing to be written to, as words after its name; '' if it can be."""
     if stat.S_ISLNK(found.st_mode):
         return "is a symbolic link, and nothing is written through one"
     if not stat.S_ISREG(found.st_mode):
         return "is not a regular file"
-    if found.st_uid != os.geteuid():
+    if found.st_uid != os.geteuid() and found.st_uid != _owner_of_new(folder):
         return f"belongs to {user(found.st_uid)}, and only a file of your own is written to"
     if found.st_nlink > 1:
         return f"has {found.st_nlink} names (hard links), and what is written to it would be in the file of the other name, too"
     return ""
+
+
+def _owner_of_new(folder: Path) -> int:
+    """The user id that the file system shows for a file that we make there, -1 if we can make none.
+
+    It is another than ours where the server maps users (root over NFS) or a mount gives all files one owner (CIFS, FUSE).
+    """
+    try:
+        try:
+            fd = unnamed(folder)
+        except OSError:
+            fd, path = beside(folder / "owner")
+            path.unlink()
+    except OSError:
+        return -1
+    try:
+        return os.fstat(fd).st_uid
+    finally:
+        os.close(fd)
 
 
 def user(uid: int) -> str:

@@ -140,3 +140,33 @@ def test_a_replaced_file_has_not_the_mode_of_what_somebody_else_has_put_there(tm
         replace_whole(tmp_path / name, b"x")
         assert mode(tmp_path / name) == 0o640
     assert (tmp_path / "open").read_bytes() == b""
+
+
+@pytest.fixture
+def odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that shows another owner of all our files, where users are mapped or a mount gives all files one owner."""
+    other = os.geteuid() + 4242
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize("named", [False, True])
+def test_files_of_ours_that_are_shown_as_anothers_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, named: bool) -> None:
+    if named:
+        monkeypatch.setattr(opening, "unnamed", lambda _: os.open(tmp_path / "no" / "such", os.O_RDWR))
+    path = tmp_path / "run_status.txt"
+    os.close(opening.new(path))
+    os.close(opening.own(path))
+    path.chmod(0o600)
+    replace_whole(path, b"x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["run_status.txt"]
+
+
+@pytest.mark.usefixtures("odd")
+def test_files_of_others_are_refused_there_too(tmp_path: Path, stranger: Stranger) -> None:
+    path = tmp_path / "run_status.txt"
+    os.close(opening.new(path))
+    os.chown(path, stranger.uid, -1)
+    with pytest.raises(PermissionError, match="it belongs to nobody"):
+        opening.own(path)
