@@ -120,9 +120,10 @@ class Claim:
         self.release()
         seen = set()
         for prefix in prefixes:
-            if prefix in seen:
+            place = os.path.realpath(prefix.parent), prefix.name  # one lock, whatever links its folder is named by
+            if place in seen:
                 continue
-            seen.add(prefix)
+            seen.add(place)
             acquire = lock.acquire if prefix == self.prefix else lock.acquire_or_check
             if not prefix.parent.is_dir():
                 continue

@@ -329,3 +329,14 @@ def test_after_kill_9_the_files_it_left_are_enough(taskrun: Taskrun) -> None:
     (taskrun.folder / "now").touch()
     assert taskrun("-r", "one_status.txt", "-p", "two").code == 0
     assert ran(taskrun) == [1, 2]
+
+
+@pytest.mark.parametrize("words", [(), ("-p", "one")])
+def test_a_run_is_resumed_through_a_link_to_its_folder(taskrun: Taskrun, words: tuple[str, ...]) -> None:
+    first(taskrun)
+    cut(taskrun, 3)
+    (taskrun.folder / "linked").symlink_to(".")
+    result = taskrun("-r", "linked/one_status.txt", *words)
+    assert result.code == 0, result.err
+    assert ran(taskrun) == [3, 5]
+    assert not list(taskrun.folder.glob("*.lock"))
