@@ -154,6 +154,16 @@ def _check_copy(path: Path) -> None:
         raise Refused(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from None
 
 
+def _check_there(path: str, what: str, advice: str) -> None:
+    """Raises Refused."""
+    try:
+        os.stat(path)  # noqa: PTH116 - a name that is not UTF-8 stays as it is
+    except FileNotFoundError:
+        raise Refused(f"{visible(path)}, {what}, is gone: {advice}") from None
+    except OSError as error:
+        raise Refused(f"{visible(path)}, {what}, cannot be read: {os.strerror(error.errno or 0)}") from None
+
+
 def _from_earlier(options: Options, typed_in: str) -> tuple[str, str | None, Sidecar]:
     """(task file, its name, sidecar) of the newest of the `-r` runs; its options and working directory become ours."""
     from taskrun.driver import files
@@ -164,10 +174,7 @@ def _from_earlier(options: Options, typed_in: str) -> tuple[str, str | None, Sid
     _inherit(options, earlier)
     if earlier.task_file is not None:
         task_file = earlier.task_file.path
-        if not Path(task_file).exists():
-            raise Refused(
-                f"{visible(task_file)}, the task file of {status.name}, is gone: put it back, or name it: taskrun TASKFILE {again}"
-            )
+        _check_there(task_file, f"the task file of {status.name}", f"put it back, or name it: taskrun TASKFILE {again}")
     else:
         if not earlier.stream_complete and not options.as_is:
             raise Refused(
@@ -175,8 +182,7 @@ def _from_earlier(options: Options, typed_in: str) -> tuple[str, str | None, Sid
                 "or --as-is for what was read of it"
             )
         task_file = str(names.with_suffix(names.prefix_of(where.with_name(earlier.status)), files.TASKS))
-        if not Path(task_file).exists():
-            raise Refused(f"{task_file}, the copy of the stream of {status.name}, is gone: give the stream again with {again}")
+        _check_there(task_file, f"the copy of the stream of {status.name}", f"give the stream again with {again}")
         _check_copy(Path(task_file))
         if not earlier.stream_complete:
             task_file = _without_torn(Path(task_file), options.dry_run)

@@ -38,7 +38,7 @@ def _with_ancestors(status: Path, seen: set[Path]) -> list[Path]:
     paths = []
     if earlier.extra.get("carried") is False:
         for path in map(Path, earlier.resumed_from):
-            if path not in seen and path.exists():
+            if path not in seen and os.path.lexists(path):
                 paths += _with_ancestors(path, seen)
     return [*paths, status]
 
@@ -130,7 +130,7 @@ class Claim:
             try:
                 taken = acquire(prefix, self.run_id, take_over=options.take_over, lost_after=options.lost_after)
             except Refused:
-                if prefix == self.prefix and self.name_made and names.with_suffix(prefix, names.LOCK).exists():
+                if prefix == self.prefix and self.name_made and os.path.lexists(names.with_suffix(prefix, names.LOCK)):
                     return False
                 raise
             if taken is not None:

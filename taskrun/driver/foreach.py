@@ -55,7 +55,7 @@ class FileLists:
         self._taken: dict[int, List] = {}  # by line
         self._kept = -1  # PREFIX_files.txt, open for more of them
         self._kept_path: Path | None = None
-        if earlier is not None and earlier.exists():
+        if earlier is not None and os.path.lexists(earlier):
             self._load(earlier)
 
     def tell_nameless(self, scan: Scan) -> None:

@@ -280,3 +280,25 @@ except trust.Untrusted as error:
     if not os.access(root / "taskrun", os.R_OK) or root.is_relative_to("/root"):
         pytest.skip("the checkout cannot be read by others")
     assert "third belongs to user" in stranger.python(code, str(root), str(tmp_path))
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"status": LONG}, 0),
+        ({"task_file": {"path": f"/{LONG}", "sha256": "", "size": 0}}, 2),
+        ({"resumed_from": [f"/{LONG}_status.txt"], "carried": False}, 0),
+        ({"task_file": None, "stream_complete": True, "status": LONG}, 2),
+        ({"name": LONG}, 2),
+    ],
+)
+def test_names_in_a_sidecar_that_no_file_can_have(taskrun: Taskrun, change: dict[str, object], code: int) -> None:
+    run_once(taskrun)
+    spoil(taskrun.folder / "one_run.json", **change)
+    result = taskrun("-r", "one_status.txt")
+    assert result.code == code, result.err
+    assert "Traceback" not in result.err
+    assert code == 0 or "File name too long" in result.err
