@@ -12,7 +12,7 @@ from taskrun.driver import files
 from taskrun.engines import allocation, controller
 from taskrun.errors import Refused
 from taskrun.options import without_values
-from taskrun.status import names, owner, sidecar
+from taskrun.status import names, owner, sidecar, trust
 
 
 def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd: Path) -> Path | None:
@@ -20,6 +20,7 @@ def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd
 
     `given`, `task_name`, `job`: as for files.choose_prefix; `argv`: see options.without_values. One job may run the same command several
     times, one after the other: each then finds the file of its own turn, since a file that was gone on with has the number of this start.
+    Raises Untrusted when a file that somebody else may have written could be the one, and no other is.
     """
     me = owner.slurm_job()
     if not me.start:
@@ -30,16 +31,23 @@ def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd
     else:
         base = folder / f"{task_name}_{job}"
         candidates = chain((base,), (base.with_name(f"{base.name}.{number}") for number in count(2)))
+    strange: trust.Untrusted | None = None
     for prefix in candidates:
         status, where = names.with_suffix(prefix, names.STATUS), names.with_suffix(prefix, names.SIDECAR)
         if not status.exists() and not where.exists():
-            return None
+            break
         with contextlib.suppress(Refused):
-            run = sidecar.load(where)
+            try:
+                run = sidecar.load(where)
+            except trust.Untrusted as error:  # somebody else has taken the name, unless no other file is ours
+                strange = error
+                continue
             earlier = owner.SlurmJob.from_plain(run.extra.get("slurm"))
             same = without_values(run.argv) == argv and run.cwd == str(cwd)
             if status.exists() and earlier.id == me.id and earlier.start < me.start and same:
                 return files.absolute(status)
+    if strange is not None:
+        raise strange
     return None
 
 

@@ -78,3 +78,20 @@ def test_a_strangers_lock_is_called_theirs_and_a_copy_resumes(taskrun: Taskrun, 
     for name in ("one_status.txt", "one_run.json", "one_events.jsonl"):
         (own / name).write_bytes((taskrun.folder / name).read_bytes())
     assert taskrun("-r", "own/one_status.txt", "-p", "two").code == 0
+
+
+def test_a_job_that_is_started_again_finds_its_file_behind_a_strangers(taskrun: Taskrun, stranger: Stranger) -> None:
+    stranger.open(taskrun.folder)
+    text = "echo x >> ran\n"
+    for name in ("tasks.txt_77_run.json", "tasks.txt_77_status.txt"):
+        stranger.python("import sys; open(sys.argv[1], 'w').write('{}')", str(taskrun.folder / name))
+    words = ("tasks.txt", "-s", "localhost:1")
+    assert taskrun(*words, files={"tasks.txt": text}, env={"SLURM_JOB_ID": "77"}).code == 0
+    again = taskrun(*words, env={"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "1"})
+    assert again.code == 0, again.err
+    assert "it goes on with tasks.txt_77.2_status.txt" in again.err
+    assert (taskrun.folder / "ran").read_text() == "x\n"
+    (taskrun.folder / "tasks.txt_77.2_run.json").chmod(0o666)
+    last = taskrun(*words, env={"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "2"})
+    assert last.code == 2
+    assert "tasks.txt_77.2_run.json can be written by everybody" in last.err
