@@ -90,17 +90,17 @@ class Web(Errand):
         return self.url
 
     def put(self) -> None:
-        """A file into an object: whole, or in parts of an upload that the driver completes."""
+        """A file into an object, in parts of an upload that the driver completes; an empty one the driver writes."""
         size, length = self.wanted["size"], self.wanted["length"]
         fd = os.open(self.path(), os.O_RDONLY | os.O_NONBLOCK)
         whole, parts = hashlib.sha256(), []
-        for start in range(0, max(size, 1), length):
+        for start in range(0, size, length):
             part = hashlib.sha256()
             for data in pieces(fd, start, min(size, start + length)):
                 whole.update(data)
                 part.update(data)
             parts.append(part)
-        if len(parts) > 1:
+        if parts:
             self.undo = self.ask({"number": 0, "sha256": whole.hexdigest()})["undo"]
         pool = ThreadPoolExecutor(SIDE_BY_SIDE)
         for each in [pool.submit(self.put_part, fd, number, part) for number, part in enumerate(parts, 1)]:

@@ -1,13 +1,15 @@
 """What a host is told of S3: presigned URLs, each for one request about one object, signed here when the host asks for it.
 
 A URL for reading holds for the version of the object that was found; one for writing takes the very bytes whose sha256 the host has said.
-Uploads in parts are begun, completed and aborted here, so that what a host sends appears only when the driver has agreed to it.
+Files go into uploads in parts, small ones too, that are begun, completed and aborted here: what a host sends appears only when the driver
+has agreed to it. A plain PUT could arrive minutes after its host was lost, in place of what the task has made elsewhere.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -90,7 +92,7 @@ class Getting(_Web):
 
 
 class Putting(_Web):
-    """A file that a host sends: as one object, or in parts of an upload of ours."""
+    """A file that a host sends, in parts of an upload of ours; of an empty one it sends nothing."""
 
     def __init__(
         self, remote: Remote, client: Any, explained: Explained, key: str, size: int, part: int, begun: set[tuple[str, str]]
@@ -99,7 +101,7 @@ class Putting(_Web):
         super().__init__(remote, client, explained, key, size, part, "put")
         self.verified = ""
         self._begun = begun
-        self._count = max(1, -(-size // part))
+        self._count = -(-size // part)
         self._upload = ""
         self._said: dict[int, str] = {}  # number of a part → its sha256, of which the host has said that it is this
         self._parts: dict[int, dict[str, Any]] = {}
@@ -107,15 +109,13 @@ class Putting(_Web):
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         number, sha256 = int(question["number"]), str(question["sha256"])
-        if not _SHA256.fullmatch(sha256) or not 0 <= number <= self._count or (number == 0) == bool(self._upload or self._count == 1):
+        if not _SHA256.fullmatch(sha256) or not 0 <= number <= self._count or (number == 0) == bool(self._upload or not self._count):
             raise ValueError(f"it has asked for part {number} of {self._count}")
         if number == 0:
             return self._begin(sha256)
         self._said[number] = sha256
         first = (number - 1) * self.length
         limits = {"ContentLength": min(self.length, self.size - first), "ChecksumSHA256": _base64(sha256)}
-        if self._count == 1:
-            return self.sign("put_object", Metadata={"sha256": sha256}, **limits)
         return {**self.sign("upload_part", UploadId=self._upload, PartNumber=number, **limits), **self._undo()}
 
     def _begin(self, sha256: str) -> dict[str, Any]:
@@ -142,14 +142,24 @@ class Putting(_Web):
     def finish(self, sent: Sent) -> None:
         if sent.size != self.size or len(self._parts) != self._count:
             raise Transient(f"{self.place}: {sent.size} of {self.size} bytes were sent")
+        if not self.size:
+            self._put_nothing()
+            return
         self.verified = next(way for way in ("size", "md5", "sha256") if way in self._ways)
-        if self._upload:
-            ordered = [{"PartNumber": number, **self._parts[number]} for number in sorted(self._parts)]
-            asked = {"Bucket": self.bucket, "Key": self.key, "UploadId": self._upload, "MultipartUpload": {"Parts": ordered}}
-            with self._explained(self.key):
-                self._client.complete_multipart_upload(**asked)
-            self._begun.discard((self.key, self._upload))
-            self._upload = ""
+        ordered = [{"PartNumber": number, **self._parts[number]} for number in sorted(self._parts)]
+        asked = {"Bucket": self.bucket, "Key": self.key, "UploadId": self._upload, "MultipartUpload": {"Parts": ordered}}
+        with self._explained(self.key):
+            self._client.complete_multipart_upload(**asked)
+        self._begun.discard((self.key, self._upload))
+        self._upload = ""
+
+    def _put_nothing(self) -> None:
+        """An empty object: not every server takes an upload whose one part is empty."""
+        sha256 = hashlib.sha256().hexdigest()
+        asked = {"Bucket": self.bucket, "Key": self.key, "Metadata": {"sha256": sha256}, "ChecksumSHA256": _base64(sha256)}
+        with self._explained(self.key):
+            self._client.put_object(Body=b"", **asked)
+        self.verified = "sha256"
 
     def abort(self) -> None:
         """Takes away what was begun: what the host still sends comes to no end."""

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import threading
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from data.conftest import Bucket, Far, manifest, moved
@@ -116,3 +117,37 @@ def test_whatever_ends_in_the_middle(far: Far, bucket: Bucket, proxy: Proxy) -> 
     assert uploads(bucket) == set()
     for host in (first, third):
         far.hosts.forgive(host)  # sshd of a connection that was cut waits for its other end
+
+
+@pytest.mark.timeout(120)  # where it is the first, hosts and the S3 server start with it
+def test_what_is_late_replaces_nothing(far: Far, bucket: Bucket, proxy: Proxy) -> None:
+    """A small file is on its way when its host is cut off, and arrives when the task has run elsewhere."""
+    over, held, passed = threading.Event(), list[str](), list[str]()
+
+    def trouble(asked: Asked) -> None:
+        if asked.method == "PUT" and "/out/" in asked.path and not held:
+            held.append(asked.peer)
+            over.wait(60)
+
+    class Noting(Proxy):
+        def handle(self, request: BaseHTTPRequestHandler) -> None:
+            super().handle(request)
+            passed.append(f"{request.command} {request.client_address[0]}")
+
+    proxy.trouble, proxy.__class__ = trouble, Noting
+    text = "#TASKRUN STAGE-OUT TASK out s3://genomes/out/x\nhostname > out\n"
+    running = far.start(text, "--stage-on-engine", "--lost-after", "3", "--no-retire", where="host1:1,host2:1")
+    until(lambda: held, 30, "a file on its way")
+    first = far.hosts.addresses.index(held[0]) + 1
+    far.hosts.cut_host(first)
+    result = running.finish(60)
+    assert result.code == 0, result.err
+    (record,) = result.records()
+    assert record["Node"] == f"host{3 - first}"
+    assert f"PUT {held[0]}" not in passed
+    over.set()
+    until(lambda: f"PUT {held[0]}" in passed, 30, "the late request")
+    far.hosts.mend_host(first)
+    far.hosts.forgive(first)
+    assert bucket.get("out/x") == f"host{3 - first}\n".encode()
+    assert uploads(bucket) == set()

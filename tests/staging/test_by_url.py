@@ -171,21 +171,25 @@ def test_an_object_that_is_another_one_by_now(s3: Any, here: Here, proxy: Proxy,
         ({"etag": ""}, None),
     ],
 )
-def test_what_the_store_has_said_of_a_part(s3: Any, told: dict[str, str], verified: str | None) -> None:
+def test_what_the_store_has_said_of_a_part(s3: Any, told: dict[str, str], verified: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sha256 counts, else an ETag that is an md5; other content is never completed."""
     store = S3Store("one", part=PART)
+    completed: list[Any] = []
+    monkeypatch.setattr(store._s3, "complete_multipart_upload", lambda **asked: completed.append(asked["MultipartUpload"]["Parts"]))
     order = Putting(REMOTE, store._s3, store._explained, "base/x", 4, 8, set())
-    order.answer({"number": 1, "sha256": hashlib.sha256(b"data").hexdigest()})
+    for number in (0, 1):
+        order.answer({"number": number, "sha256": hashlib.sha256(b"data").hexdigest()})
     words = {"base64": base64.b64encode(hashlib.sha256(b"data").digest()).decode(), "md5": hashlib.md5(b"data").hexdigest()}
     said = {"part": 1, "etag": '"something"', "checksum": "", "sse": "", "md5": words["md5"], **told}
     said = {name: value.format(**words) if isinstance(value, str) else value for name, value in said.items()}
     if verified is None:
         with pytest.raises(Transient, match="something else arrived"):
             order.part(said)
+        order.abort()
         return
     order.part(said)
     order.finish(Sent(4, {}))
-    assert order.verified == verified
+    assert (order.verified, len(completed)) == (verified, 1)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +211,15 @@ def test_a_host_may_ask_only_for_what_it_is_to_send(s3: Any, question: dict[str,
     assert len(begun) == 1
     order.abort()
     assert (begun, uploads(s3)) == (set(), set())
+
+
+def test_nobody_asks_for_a_part_of_an_empty_file(s3: Any) -> None:
+    store = S3Store("one", part=PART)
+    order = Putting(REMOTE, store._s3, store._explained, "base/x", 0, 8, set())
+    for number in (0, 1):
+        with pytest.raises(ValueError, match="it has asked for part"):
+            order.answer({"number": number, "sha256": SHA256})
+    assert uploads(s3) == set()
 
 
 def test_without_the_driver_the_upload_goes(s3: Any, data: Path, proxy: Proxy) -> None:
