@@ -11,9 +11,9 @@ def visible(text: str, keep: str = "") -> str:
 
     `keep`: characters that stay as they are: newlines of our own messages.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():  # as `cell` sees it, and without its tables
         return text
-    return "".join(char if char in keep else cell(char)[0] for char in text)
+    return "".join(char if char in keep or char.isprintable() else cell(char)[0] for char in text)
 
 
 def cell(char: str) -> tuple[str, int]:

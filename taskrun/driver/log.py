@@ -14,7 +14,7 @@ from taskrun.status import opening
 from taskrun.visible import visible
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_STREAMS = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdout|stderr)")
+_STREAMS = r"/(?:dev/fd|proc/self/fd)/(\d+)|/dev/(stdout|stderr)"
 
 
 class Log:
@@ -42,12 +42,13 @@ class Log:
 
 def _open(path: Path) -> int:
     """For appending, to a log or to a device. Raises OSError."""
-    stream = _STREAMS.fullmatch(str(path))
+    stream = re.fullmatch(_STREAMS, str(path)) if path.parts[1:2] in (("dev",), ("proc",)) else None
     if stream is not None:  # a descriptor that we have, whatever it is: the name is a link in the system's own folder
         return os.dup(int(stream[1] or {"stdout": 1, "stderr": 2}[stream[2]]))
     fd = opening.own(path, device=True)
     regular = stat.S_ISREG(os.fstat(fd).st_mode)
-    if regular and not re.match(rb"\d{4}-\d\d-\d\d |\Z", os.pread(fd, 11, 0)):  # nothing is appended to somebody's task file or records
+    begins = os.pread(fd, 11, 0) if regular else b""
+    if begins and not re.match(rb"\d{4}-\d\d-\d\d ", begins):  # nothing is appended to somebody's task file or records
         os.close(fd)
         raise OSError(errno.EEXIST, "it is there already, and is no log: name another file")
     return fd

@@ -22,10 +22,9 @@ RECORDS = (STATUS, SIDECAR, EVENTS, LOCK, ATTACH, DBUTIL, MANIFEST, DRIVER_LOG)
 #: By which a later `-r` goes.
 _OBEYED = (STATUS, SIDECAR, EVENTS)
 #: What follows a prefix in the name of a file of its run: also logs of engines, and what is put beside a file before it takes its place.
-_OF_RUN = re.compile(
+_OF_RUN = (
     "|".join([re.escape(each.casefold()) for each in (*RECORDS, TASKS, FILES, STATUS + UNWRITTEN)] + [r"_.+_\d+\.log"])
-    + rf"|(?:{re.escape(LOCK)}|{re.escape(ATTACH)})\..*",
-    re.DOTALL,
+    + rf"|(?:{re.escape(LOCK)}|{re.escape(ATTACH)})\..*"
 )
 
 
@@ -54,7 +53,7 @@ def of_live_runs(found: Collection[str]) -> set[str]:
 def is_of_run(prefix: str, name: str) -> bool:
     """Whether a file beside a prefix belongs to its run, by its name. Case does not count: there are file systems where it does not."""
     name, prefix = name.casefold(), prefix.casefold()
-    return name.startswith(prefix) and _OF_RUN.fullmatch(name[len(prefix) :]) is not None
+    return name.startswith(prefix) and re.fullmatch(_OF_RUN, name[len(prefix) :], re.DOTALL) is not None
 
 
 def runs_of(name: str) -> list[str]:

@@ -8,7 +8,6 @@ the user who called sudo), and others cannot write to it. Its folder is not look
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import pwd
 import re
@@ -20,7 +19,7 @@ from typing import BinaryIO
 from taskrun.errors import Handled, Refused
 
 _ACL = "system.posix_acl_access"  # with it the mode's group bits are those of whoever it names
-_OF_A_RUN = re.compile(r"(.+)_(?:status\.txt|run\.json|events\.jsonl|tasks\.txt|files\.txt)", re.DOTALL)
+_OF_A_RUN = r"(.+)_(?:status\.txt|run\.json|events\.jsonl|tasks\.txt|files\.txt)"
 _everybody = False
 
 
@@ -66,7 +65,7 @@ def opened(path: Path, *, obeyed: bool = True) -> BinaryIO:
 
 def _every(path: Path) -> str:
     """Every file of the run, as a shell takes it: what is true of one is mostly true of all."""
-    found = _OF_A_RUN.fullmatch(path.name)
+    found = re.fullmatch(_OF_A_RUN, path.name, re.DOTALL)
     return f"{shlex.quote(str(path.with_name(found[1])))}_*" if found else shlex.quote(str(path))
 
 
@@ -82,6 +81,8 @@ def _trusted() -> set[int]:
 
 def _is_private(fd: int, found: os.stat_result) -> bool:
     """The group is its owner's alone, as where the umask is 002: primary, called like the owner, and without other members."""
+    import grp  # only where a group may write
+
     with contextlib.suppress(OSError):
         os.getxattr(fd, _ACL)
         return False
@@ -98,6 +99,8 @@ def _user(uid: int) -> str:
 
 
 def _group(gid: int) -> str:
+    import grp
+
     with contextlib.suppress(KeyError):
         return grp.getgrgid(gid).gr_name
     return str(gid)
