@@ -49,8 +49,8 @@ def headlines(picture: dict[str, Any]) -> list[str]:
 
 def context_rows(picture: dict[str, Any]) -> list[str]:
     rows = []
-    for context in picture.get("contexts", []):
-        own = [each for each in picture.get("engines", []) if each["context"] == context["name"]]
+    for context in picture.get("contexts") or []:
+        own = [each for each in picture.get("engines") or [] if each["context"] == context["name"]]
         sums = [sum(each[name] or 0 for each in own) for name in ("slots", "running", "finished", "failed")]
         sums[2:] = [context.get(name, seen) for name, seen in zip(("finished", "failed"), sums[2:], strict=True)]  # engines may have gone
         left = context.get("limit_left")
@@ -59,7 +59,7 @@ def context_rows(picture: dict[str, Any]) -> list[str]:
 
 
 def engine_rows(picture: dict[str, Any]) -> list[Row]:
-    engines = picture.get("engines", [])
+    engines = picture.get("engines") or []
     cells: list[tuple[object, ...]] = [HEAD]
     for each in engines:
         load, memory, quiet = each.get("load"), each.get("memory"), each.get("quiet")

@@ -79,7 +79,7 @@ def acquire(prefix: Path, run_id: str, *, take_over: bool = False, lost_after: f
     try:
         return _acquire(path, content, take_over, lost_after)
     except OSError as error:
-        raise Refused(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
+        raise Refused(f"{path} cannot be made: {os.strerror(error.errno or 0)}; give another prefix with -p") from error
 
 
 def acquire_or_check(prefix: Path, run_id: str, *, take_over: bool = False, lost_after: float = LOST_AFTER) -> Lock | None:

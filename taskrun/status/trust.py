@@ -42,7 +42,7 @@ def check(fd: int, path: Path, instead: str = "or give --trust-records") -> None
         return
     found = os.fstat(fd)
     if found.st_uid not in _trusted():
-        raise Untrusted(f"{path} belongs to {_user(found.st_uid)}, {_then('copy it if you know what it says', instead)}")
+        raise Untrusted(f"{path} belongs to {_user(found.st_uid)}, {_then(_copy(path), instead)}")
     if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_private(fd, found)):
         who = "everybody" if found.st_mode & stat.S_IWOTH else f"group {_group(found.st_gid)}"
         close = f"chmod go-w {_every(path)} if you know what it says"
@@ -67,6 +67,10 @@ def _every(path: Path) -> str:
     """Every file of the run, as a shell takes it: what is true of one is mostly true of all."""
     found = re.fullmatch(_OF_A_RUN, path.name, re.DOTALL)
     return f"{shlex.quote(str(path.with_name(found[1])))}_*" if found else shlex.quote(str(path))
+
+
+def _copy(path: Path) -> str:
+    return f"copy {_every(path)} to a directory of your own and resume there if you know what they say"
 
 
 def _then(advice: str, instead: str) -> str:

@@ -71,6 +71,8 @@ def test_hosts_and_programs_of_the_records(watched: Taskrun) -> None:
     programs = {"ssh": f"{watched.folder}/bin/ssh -p 1", "retire_cmd": "squeue", "clean": "all", "rclone_config": "/nowhere"}
     values["options"] |= {name: {"value": value, "origin": "flag"} for name, value in programs.items()}
     values["options"]["hosts"]["value"] = ["me@127.0.0.1:4", "localhost:1"]
+    values["options"]["workdir"] = {"value": "/w", "origin": "flag"}
+    values["contexts"].append({"kind": "ssh", "label": "SSH0", "hosts": {"me@127.0.0.1": 4}})  # events of other hosts are not believed
     sidecar.write_text(json.dumps(values))
     version = LocalStore(watched.folder, "x").stat("out.txt").version
     sent = Delivery("out.txt", "", 2, "0" * 64, 2, "0" * 64, version, "v", "size", "moved", (), None, 1.0, 1).to_json()
