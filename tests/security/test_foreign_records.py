@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import shutil
@@ -232,7 +233,7 @@ def test_a_group_that_can_write_is_to_be_its_owners_alone(
     record.chmod(0o664)
     gid = record.stat().st_gid
     monkeypatch.setattr(trust.pwd, "getpwuid", lambda uid: os_user(uid, gid if primary else gid + 1))
-    monkeypatch.setattr(trust.grp, "getgrgid", lambda gid: trust.grp.struct_group((group, "x", gid, members)))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((group, "x", gid, members)))
     if right:
         StatusIndex(record).close()
     else:
