@@ -455,7 +455,7 @@ class Options:
         self.origins[name] = origin
 
     def given(self) -> dict[str, dict[str, Any]]:
-        """What the sidecar keeps: every option that is not at its default, with its origin. Of --env the names alone."""
+        """Return what the sidecar keeps: every option that is not at its default, with its origin. Of --env the names alone."""
         kept = {name: {"value": self.values[name], "origin": origin} for name, origin in sorted(self.origins.items())}
         if "env" in kept:
             kept["env"] |= {"value": [_without_value(item) for item in self.env], VALUED: self.valued()}

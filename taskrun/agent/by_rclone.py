@@ -122,7 +122,7 @@ class Rclone(Errand):
 
 
 def die_with_parent() -> None:
-    """Whoever kills us has killed rclone."""
+    """End rclone with this process."""
     try:
         import ctypes
 

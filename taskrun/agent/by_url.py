@@ -219,7 +219,7 @@ class Web(Errand):
         return http.client.HTTPSConnection(to.hostname, to.port or 443, timeout=CONNECT, context=context)
 
     def take_back(self) -> None:
-        """What is still being sent ends, and the upload that it was for is aborted."""
+        """End what is still being sent, and abort the upload that it was for."""
         if self.undo:
             for each in self.connections:
                 try:

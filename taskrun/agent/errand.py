@@ -37,7 +37,7 @@ class Failed(Exception):
 
 
 class Unable(Exception):
-    """It cannot be done here."""
+    """The file cannot be moved by this host."""
 
 
 class Errand(object):
@@ -142,7 +142,7 @@ def digests(names: "List[str]") -> "Dict[str, Any]":
 
 
 def plain(error: Exception) -> str:
-    """What went wrong, without the signature of a URL."""
+    """Return what went wrong, without the signature of a URL."""
     return re.sub(r"\?\S*", "", getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 

@@ -56,7 +56,7 @@ def cores() -> int:
 
 
 def places(name: str) -> "List[str]":
-    """Where a private folder of this name may be made, the best place first: where nobody else can put another in its place."""
+    """Return the paths where a private directory of this name may be made, the best first: nobody else can put another there."""
     found = []
     for parent in (os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp", "."):  # noqa: S108 - see above
         try:
@@ -69,7 +69,7 @@ def places(name: str) -> "List[str]":
 
 
 def keeps(folder: str) -> bool:
-    """Whether what we make in a folder stays ours: nobody but us and the system's owner can rename it, or a folder above it.
+    """Return whether what we make in a directory stays ours: nobody but us and the system's owner can rename it, or one above it.
 
     Others may make files of their own in there if it has the sticky bit, as /tmp has.
     """

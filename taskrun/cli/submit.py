@@ -90,7 +90,7 @@ def split(words: list[str], *, resumes: bool) -> tuple[str, list[str]]:
 
 
 def check(taskfile: str, own: list[str]) -> dict[str, str]:
-    """What can be known wrong now is not found out by a job that has waited for a day. Raises Refused.
+    """Refuse now what a job would find out after waiting for a day. Raises Refused.
 
     Returns the variables that --env NAME=VALUE sets here: they stand in no script.
     """

@@ -52,7 +52,7 @@ def plans(
     told: Container[Delivery] = (),
     over: Callable[[], bool] = lambda: False,
 ) -> list[Removing]:
-    """What would be removed now, place by place. `spans`, `inputs`, `outputs`: of this run and those it carries on.
+    """Return what would be removed now, place by place. `spans`, `inputs`, `outputs`: of this run and those it carries on.
 
     `told`: deliveries that are only known from records of earlier runs: of these only files that were written in the spans may go.
     `over`: the person does not wait for it any more: nothing goes.

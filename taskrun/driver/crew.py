@@ -283,7 +283,7 @@ class Crew:
             self.note(*self.notes.popleft())
 
     def may_live_on(self) -> dict[str, float]:
-        """When all is closed: host -> epoch seconds until which something of this run, or of the ones it carries on, may live there."""
+        """Return host -> epoch seconds until which something of this run, or of those it carries on, may live there, once all is closed."""
         now = time.monotonic()
         return {address: time.time() + end - now for address, end in self.survivors.ends(now).items()}
 

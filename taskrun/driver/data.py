@@ -270,7 +270,7 @@ class Data:
         self.carrier.wake()
 
     def clean(self, prefix: Path, started: float, taskfile: Path | None, over: Callable[[], bool]) -> None:
-        """What --clean says. `started`: epoch seconds; what is older the run has not made, nor those that it carries on.
+        """Remove files as --clean says. `started`: epoch seconds; older files are not of this run, nor of those that it carries on.
 
         `over`: a signal has come.
         """
@@ -285,7 +285,7 @@ class Data:
             cleaning.clean(self.options.clean, found, self.note)
 
     def _leads_to(self, delivery: Delivery) -> bool:
-        """Whether a STAGE line names the store in which a record of an earlier run says that an output is: no other one is asked."""
+        """Return whether a STAGE line names the store in which a record of an earlier run places an output: no other one is asked."""
         places = self.stager.places
         named = [places.of(staging.dest) for staging in self._stagings if staging.way == "out"]
         with contextlib.suppress(Refused):

@@ -1,4 +1,4 @@
-"""What earlier runs have moved and verified, where outputs of theirs may still lie, and when they ran: read from their events files.
+"""Deliveries of earlier runs, the places where outputs of theirs may still lie, and their times: read from their events files.
 
 An events file is believed within the limits of the run's sidecar (lineage.py): its times, its hosts, its working directories.
 """
@@ -97,7 +97,7 @@ def _ran(what: object, when: object, spans: list[Span], prefix: str, known: Mapp
 
 
 def _within(span: Span, known: Mapping[str, Limits]) -> Span:
-    """What of a span the run's sidecar agrees with: nothing where it has none."""
+    """Return the part of a span that the run's sidecar agrees with: an empty one where there is no sidecar."""
     limit = known.get(span.prefix)
     since, until = (max(span.since, limit.began), min(span.until, limit.ended)) if limit is not None else (1.0, 0.0)
     return Span(since, until, span.prefix) if since <= until else Span(1.0, 0.0, span.prefix)
@@ -133,7 +133,7 @@ def _is_path(value: Any) -> TypeGuard[str]:
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    """Those with a kind that counts here. Their other fields may be anything."""
+    """Yield the events of a kind that counts here. Their other fields may be anything."""
     with contextlib.suppress(OSError), trust.opened(path) as file:
         whole = True
         while line := file.readline(_LINE_MOST):

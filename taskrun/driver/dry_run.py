@@ -63,7 +63,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None) -> int:
 
 
 def _list_removals(options: Options, taskfile: Path | None) -> None:
-    """What --clean would remove now, here, of what the runs given with -r have moved and made."""
+    """List what --clean would remove here now of what the runs given with -r have moved and made."""
     from taskrun.driver import cleaning
     from taskrun.driver.deliveries import earlier
     from taskrun.driver.places import new_places
@@ -100,7 +100,7 @@ _STAGING = {
 
 
 def _printer() -> Callable[[bytes], object]:
-    """What prints a row: raw bytes for programs, nothing that a terminal would obey."""
+    """Return the printer of a row: raw bytes for programs, nothing that a terminal would obey."""
     if sys.stdout.isatty():
         return lambda line: sys.stdout.write(line_of(line))
     return sys.stdout.buffer.write

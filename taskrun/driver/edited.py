@@ -119,7 +119,7 @@ class Earlier:
 
 
 def earlier_file(options: Options, path: Path | None, scan: Scan | None, *, own: bool) -> Earlier | None:
-    """What a resume must compare; None when the file is the same, or the person has said that it may be another one.
+    """Return what a resume must compare; None when the file is the same, or the user has said that it may be another one.
 
     `own`: SLURM has started this job again, and tasks are found by their ids in its own file, whatever --match says.
     """

@@ -120,6 +120,6 @@ def shown(host: str) -> str:
 
 
 def after(own: str, earlier: Elsewhere, may_live_on: dict[str, float]) -> Elsewhere:
-    """What the run `own` leaves at its end. `may_live_on`: host -> until when, epoch seconds."""
+    """Return what the run `own` leaves at its end. `may_live_on`: host -> until when, epoch seconds."""
     hosts = {address: until for address, until in may_live_on.items() if until > time.time()}
     return Elsewhere([own, *earlier.runs], hosts, earlier.anybody) if hosts else Elsewhere([], {})

@@ -53,7 +53,7 @@ def choose_prefix(given: str | None, task_name: str, job: str, folder: Path) -> 
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """What tells a file from itself after a change; nothing where there is none."""
+    """Return values that change when a file does; nothing where there is no file."""
     try:
         status = path.stat()
     except OSError:

@@ -45,7 +45,7 @@ class Left(NamedTuple):
 
 
 def space() -> str:
-    """Where names that this process holds can be seen: the same within one boot and network name space; '' if that is not known."""
+    """Return where names that this process holds can be seen: the same within one boot and network name space; '' if unknown."""
     try:
         network = Path("/proc/self/ns/net").stat()
     except OSError:
@@ -55,7 +55,7 @@ def space() -> str:
 
 
 def own_user() -> Users:
-    """Those of a run that nobody else has to do with."""
+    """Return the users of a run of this user alone."""
     return Users(frozenset((os.getuid(),)))
 
 

@@ -1,4 +1,4 @@
-"""What the sidecars of earlier runs say of their times and hosts: the limits of what their events files may claim.
+"""Limits of what events files of earlier runs may claim: the times and hosts that their sidecars state.
 
 One line of an events file can be added by whoever may write there, and --clean removes files by what it says.
 """
@@ -28,7 +28,7 @@ class Limits(NamedTuple):
     workdirs: frozenset[str] = frozenset()
 
     def allow(self, address: str, path: str) -> bool:
-        """Whether tasks of the run may have worked in `path` (absolute) on a host."""
+        """Return whether tasks of the run may have worked in `path` (absolute) on a host."""
         context, comma, host = address.rpartition(",")
         name, _, number = context.rpartition(".")  # a second folder of one attached host
         known = address in self.hosts or (number.isdecimal() and f"{name}{comma}{host}" in self.hosts)
@@ -91,7 +91,7 @@ def _texts(value: Any) -> set[str]:
 
 
 def _is_at(path: str, wanted: str) -> bool:
-    """Whether a host may have made `path` of --workdir: a relative one, or one with a `~`, is below a home that is not known here."""
+    """Return whether a host may have made `path` of --workdir: a relative one, or one with a `~`, is below an unknown home."""
     if wanted.startswith("/"):
         return path == os.path.normpath(wanted)
     below = os.path.normpath(f"/{wanted.partition('/')[2] if wanted.startswith('~') else wanted}")

@@ -47,7 +47,7 @@ class Folder(NamedTuple):
 
 
 def is_place(address: str, *, attached: bool) -> bool:
-    """Whether a record's address of a folder can be one: as in -s; of attached ones CONTEXT,ADDRESS."""
+    """Return whether a record's address of a directory can be one: as in -s; of attached ones CONTEXT,ADDRESS."""
     context, comma, host = address.rpartition(",")
     return is_address(host) and (bool(context) and context.isprintable() and "/" not in context if attached else not comma)
 

@@ -163,7 +163,7 @@ class Visits:
         crew.add_context(m.ContextJoined(context, wanted.limit, end=end, task_time=self.task_time, one_fate=end is not None), requests)
 
     def _too_much(self, engines: int, names: int) -> str:
-        """Why the run cannot take so many more, '' if it can. `names`: characters of their addresses."""
+        """Return why the run cannot take so many more, '' if it can. `names`: characters of their addresses."""
         if self._names + names > NAMES_MOST:
             return "the contexts that were attached to this run have named all the hosts that it can keep a record of"
         if len(self.crew.visits) >= CONTEXTS_MOST:

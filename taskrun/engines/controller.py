@@ -92,7 +92,7 @@ def binds_tasks() -> bool:
 
 
 def submit(script: Path, variables: Mapping[str, str]) -> str:
-    """What sbatch prints; `variables` are in its environment, and so in the job's. Raises Unanswered.
+    """Return what sbatch prints; `variables` are in its environment, and so in the job's. Raises Unanswered.
 
     Not tried again once the controller may have taken the job.
     """

@@ -35,7 +35,7 @@ class EngineRequest(NamedTuple):
 
 
 def is_address(text: str) -> bool:
-    """Whether it can be a host, or USER@HOST."""
+    """Return whether the text can be a host, or USER@HOST."""
     return _ADDRESS.fullmatch(text) is not None and text.isprintable()
 
 

@@ -1,4 +1,4 @@
-"""What was edited in a task file between a run and its resume, as far as tasks without a record are concerned.
+"""Edits of a task file between a run and its resume, as far as tasks without a record are concerned.
 
 A run keeps digests of the lines that say something (tasks and directives; blank lines and comments are left out): one of a group of
 consecutive lines, at most 1,024 groups. A digest covers all directives above its group, too, since they are part of what the tasks below
@@ -23,7 +23,7 @@ _may_be_quiet = re.compile(rb"\n[ \t\r\f\v]*(?=[#\n])").search
 
 
 def group_of(lines: int) -> int:
-    """How many lines of a file with so many have one digest."""
+    """Return the number of lines that share one digest in a file of so many."""
     return max(1, -(-lines // GROUPS_MOST))
 
 
@@ -98,7 +98,7 @@ class Digester:
 
 
 class Appended:
-    """Whether a text, fed in pieces, is an older one with lines after it. `size`: of that one, in bytes; `digest`: its SHA-256, hex."""
+    """Tell whether a text, fed in pieces, is an older one with lines after it. `size`: its bytes; `digest`: its SHA-256, hex."""
 
     def __init__(self, size: int, digest: str) -> None:
         self._left = max(0, size)
@@ -121,7 +121,7 @@ class Appended:
             self._last = new[-1:]
 
     def close(self) -> int | None:
-        """How many lines were added, None if that is not all that was done."""
+        """Return the number of added lines, None if more than that was changed."""
         if self._left or self._digest.hexdigest() != self._wanted:
             return None
         if self._torn and self._next and not (self._next.startswith(b"\n") or self._next == b"\r\n"):
@@ -145,12 +145,12 @@ class Unrun:
 
     @property
     def count(self) -> int:
-        """How many tasks."""
+        """Return the number of tasks."""
         return sum(self.tasks)
 
 
 class Change(NamedTuple):
-    """Where tasks that have not run may be others than they were: in the first group of lines with one."""
+    """The first group of lines with a task that has not run and may be another than it was."""
 
     first: int  # line number
     last: int  # the same, if each line has its digest
@@ -158,7 +158,7 @@ class Change(NamedTuple):
 
 
 def changed(before: Lines, now: Lines, numbers: array[int], unrun: Unrun) -> Change | None:
-    """Where unrun tasks may have changed, None if nowhere. Lines that were added at the end are no change.
+    """Return where unrun tasks may have changed, None if nowhere. Lines that were added at the end are no change.
 
     `now` and `numbers`: of the file as it is, digested as far as there were lines before, in the same groups.
     """
@@ -209,5 +209,5 @@ def unknown_text(file: str, status: str, tasks: int) -> str:
 
 
 def added_text(file: str, lines: int) -> str:
-    """What is said when lines were added and will run."""
+    """Return the sentence about lines that were added and will run."""
     return f"{lines} line{' was' if lines == 1 else 's were'} added to {file} since the earlier run"

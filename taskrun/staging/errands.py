@@ -30,7 +30,7 @@ _HEX = re.compile("[0-9a-f]+")
 
 
 class Unable(StoreError):
-    """It cannot be done there: the driver does it. `where`: the store, or the kind of stores, for which that holds."""
+    """A host that cannot move a file: the driver moves it. `where`: the store, or the kind of stores, for which that holds."""
 
     def __init__(self, where: str, why: str) -> None:
         super().__init__(why)
@@ -50,7 +50,7 @@ class Remote(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What was moved there. `sums`: algorithm → hex."""
+    """A file that a host has moved. `sums`: algorithm → hex."""
 
     size: int
     sums: Mapping[str, str]
@@ -91,7 +91,7 @@ class Reachable(Protocol):
         """Raises Unable: only from here. StoreError where that cannot be found out."""
 
     def fetching(self, remote: Remote, entry: Entry) -> Order:
-        """How a host gets a file of it."""
+        """Return how a host gets a file of this store."""
 
     def receive(self, remote: Remote, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
         """A file that another machine sends there, whole or not at all, verified as it would be from here; and its sha256.

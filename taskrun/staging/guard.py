@@ -46,7 +46,7 @@ class Guard:
         self._live: dict[_Folder, _Live] = {}
 
     def why_not(self, folder: int, name: str) -> str:
-        """Why `name` in a folder of this machine (a descriptor) is not to be written; '' if it may be."""
+        """Return why `name` in a directory of this machine (a descriptor) is not to be written; '' if it may be."""
         at = _identity(os.fstat(folder))
         if any(names.is_of_run(prefix.name, name) and _folder_of(prefix) == at for prefix in self._prefixes):
             return "is the name of a file of this run"
@@ -85,7 +85,7 @@ class Guard:
 
 
 def is_record(name: str, head: bytes) -> bool:
-    """Whether a later `-r` would obey a file of this name with these first bytes: many a program calls its results so, too."""
+    """Return whether a later `-r` would obey a file of this name with these first bytes: many a program names its results so, too."""
     name = name.casefold()
     if name.endswith(names.SIDECAR):
         return _SIDECAR.match(head) is not None or b'"run_id"' in head

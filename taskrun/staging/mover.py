@@ -239,7 +239,7 @@ class Mover:
             self._end(group)
 
     def _give_up(self, group: _Group, why: str, cause: str) -> None:
-        """What a request comes to cannot be found out."""
+        """A request whose result cannot be found out."""
         request = group.request
         self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), why, cause, group.tries))
 

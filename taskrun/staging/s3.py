@@ -145,7 +145,7 @@ class S3Store:
             return Arrived(self._arrived(name, size, sha256), verified)
 
     def _arrived(self, name: str, size: int, sha256: str) -> Entry:
-        """What is there now. Raises StoreError where it is something else."""
+        """Return the object as it is now. Raises StoreError if it is another one."""
         found = self._head(name)
         if found["ContentLength"] != size or found.get("Metadata", {}).get("sha256", sha256) != sha256:
             raise Transient(f"s3://{self._bucket}/{name} is not what was sent")
@@ -324,7 +324,7 @@ def _client(connections: int) -> Any:
 
 @functools.cache
 def _certificates() -> str:
-    """Those that the usual AWS settings (AWS_CA_BUNDLE, ca_bundle) say are to be trusted."""
+    """Return the certificates that the usual AWS settings (AWS_CA_BUNDLE, ca_bundle) trust."""
     import botocore.session
 
     bundle = botocore.session.get_session().get_config_variable("ca_bundle")

@@ -1,4 +1,4 @@
-"""What a host is told of S3: presigned URLs, each for one request about one object, signed here when the host asks for it.
+"""Presigned URLs of S3 for hosts, each for one request about one object, signed here when the host asks for it.
 
 A URL for reading holds for the version of the object that was found; one for writing takes the very bytes whose sha256 the host has said.
 Files go into uploads in parts, small ones too, that are begun, completed and aborted here: what a host sends appears only when the driver

@@ -1,4 +1,4 @@
-"""What S3 says when something goes wrong, as one of our errors. Pure."""
+"""Errors of S3 as errors of ours. Pure."""
 
 from __future__ import annotations
 

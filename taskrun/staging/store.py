@@ -174,7 +174,7 @@ class FolderStore(abc.ABC):
         """When a file was made or changed, epoch seconds of the store's clock; None if it is not there."""
 
     def touched(self, name: str) -> float | None:
-        """When it was last written, or its rights or name were changed, as far as the store knows: never earlier than `changed`."""
+        """Return when the file was last written, or its rights or name were changed, if the store knows: never earlier than `changed`."""
         return self.changed(name)
 
     @abc.abstractmethod

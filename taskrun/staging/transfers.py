@@ -112,7 +112,7 @@ def delivery_from_json(value: Mapping[str, Any]) -> Delivery | None:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a name of a file, or of a store, can be that."""
+    """Return whether a value can be the name of a file or of a store."""
     try:
         return isinstance(value, str) and b"\0" not in value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What a JSON value from elsewhere is to look like, checked once, where it is read: past that nothing need be doubted.
+"""Forms of JSON values from elsewhere, checked once, where they are read: past that nothing need be doubted.
 
 A form is a type; a pattern that a text matches whole; the least and the greatest value of a number (whole, unless the least is a float); a
 list of one form, that of its items; a dictionary of forms by key, where a key that ends in ? may be missing or null, "" is for all others,

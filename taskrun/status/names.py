@@ -51,7 +51,7 @@ def of_live_runs(found: Collection[str]) -> set[str]:
 
 
 def is_of_run(prefix: str, name: str) -> bool:
-    """Whether a file beside a prefix belongs to its run, by its name. Case does not count: there are file systems where it does not."""
+    """Return whether a file beside a prefix belongs to its run, by its name. Case is ignored, as some file systems do."""
     name, prefix = name.casefold(), prefix.casefold()
     return name.startswith(prefix) and re.fullmatch(_OF_RUN, name[len(prefix) :], re.DOTALL) is not None
 
@@ -62,5 +62,5 @@ def runs_of(name: str) -> list[str]:
 
 
 def is_obeyed(name: str) -> bool:
-    """Whether a later `-r` would go by a file of this name."""
+    """Return whether a later `-r` would go by a file of this name."""
     return name.casefold().endswith(_OBEYED)

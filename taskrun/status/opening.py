@@ -73,7 +73,7 @@ def beside(path: Path, mode: int | None = None) -> tuple[int, Path]:
 
 
 def taken_by(path: Path) -> str:
-    """Why a new run cannot begin a file at `path`, as words after its name; '' where nothing but an empty file of ours is there."""
+    """Return why a new run cannot begin a file at `path`, as words after its name; '' where at most an empty file of ours is there."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def taken_by(path: Path) -> str:
 
 
 def is_own(found: os.stat_result, folder: Path) -> bool:
-    """Whether that is a regular file of ours, with one name (an `lstat` or `fstat` of a file in `folder`)."""
+    """Return whether the status is of a regular file of ours, with one name (an `lstat` or `fstat` of a file in `folder`)."""
     return not _wrong(found, folder)
 
 
@@ -108,7 +108,7 @@ def _existing(path: Path, flags: int, *, device: bool = False) -> int:
 
 
 def _wrong(found: os.stat_result, folder: Path) -> str:
-    """Why that is nothing to be written to, as words after its name; '' if it can be."""
+    """Return why the file is not to be written to, as words after its name; '' if it may be."""
     if stat.S_ISLNK(found.st_mode):
         return "is a symbolic link, and nothing is written through one"
     if not stat.S_ISREG(found.st_mode):

@@ -29,7 +29,7 @@ _LINES = re.compile(rb"(?:" + SHAPE + rb"|(" + re.escape(HEADER[:-1]) + rb")|[^\
 
 
 class StatusIndex:
-    """Where each task's record is in one status file. Raises Refused when the file cannot be read or is no status file,
+    """The place of each task's record in one status file. Raises Refused when the file cannot be read or is no status file,
     Untrusted when somebody else may have written it.
 
     `torn`: the last line, if it does not count; `torn_line`: its number, from 1. `bad`: how many lines are no records; `bad_lines`: the

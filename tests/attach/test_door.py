@@ -110,7 +110,7 @@ class Stranger:
         return True
 
     def rest(self) -> bytes:
-        """What it still says until it ends the connection."""
+        """Return what the server still sends until it ends the connection."""
         self.tls.settimeout(SECONDS)
         data = b""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
@@ -249,7 +249,7 @@ def test_nothing_but_the_handshake_before_the_proof(meeting: Meeting, greeted: b
 
 
 def test_a_proof_opens_no_channels_yet(meeting: Meeting) -> None:
-    """Those come when hosts are offered; who only looks has none at all."""
+    """Channels come when hosts are offered; a client that only looks has none."""
     for role in ("join", "control"):
         for frame in FRAMES_OF_CHANNELS:
             stranger = Stranger(meeting).shake()

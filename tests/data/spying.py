@@ -37,6 +37,6 @@ class Spy:
         return b"\0".join(path.read_bytes() for path in self.noted())
 
     def messages(self) -> list[dict[str, Any]]:
-        """What the driver has said to programs that move files, in order for each of them."""
+        """Return what the driver has sent to programs that move files, in order for each of them."""
         found = [data for path in self.noted("input") if (data := path.read_bytes()).startswith(b"{")]
         return [json.loads(line) for data in found for line in data.split(b"\n") if line]

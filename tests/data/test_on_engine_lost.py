@@ -21,7 +21,7 @@ DATA = os.urandom(20_000_000)  # three parts
 
 
 class Stalled:
-    """What the proxy holds back: `GET` the second half of the object's first part, `PUT` its second part."""
+    """A proxy that holds back: `GET` the second half of the object's first part, `PUT` its second part."""
 
     def __init__(self, far: Far, proxy: Proxy) -> None:
         self._hosts = dict(zip(far.hosts.addresses, (1, 2, 3), strict=True))

@@ -177,7 +177,7 @@ def attach_file(data: bytes) -> None:
 
 
 def events_file(data: bytes) -> None:
-    """What `monitor` shows of it is text, whatever stands there."""
+    """Assert that `monitor` shows text, whatever the events say."""
     fold = monitor.Fold()
     for line in data.splitlines(keepends=True):
         fold.take(line)

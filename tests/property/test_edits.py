@@ -1,4 +1,4 @@
-"""What a resume makes of an edited task file: it is refused if, and only if, an unrun line or a directive above it is not what it was."""
+"""A resume of an edited task file: refused if, and only if, an unrun line or a directive above it is not what it was."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def resumed(old: list[bytes], new: list[bytes], run: set[int], group: int) -> Se
 
 
 def differs(old: list[bytes], new: list[bytes], number: int) -> bool:
-    """Whether the line of that number in the new file, or a directive above it, is not what it was."""
+    """Return whether the line of that number in the new file, or a directive above it, is not what it was."""
     was, now = spoken(old), spoken(new)
     place = [each for each, _ in now].index(number)
     if place < len(was):

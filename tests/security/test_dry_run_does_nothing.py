@@ -140,7 +140,7 @@ def test_an_inherited_program_is_named_before_it_is_used(taskrun: Taskrun) -> No
 
 
 def test_no_program_of_a_path_was_started(watched: Taskrun) -> None:
-    """What the watch of Python does not see: threads and libraries that start programs by themselves."""
+    """Threads and libraries that start programs by themselves are not seen by the watch of Python."""
     seen(watched, "-r", "one_status.txt", "-R", "--clean", "all")
     assert not [path for path in watched.folder.iterdir() if path.name.startswith("started-")]
     assert os.access(Path(watched.folder, "bin/ssh"), os.X_OK)

@@ -90,7 +90,7 @@ def test_variables_of_the_earlier_run_that_are_not_given_again_stay() -> None:
 
 
 def test_the_sidecar_of_an_older_version_has_values(taskrun: Taskrun) -> None:
-    """They are used, and go no further."""
+    """Old values are used, and go no further."""
     first(taskrun, "--env", "TOKEN=x")
     path = taskrun.folder / "run_run.json"
     kept = json.loads(path.read_text())

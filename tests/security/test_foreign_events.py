@@ -1,4 +1,4 @@
-"""What an events file that somebody else has written to can bring about: nothing beyond the run's own times, hosts and files."""
+"""An events file that somebody else has written to brings about nothing beyond the run's own times, hosts and files."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def prefixed(length: int, head: bytes) -> bytes:
 
 
 def fed(data: bytes, size: int = 1 << 18) -> tuple[list[dict[str, Any]], int]:
-    """What a decoder makes of it, in the pieces that a link reads, and how much it had kept at most."""
+    """Return what a decoder makes of the data, in the pieces that a link reads, and the most bytes that it kept."""
     decoder = frames.Decoder()
     found, kept = [], 0
     for at in range(0, len(data), size):
@@ -200,7 +200,7 @@ def test_what_an_agent_says_is_not_quoted_without_end(tmp_path: Path, monkeypatc
 
 
 class Slots:
-    """What an agent reports of."""
+    """Return what an agent reports."""
 
     def __init__(self, rows: list[tuple[Any, ...]], held: list[tuple[Any, ...]]) -> None:
         self.results = rows
@@ -209,7 +209,7 @@ class Slots:
 
 
 def reported(rows: list[tuple[Any, ...]], held: list[tuple[Any, ...]]) -> tuple[list[frames.Done], list[int]]:
-    """What the driver hears of one report, and how long the frames are."""
+    """Return what the driver hears of one report, and the lengths of its frames."""
     sent: list[dict[str, Any]] = []
     agent = mock.Mock(slots=Slots(rows, held), send=lambda *messages: sent.extend(messages))
     Agent.report(agent)

@@ -1,4 +1,4 @@
-"""Who can read what a run writes: its files have the mode that --file-mode says, less what the umask takes."""
+"""Modes of a run's files: as --file-mode says, less what the umask takes."""
 
 from __future__ import annotations
 

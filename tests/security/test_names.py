@@ -227,7 +227,7 @@ def dead(taskrun: Taskrun, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
 
 
 def waits(status: Path, *arguments: str) -> list[str]:
-    """What a resume with these arguments says while it waits for the earlier run. Raises Refused."""
+    """Return what a resume with these arguments says while it waits for the earlier run. Raises Refused."""
     said: list[str] = []
     _, given = options.parse(["-r", str(status), *arguments])
     claim.Claim(given, "new", 0.0, status.parent, "tasks.txt", requeued=False, say=said.append)._wait_for_old(status)

@@ -49,7 +49,7 @@ def untouched(victim: Path) -> None:
 
 
 def sound(result: Result) -> None:
-    """It ran, or was refused with one sentence that names the file."""
+    """Assert that the run went on, or was refused with one sentence that names the file."""
     assert "Traceback" not in result.err
     assert result.code in (0, 2), result.err
     if result.code == 2:

@@ -1,4 +1,4 @@
-"""What a store, or a host, sends under the names of the run's own files, and of others that a later -r would obey."""
+"""Files that a store, or a host, sends under the names of the run's own files, and of others that a later -r would obey."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_a_host_that_sees_the_folder_under_another_path(move: Move, work: Path, 
 
 
 def test_a_run_that_begins_while_a_file_is_on_its_way(work: Path) -> None:
-    """It is asked again before the file gets its name."""
+    """The guard is asked again before the file gets its name."""
     store = Stores(Settings(work, "test", guard=Guard({}, []))).of(Location("local", "", "."))
     writer: Any = store.writer(type("T", (), {"folder": "", "name": "new_status.txt", "path": "new_status.txt"})(), None)  # type: ignore[attr-defined]
     writer.write(b"x")

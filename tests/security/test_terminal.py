@@ -152,7 +152,7 @@ def test_a_status_line_and_events(taskrun: Taskrun, one: Path) -> None:
 
 
 def test_a_live_view(taskrun: Taskrun) -> None:
-    """What hosts say and what tasks are called, while the run goes on."""
+    """Words of hosts and names of tasks are shown as escapes while the run goes on."""
     taskrun.write({"tasks.txt": b"echo '\x1b]0;x\x07' >&2; false # \xc2\x9b\n"})
     code, text = on_terminal(taskrun, "tasks.txt", "-s", "localhost:1")
     assert (code, harmless(text)) == (0, True), text
@@ -183,7 +183,7 @@ def test_what_hosts_say_of_themselves() -> None:
 
 
 def test_the_log_of_a_run(taskrun: Taskrun) -> None:
-    """It is read on a terminal, too."""
+    """The log is read on a terminal, too."""
     assert taskrun("tasks.txt", "-s", "localhost:1", "-p", "one", "-l", "\x1b[2J", files={"tasks.txt": "true\n"}).code in (0, 2)
     log = taskrun.folder / "one_driver.log"
     if log.exists():

@@ -81,7 +81,7 @@ def _is_reading(flags: ast.expr) -> bool:
 
 
 def _is_writing(argument: ast.expr) -> bool:
-    """Whether that is a mode for writing."""
+    """Return whether the mode is one for writing."""
     value = argument.value if isinstance(argument, ast.Constant) else None
     return isinstance(value, str) and bool(re.fullmatch("[rbt]*[wax+][wax+rbt]*", value))
 
