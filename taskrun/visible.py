@@ -17,7 +17,7 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def cell(char: str) -> tuple[str, int]:
-    """How one character is shown, and how many columns that takes."""
+    """Return how one character is shown, and the columns that takes."""
     if " " <= char <= "~":
         return char, 1
     import unicodedata  # only for what is not ASCII

@@ -125,7 +125,7 @@ def _is_time(value: Any) -> TypeGuard[float]:
 
 
 def _is_path(value: Any) -> TypeGuard[str]:
-    """Whether the system could take it for one."""
+    """Return whether the value could be a path of the system."""
     try:
         return isinstance(value, str) and b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
