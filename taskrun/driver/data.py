@@ -19,13 +19,14 @@ from taskrun.driver.inspection import preflight
 from taskrun.driver.leftovers import remove_leftovers
 from taskrun.driver.outputs import Outputs
 from taskrun.driver.places import new_places
-from taskrun.driver.space import Space, size_text
+from taskrun.driver.space import Space
 from taskrun.driver.staging import Stager
 from taskrun.encryption.gpg import Gpg
 from taskrun.errors import ExitCode, Refused
 from taskrun.model import Planned, Staging, Supplied
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
+from taskrun.sizes import size_text
 from taskrun.staging import manifest
 from taskrun.staging.transfers import Tally
 from taskrun.status import names
@@ -315,7 +316,7 @@ class Data:
 
 
 def tally_text(tally: Tally) -> str:
-    """`1.2 GB of 2.0 GB, 724.5 MB/s, about 1 s to go`."""
+    """`1.2 GiB of 2.0 GiB, 724.5 MiB/s, about 1 s to go`."""
     rate, left = tally.rate(), tally.left()
     text = f"{size_text(tally.done_bytes)} of {size_text(tally.bytes)}"
     return text + (f", {size_text(int(rate))}/s" if rate else "") + (f", about {left:.0f} s to go" if left else "")

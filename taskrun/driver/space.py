@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskrun.sizes import size_text
+
 if TYPE_CHECKING:
     from taskrun.driver.member import Member
 
@@ -41,13 +43,3 @@ def _there(members: Iterable[Member]) -> Iterator[tuple[str, int, int]]:
     for member in members:
         if not member.shared and member.beat is not None:
             yield f"{member.request.host}:{member.cwd}", member.beat.free, member.beat.room
-
-
-def size_text(count: int) -> str:
-    """`12 B`, `3.4 GB`."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

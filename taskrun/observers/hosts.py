@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskrun.model import HostSeen
+from taskrun.sizes import size_text
 from taskrun.visible import visible
 
 CLOCK_NOTED = 2.0  # seconds of difference that are worth a remark
@@ -38,15 +39,11 @@ def _row(host: HostSeen, workdir: str) -> tuple[str, ...]:
         host.python,
         parallel,
         str(host.cores),
-        _size(host.memory),
+        size_text(host.memory) if host.memory else "?",
         "" if host.ahead is None else f"{round(host.ahead, 1) + 0.0:+.1f} s",
         "" if host.latency is None else f"{host.latency * 1000:.1f} ms",
         folder,
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.0f} GiB" if count >= 10 * 2**30 else f"{count / 2**30:.1f} GiB" if count else "?"
 
 
 def remarks(host: HostSeen) -> list[str]:

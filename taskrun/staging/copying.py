@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskrun.errors import Handled
+from taskrun.sizes import size_text
 from taskrun.staging.errands import Errands, Order, Reachable, Sent, Unable
 from taskrun.staging.guard import Guard, is_record
 from taskrun.staging.local import LocalStore
@@ -235,7 +236,7 @@ class Copy:
     def _room(self, size: int) -> None:
         free = self._dest.free(self._transfer.target)
         if free is not None and free < size:
-            raise NoSpace(f"{self._transfer.dest}: needs {size} bytes where {free} are free")
+            raise NoSpace(f"{self._transfer.dest}: needs {size_text(size)} where {size_text(free)} are free")
 
     def _by_engine(self, entry: Entry) -> tuple[Arrived, str] | None:
         """What arrived, and its sha256, if an engine itself may move the file and can; else None: the driver moves it.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from taskrun.errors import Handled
+from taskrun.sizes import size_text
 from taskrun.staging.copying import Copy
 from taskrun.staging.local import LocalStore
 from taskrun.staging.store import Cancelled, Listing, Missing, NoSpace, Permanent, StoreError, Transient
@@ -265,7 +266,7 @@ class Mover:
             free = self._stores.of(request.dest).free(transfers[0].target)
             missing = shortage((one.size for one in transfers if str(one.dest) not in self._known), request.workfactor, free)
             if missing:
-                raise NoSpace(f"{request.dest}: {missing} bytes are missing there for {request.source} times {request.workfactor:g}")
+                raise NoSpace(f"{request.dest}: {size_text(missing)} are missing there for {request.source} times {request.workfactor:g}")
         return transfers
 
     def _move(self, job: _Job) -> None:

@@ -155,7 +155,7 @@ def test_a_disk_that_is_too_small(taskrun: Taskrun, bucket: Bucket, small: Path)
     text = "#TASKRUN STAGE-IN s3://genomes/in/big small/\ntouch ran\n"
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": text})
     assert result.code == 3
-    assert "bytes are missing there for s3://genomes/in/big times 2" in result.err
+    assert "iB are missing there for s3://genomes/in/big times 2" in result.err
     assert os.listdir(small) == []
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "fits", "--workfactor", "1.2", files={"tasks.txt": text})
     assert result.code == 0, result.err
@@ -174,13 +174,13 @@ def test_a_host_s_disk_that_is_too_small(far: Far, bucket: Bucket) -> None:
         text = "#TASKRUN STAGE-IN TASK s3://genomes/in/big small/new/\ntouch ran\n"
         result = far(text, where="host1:1")
         assert result.records()[0]["ReturnCode"] == 74
-        assert re.search(r"small/new/: \d+ bytes are missing", result.err)
+        assert re.search(r"small/new/: [\d.]+ [MK]iB are missing", result.err)
         assert far.hosts.exec(1, "ls", "-A", f"{WORKDIR}/small").stdout == ""
         result = far(text, "--workfactor", "1.2", where="host1:1", prefix="fits")
         assert result.code == 0, result.err
         result = far(text.replace("IN TASK", "IN ENGINE").replace("new/", "more/"), where="host1:1", prefix="full")
         assert result.code == 2
-        assert "bytes are missing there for s3://genomes/in/big times 2" in result.err
+        assert "iB are missing there for s3://genomes/in/big times 2" in result.err
     finally:
         far.hosts.exec(1, "umount", f"{WORKDIR}/small")
 
@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_is_said(taskrun: Taskrun, small: Path) -> None:
     text = "#TASKRUN STAGE-IN TASK /dev/null in/\n#TASKRUN STAGE-IN TASK OFF\nhead -c 7700000 /dev/zero > fill; sleep 6\n"
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "../run", files={"small/tasks.txt": text}, cwd=small)
     assert result.code == 0, result.err
-    assert "kB are free; what does not fit there fails" in result.err
+    assert "KiB are free; what does not fit there fails" in result.err
 
 
 def test_a_host_s_disk_that_fills_up_is_said(far: Far, bucket: Bucket) -> None:
@@ -199,7 +199,7 @@ def test_a_host_s_disk_that_fills_up_is_said(far: Far, bucket: Bucket) -> None:
         text = "#TASKRUN STAGE-OUT TASK fill s3://genomes/out/$TASKRUN_REPEAT_INDEX\n"
         text += "#TASKRUN REPEAT 2 head -c 7700000 /dev/zero > fill; until [ -e /srv/go ]; do sleep 0.1; done\n"
         running = far.start(text, "--lost-after", "5", where="host1:1,host2:1")
-        said = re.compile(rf"host1:{WORKDIR}: only \S+ kB are free; what does not fit there fails")
+        said = re.compile(rf"host1:{WORKDIR}: only \S+ KiB are free; what does not fit there fails")
         until(lambda: said.search(running.said()[1]), 30, "the warning")
         for k in (1, 2):
             far.hosts.path(k, "/srv/go").touch()

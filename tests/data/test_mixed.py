@@ -164,4 +164,4 @@ def test_inputs_come_while_other_tasks_run(taskrun: Taskrun, bucket: Bucket) -> 
     ends = sorted(each["t"] for each in result.events("attempt"))
     came = sorted(each["t"] for each in result.events("transfer"))
     assert came[1] < ends[0]  # the second task's, while the first one ran
-    assert "4 files fetched, 4.0 MB" in result.err
+    assert "4 files fetched, 3.8 MiB" in result.err

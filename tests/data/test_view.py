@@ -16,8 +16,8 @@ from taskrun.staging.transfers import Tally
 __all__ = ["on_terminal"]  # a fixture that is written elsewhere
 
 #: The rate and the time left follow when a second has gone by: a quick disk is done before that.
-SIZE = 900_000_000
-BYTES = r"[0-9.]+ k?M?B of 900\.0 MB"
+SIZE = 900 << 20
+BYTES = r"[0-9.]+ (?:[KM]i)?B of 900\.0 MiB"
 
 
 def test_bytes_that_are_under_way(on_terminal: Callable[..., Session], taskrun: Taskrun) -> None:
@@ -42,14 +42,14 @@ def test_the_end_of_a_run_that_delivers(on_terminal: Callable[..., Session], tas
 
 def test_rate_and_time_left() -> None:
     tally = Tally()
-    tally.found(2, 2_000_000_000)
-    assert tally_text(tally) == "0 B of 2.0 GB"
+    tally.found(2, 2 << 30)
+    assert tally_text(tally) == "0 B of 2.0 GiB"
     for second in range(3):
-        tally.advanced(400_000_000, float(second))
-    assert tally_text(tally) == "1.2 GB of 2.0 GB, 400.0 MB/s, about 2 s to go"
+        tally.advanced(400 << 20, float(second))
+    assert tally_text(tally) == "1.2 GiB of 2.0 GiB, 400.0 MiB/s, about 2 s to go"
 
 
 def test_in_words() -> None:
     times = Times(5.0)
-    assert plain_line(Progress(done=1, data="2 MB of 3 MB"), times).endswith("data 2 MB of 3 MB")
-    assert plain_line(Progress(done=1, data="2 MB of 3 MB", waiting="fetching data: 2 MB of 3 MB"), times).count("2 MB of 3 MB") == 1
+    assert plain_line(Progress(done=1, data="2 MiB of 3 MiB"), times).endswith("data 2 MiB of 3 MiB")
+    assert plain_line(Progress(done=1, data="2 MiB of 3 MiB", waiting="fetching data: 2 MiB of 3 MiB"), times).count("2 MiB of 3 MiB") == 1
