@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 
 from taskrun.errors import ExitCode, told
@@ -40,7 +41,7 @@ def monitor(argv: list[str]) -> int:
     if given.json:
         print(json.dumps(picture))
         return ExitCode.OK
-    sys.stdout.write(shown.text(picture))
+    sys.stdout.write(shown.text(picture, shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None))
     if where.note:
         sys.stderr.write(told(where.note) + "\n")
     return ExitCode.OK

@@ -98,7 +98,7 @@ class Drive:
         self.close_door()
         self.run.console.leave()
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
-                     skipped=scheduler.counts.skipped)  # fmt: skip
+                     skipped=scheduler.counts.skipped, stopped=scheduler.stop_why)  # fmt: skip
         return code
 
     def begin(self, engines: Engines, status: StatusWriter, events: EventsWriter) -> Loop:
@@ -184,7 +184,7 @@ class Drive:
         if options.startup_only:
             door.open_now()
             self.say_how_to_attach()
-        elif self.run.total_left is None or self.run.total_left > 0:
+        elif self.run.before is None or self.run.before.to_run > 0:
             crew.add_context(self.offer(engines), engines.requests, engines.steps)
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
             if engines.steps is not None:
@@ -227,7 +227,7 @@ class Drive:
             )
             self.run.stack.callback(data.close)
             porter.stager, porter.data = data.stager, data
-            data.stager.idle = self.run.total_left == 0
+            data.stager.idle = self.run.before is not None and self.run.before.to_run == 0
             data.stager.stop = lambda why: loop.post(m.Told("drain", why))
             loop.every_second.append(data.tick)
             loop.on_told = data.interrupt
@@ -392,13 +392,14 @@ class Drive:
 
     def counted(self) -> Progress:
         scheduler, recorder = self.scheduler, self.recorder
-        counts = scheduler.counts
+        tasks, running = self.run.account(over=False), scheduler.running
         return Progress(
-            done=counts.done,
-            failed=counts.failed + counts.skipped_failed,
-            skipped=counts.skipped,
-            running=scheduler.running,
-            left=None if self.run.total_left is None else max(0, self.run.total_left - counts.done),
+            done=tasks.done,
+            failed=tasks.failed,
+            skipped=tasks.skipped,
+            running=running,
+            left=None if tasks.left is None else max(0, tasks.left - running),
+            finished=tasks.finished,
             slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
             stopping=bool(scheduler.stop_why),
             waiting=self.waiting_for_data() or (f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting),

@@ -12,14 +12,18 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskrun.driver.caller import Caller, is_dead, prefix_of, why_not
 from taskrun.engines import attach_frames as at
+from taskrun.engines.tls import Broken
 from taskrun.errors import Refused
-from taskrun.observers import monitor
+from taskrun.observers import monitor, replay
 from taskrun.observers.terminal import Gone, Terminal
 from taskrun.status import names
+
+if TYPE_CHECKING:
+    from taskrun.observers.monitor_view import MonitorView
 
 LOOK_SECONDS = 1.0  # between two looks
 _KEYS = {b"\x1b[A": "up", b"\x1bOA": "up", b"\x1b[B": "down", b"\x1bOB": "down"}
@@ -32,13 +36,26 @@ class Asked:
 
     def __init__(self, name: str, use_address: str | None) -> None:
         """Raises Refused."""
+        self.name = name
+        self.use_address = use_address
         self.caller = Caller(name, "control", use_address)
 
     def look(self) -> dict[str, Any]:
-        """Raises Refused when it does not answer any more."""
-        seen = self.caller.ask(at.Look(), at.Seen)
+        """Raises Refused when it does not answer any more; the next look connects to it again."""
+        if self.caller.broken is not None:
+            self.caller.close()
+            self.caller = Caller(self.name, "control", self.use_address)
+        try:
+            seen = self.caller.ask(at.Look(), at.Seen)
+        except Refused:
+            self.caller.broken = self.caller.broken or Broken("it did not answer")  # an answer may come late, to another question
+            raise
         assert isinstance(seen, at.Seen)
         return monitor.checked(seen.picture)
+
+    def over(self) -> bool:
+        """Nothing more can be heard of it: its files say that it has ended or was killed, or there are none here."""
+        return why_not(prefix_of(self.name)) is not None
 
     def detach(self, name: str, now: bool) -> str:
         """What the run says to that."""
@@ -59,7 +76,7 @@ class Read:
 
     def look(self) -> dict[str, Any]:
         """Raises Refused."""
-        return monitor.from_files(self.prefix, alive=not is_dead(self.prefix))
+        return replay.from_files(self.prefix, alive=not is_dead(self.prefix))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -96,24 +113,21 @@ def live(where: Asked, name: str) -> None:
                 terminal.erase()
                 terminal.finish()
         if not view.left:  # the run is over: how it ended stays to be read
-            sys.stdout.write(monitor.text(last_look(name, view.picture)))
+            sys.stdout.write(monitor.text(last_look(name, view.picture), terminal.size.columns - 1, terminal.size.lines))
     finally:
         terminal.close()
 
 
 def last_look(name: str, picture: dict[str, Any]) -> dict[str, Any]:
-    """The files of a run that has ended a moment ago; without them what was seen last."""
+    """The files of a run that is over; without them what was seen last."""
     with contextlib.suppress(Refused):
-        until = time.monotonic() + LOOK_SECONDS
-        prefix = prefix_of(name)
-        while why_not(prefix) is None and time.monotonic() < until:
-            time.sleep(0.05)
-        return monitor.from_files(prefix, alive=False)
-    return picture
+        return replay.from_files(prefix_of(name), alive=False)
+    return picture | {"state": "does not answer any more"}
 
 
-def _follow(where: Asked, view: Any, terminal: Terminal, read_key: Callable[[float], list[str]]) -> None:
-    look_at = time.monotonic() + LOOK_SECONDS
+def _follow(where: Asked, view: MonitorView, terminal: Terminal, read_key: Callable[[float], list[str]]) -> None:
+    """Until the person leaves or the run is over. A run that is silent may live, or write its last files: it is waited for."""
+    look_at, silent = time.monotonic() + LOOK_SECONDS, False
     while not view.left:
         terminal.draw(view.frame(*terminal.size))
         for key in read_key(max(0.0, look_at - time.monotonic())):
@@ -128,8 +142,12 @@ def _follow(where: Asked, view: Any, terminal: Terminal, read_key: Callable[[flo
             look_at = time.monotonic() + LOOK_SECONDS
             try:
                 view.show(where.look())
-            except Refused:
-                return
+                if silent:
+                    silent, view.said = False, ""
+            except Refused as error:
+                if where.over():
+                    return
+                silent, view.said = True, str(error)
 
 
 @contextlib.contextmanager

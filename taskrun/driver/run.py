@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
 from taskrun.driver import edited, elsewhere, files, held, lineage
+from taskrun.driver.account import Account, OnRecord, account
 from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
 from taskrun.driver.drive import DATA_TAG, Drive
@@ -94,7 +95,7 @@ class Run:
         self.foreseen: Foreseen | None = None
         self.carried: CarriedFile | None = None  # what a new status file begins with
         self.code = ExitCode.OK
-        self.total_left: int | None = None
+        self.before: OnRecord | None = None  # of a regular file
         self.later: edited.LaterLines | None = None  # what the sidecar is to say of a long task file
         self.drive = Drive(self)
 
@@ -165,7 +166,7 @@ class Run:
                     if options.status_header:
                         self.carried.write([HEADER])
                     carry = self.carried.write
-                text, self.total_left, before = find_mismatches(
+                text, before = find_mismatches(
                     self.source.path,
                     self.source.lists,
                     self.resume,
@@ -177,9 +178,10 @@ class Run:
                     raise Refused(text)
                 if earlier is not None and (added := earlier.look()):
                     self.say(added)
+                self.before = before.counts
                 self.foreseen = before if carry is not None else None
         elif scan is not None:
-            self.total_left = scan.tasks
+            self.before = OnRecord(0, 0, scan.tasks)
         return self.with_files(engines)
 
     # files
@@ -322,6 +324,7 @@ class Run:
             started=self.started,
             task_file=task_file,
             stream_complete=None if task_file else False,
+            counts=self.before.counts() if self.before is not None else {},
             resumed_from=[str(files.absolute(name)) for name in self.options.resume_from],
             extra=extra | {elsewhere.KEY: self.elsewhere.to_plain()},
         )
@@ -344,10 +347,9 @@ class Run:
 
     def end_sidecar(self, code: ExitCode, *, quiet: bool = False) -> None:
         scheduler = self.drive.scheduler
-        counts = scheduler.counts
         self.sidecar.ended = time.time()
         self.sidecar.exit_code = int(code)
-        self.sidecar.counts = {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped}
+        self.sidecar.counts = self.account(over=True).counts(scheduler.counts.failed)
         if isinstance(self.drive.supply, StreamSupply):
             self.sidecar.stream_complete = self.drive.supply.complete
         if self.later is not None and self.sidecar.task_file is not None:
@@ -381,16 +383,20 @@ class Run:
 
     # the end
 
+    def account(self, *, over: bool) -> Account:
+        """`over`: the run has come to its end."""
+        return account(self.drive.scheduler, self.before, over=over)
+
     def ending(self, code: ExitCode) -> Ending:
         scheduler = self.drive.scheduler
-        counts = scheduler.counts
-        scan = self.source.scan
+        counts, tasks = scheduler.counts, self.account(over=True)
         return Ending(
             code=code,
-            done=counts.done,
-            skipped=counts.skipped,
-            failed=counts.failed + counts.skipped_failed,
-            left=scheduler.left if scan is None else max(0, scan.tasks - counts.done - counts.skipped),
+            done=tasks.done,
+            skipped=tasks.skipped,
+            failed=tasks.failed,
+            left=tasks.left or 0,
+            finished=tasks.finished,
             per_engine_failed=counts.per_engine_failed,
             seconds=time.monotonic() - self.began,
             status=self.shown(self.status_path),

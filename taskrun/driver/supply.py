@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from taskrun.driver import files
+from taskrun.driver.account import OnRecord
 from taskrun.driver.foreach import FileLists, nothing
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.language import Foreach, Item, Reader, read_items, render, render_all
@@ -56,6 +57,7 @@ class Foreseen(NamedTuple):
     """What was decided of each task when a regular file was gone through before the run, so that it need not be decided twice."""
 
     codes: array[int]  # by turn: the return code on record of a task that is skipped, RUNS of any other
+    counts: OnRecord
 
 
 RUNS = -(1 << 15)
@@ -87,14 +89,14 @@ def find_mismatches(
     unrun: Unrun | None,
     *,
     ignore_unknown: bool,
-) -> tuple[str, int, Foreseen]:
-    """(text about tasks that are not those on record or '', how many tasks are left to run, all of it) of a whole regular file.
+) -> tuple[str, Foreseen]:
+    """(text about tasks that are not those on record or '', what was decided) of a whole regular file.
 
     `carry` is given the S lines of what is skipped, `unrun` the tasks without a record.
     """
     codes = array("h")
     shown: list[Decision] = []
-    total = left = 0
+    total = left = skipped = failed = 0
     lines: list[bytes] = []
     for item in plan_file(path, lists, ignore_unknown=ignore_unknown):
         if not isinstance(item, Task):
@@ -107,9 +109,14 @@ def find_mismatches(
         left += decision.action in ("run", "retry")
         if unrun is not None and decision.action == "run":
             unrun.add(item.line)
+        if decision.action != "skip":
+            codes.append(RUNS)
+            continue
         code = decision.code or 0
-        codes.append(RUNS if decision.action != "skip" else code if abs(code) < -RUNS else 1)
-        if carry is not None and decision.action == "skip":
+        codes.append(code if abs(code) < -RUNS else 1)
+        skipped += 1
+        failed += code != 0
+        if carry is not None:
             lines.append(decision.skipped().record)
             if len(lines) >= CARRIED_AT_ONCE:
                 carry(lines)
@@ -117,7 +124,7 @@ def find_mismatches(
     if carry is not None and lines:
         carry(lines)
     resume.restart()
-    return mismatch_text(shown, total) if total else "", left, Foreseen(codes)
+    return mismatch_text(shown, total) if total else "", Foreseen(codes, OnRecord(skipped, failed, left))
 
 
 class FileSupply:

@@ -240,7 +240,7 @@ class Live:
 
 def look(pace: Pace, progress: Progress, now: float, began: float) -> Times:
     """What the counts say about time."""
-    to_start = None if progress.left is None else 0 if progress.stopping else max(0, progress.left - progress.running)
-    pace.look(now, progress.done, progress.slots, progress.ended, to_start=to_start)
+    to_start = 0 if progress.stopping and progress.left is not None else progress.left
+    pace.look(now, progress.finished, progress.slots, progress.ended, to_start=to_start)
     left = None if to_start is None else pace.left(to_start, progress.running)
     return Times(now - began, pace.rate, left)

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from taskrun.model import Task
-from taskrun.observers.progress import Failure, Progress, Times, clock, counted
+from taskrun.observers.progress import Failure, Progress, Times, clock, counted, fit
 from taskrun.observers.summary import shortened
 from taskrun.visible import visible
 
@@ -21,8 +21,6 @@ BAR_MOST = 60
 FAILURES = 3
 QUOTED = 200  # characters of a command that are looked at
 
-#: Where there is no room for all numbers, these go, one after another.
-DISPENSABLE = ("skipped", "elapsed", "slots", "data", "rate", "running", "left", "waiting", "failed")
 STYLES = {"failed": "red", "waiting": "yellow"}
 
 
@@ -65,8 +63,8 @@ class Painter:
         return line
 
     def _bar(self, progress: Progress, times: Times, room: int) -> Text:
-        total = progress.done + (progress.left or 0)
-        words = [f"{100 * progress.done // total if total else 100:3}%", clock(times.elapsed)]
+        total = progress.finished + progress.running + (progress.left or 0)
+        words = [f"{100 * progress.finished // total if total else 100:3}%", clock(times.elapsed)]
         if times.left is not None:
             words.append(f"{'' if self._simple else '≈ '}{clock(times.left)} to go")
         while len(words) > 1 and len("  ".join(words)) + 1 + BAR_LEAST > room:
@@ -76,7 +74,7 @@ class Painter:
         if width < BAR_LEAST:
             return Text(text)
         line = Text()
-        bar = ProgressBar(total or 1, progress.done, width, style="bright_black", complete_style="green", finished_style="green")
+        bar = ProgressBar(total or 1, progress.finished, width, style="bright_black", complete_style="green", finished_style="green")
         for segment in self._console.render(bar):
             line.append(segment.text, segment.style)
         line.pad_right(width - line.cell_len)
@@ -92,10 +90,7 @@ class Painter:
             parts["waiting"] = progress.waiting
         elif progress.data:
             parts["data"] = f"data {progress.data}"
-        for name in DISPENSABLE:
-            if len(self._between.join(parts.values())) <= room:
-                break
-            parts.pop(name, None)
+        fit(parts, room, self._between)
         return Text(self._between).join(Text(visible(text), STYLES.get(name, "")) for name, text in parts.items())
 
     def _failure(self, failure: Failure, room: int) -> Text:

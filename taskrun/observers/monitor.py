@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskrun.errors import Refused
-from taskrun.observers.progress import clock
-from taskrun.status import names, sidecar, trust
+from taskrun.observers.columns import Column, table
+from taskrun.observers.progress import clock, fit
+from taskrun.observers.summary import command_line
+from taskrun.sizes import size_text
 from taskrun.status.forms import wrong
 from taskrun.visible import visible
 
-HEAD = ("ENGINE", "CONTEXT", "HOST", "STATE", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "FREE", "HEARD")
-CONTEXT_HEAD = ("CONTEXT", "STATE", "ENGINES", "SLOTS", "RUNNING", "FINISHED", "FAILED", "LEFT TO TAKE", "FROM")
-_NUMBERS = frozenset(("SLOTS", "RUNNING", "FINISHED", "FAILED", "LOAD", "FREE", "HEARD", "ENGINES", "LEFT TO TAKE"))
-#: Endings of attempts that write no record: the task runs again.
-_NO_RECORD = frozenset(("engine-lost", "preempted", "cancelled", "throttled"))
+ENGINE_COLUMNS = (
+    Column("ENGINE"), Column("CONTEXT", goes=3), Column("HOST", goes=4), Column("STATE", goes=7), Column("SLOTS", number=True, goes=6),
+    Column("RUNNING", number=True, goes=8), Column("DONE", number=True, goes=9), Column("FAILED", number=True),
+    Column("LOAD", number=True, goes=2), Column("FREE", number=True, goes=1), Column("HEARD", number=True, goes=5),
+)  # fmt: skip
+CONTEXT_COLUMNS = (
+    Column("CONTEXT"), Column("STATE", goes=5), Column("ENGINES", number=True, goes=3), Column("SLOTS", number=True, goes=4),
+    Column("RUNNING", number=True, goes=6), Column("DONE", number=True, goes=7), Column("FAILED", number=True),
+    Column("LEFT TO TAKE", number=True, goes=2), Column("FROM", goes=1),
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -30,69 +33,68 @@ class Row(NamedTuple):
     state: str = ""
 
 
-def headlines(picture: dict[str, Any]) -> list[str]:
-    """What there is to say of the run as a whole."""
+def headlines(picture: dict[str, Any], width: int | None = None, between: str = " · ") -> list[str]:
+    """What there is to say of the run as a whole. Where there is no room for all numbers, the least needed go."""
     begun = picture.get("started") or 0.0
     until = picture.get("ended") or picture.get("now") or begun
-    state = picture.get("state") or ("stopping" if picture.get("stopping") else "running")
-    counts = [f"{picture.get('done') or 0:,} done", f"{picture.get('running') or 0:,} running", f"{picture.get('failed') or 0:,} failed"]
+    over, stopping = picture.get("over"), picture.get("stopping")
+    state = picture.get("state") or ("stopping" if stopping else "running")
+    counts = {"done": f"{picture.get('done') or 0:,} done"}
+    if not over:
+        counts["running"] = f"{picture.get('running') or 0:,} running"
+    counts["failed"] = f"{picture.get('failed') or 0:,} failed"
     if picture.get("skipped"):
-        counts.append(f"{picture['skipped']:,} skipped")
+        counts["skipped"] = f"{picture['skipped']:,} skipped"
     if picture.get("left") is not None:
-        counts.append(f"{picture['left']:,} left")
-    lines = [f"{picture.get('prefix') or '-'}: {state} · {clock(max(0.0, until - begun))}", " · ".join(counts)]
-    why = picture.get("waiting") or ""
-    if why:
-        lines.append(why)
+        counts["left"] = f"{picture['left']:,} {'not run' if over else 'left'}"
+    fit(counts, width, between)
+    lines = [f"{picture.get('prefix') or '-'}: {state}{between}{clock(max(0.0, until - begun))}", between.join(counts.values())]
+    if over and picture.get("left"):
+        lines += [f"stopped: {stopping}"] if stopping else []
+        lines += [f"run what is left: {command_line(['taskrun', '-r', picture['status']])}"] if picture.get("status") else []
+    elif picture.get("waiting"):
+        lines.append(picture["waiting"])
     return [visible(line) for line in lines]
 
 
-def context_rows(picture: dict[str, Any]) -> list[str]:
+def context_rows(picture: dict[str, Any], width: int | None = None, cut: str = "…") -> list[str]:
+    """The heading and a line for each context."""
     rows = []
     for context in picture.get("contexts") or []:
         own = [each for each in picture.get("engines") or [] if each["context"] == context["name"]]
-        sums = [sum(each[name] or 0 for each in own) for name in ("slots", "running", "finished", "failed")]
-        sums[2:] = [context.get(name, seen) for name, seen in zip(("finished", "failed"), sums[2:], strict=True)]  # engines may have gone
-        left = context.get("limit_left")
-        rows.append((context["name"], context["state"], len(own), *sums, left, context.get("from") or "-"))
-    return _aligned([CONTEXT_HEAD, *rows])
+        slots, running = (sum(each[name] or 0 for each in own) for name in ("slots", "running"))
+        seen = {name: sum(each[name] or 0 for each in own) for name in ("finished", "failed")}
+        finished, failed = (context.get(name, seen[name]) for name in seen)  # engines may have gone
+        numbers = (len(own), slots, running, max(0, finished - failed), failed, context.get("limit_left"))
+        rows.append((context["name"], context["state"], *numbers, context.get("from")))
+    return table(CONTEXT_COLUMNS, rows, width, cut=cut)
 
 
-def engine_rows(picture: dict[str, Any]) -> list[Row]:
+def engine_rows(picture: dict[str, Any], width: int | None = None, cut: str = "…") -> list[Row]:
+    """The heading and a line for each engine."""
     engines = picture.get("engines") or []
-    cells: list[tuple[object, ...]] = [HEAD]
+    rows = []
     for each in engines:
         load, memory, quiet = each.get("load"), each.get("memory"), each.get("quiet")
-        free = f"{memory / 1e9:.1f} GB" if memory else None
-        last = (None if load is None else f"{load:.1f}", free, None if quiet is None else clock(quiet))
-        cells.append((*(each[name.lower()] for name in ("name", *HEAD[1:8])), *last))
-    first, *rest = _aligned(cells)
+        words = tuple(each[name] for name in ("name", "context", "host", "state", "slots", "running"))
+        seen = (None if load is None else f"{load:.1f}", size_text(memory) if memory else None, None if quiet is None else clock(quiet))
+        rows.append((*words, max(0, each["finished"] - each["failed"]), each["failed"], *seen))
+    first, *rest = table(ENGINE_COLUMNS, rows, width, cut=cut)
     return [Row(first), *(Row(text, each["name"], each["context"], each["state"]) for text, each in zip(rest, engines, strict=True))]
 
 
-def text(picture: dict[str, Any]) -> str:
-    """All of it, for `--once`."""
-    lines = [*headlines(picture), ""]
-    if picture.get("contexts"):
-        lines += [*context_rows(picture), ""]
-    lines += [row.text for row in engine_rows(picture)]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _aligned(rows: list[Any]) -> list[str]:
-    head = rows[0]
-    table = [[_shown(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    return [
-        "  ".join(cell.rjust(width) if name in _NUMBERS else cell.ljust(width) for cell, width, name in zip(row, widths, head, strict=True))
-        for row in table
-    ]
-
-
-def _shown(cell: object) -> str:
-    if cell is None or cell == "":
-        return "-"
-    return visible(str(cell))
+def text(picture: dict[str, Any], width: int | None = None, height: int | None = None) -> str:
+    """All of it, as far as there is room, for --once and for a run that is over."""
+    lines = headlines(picture, width)
+    contexts = context_rows(picture, width) if picture.get("contexts") else []
+    engines = [row.text for row in engine_rows(picture, width)]
+    if height is not None:
+        room = max(1, height - len(lines) - 2)
+        if len(contexts) + len(engines) + 1 > room:
+            contexts = []
+        if len(engines) > room:
+            engines[room - 1 :] = [f"and {len(engines) - room + 1} more engines: taskrun monitor {picture.get('prefix') or '-'} --once"]
+    return "\n".join([*lines, "", *(["", *contexts, ""][1:] if contexts else []), *engines]) + "\n"
 
 
 #: What the values of a picture are, as a run shows it; those of `?` may be missing or null.
@@ -103,7 +105,8 @@ _ENGINE = {
 }  # fmt: skip
 _CONTEXT = {"name": str, "state": str, "finished?": _COUNT, "failed?": _COUNT, "limit_left?": _COUNT, "from?": str}
 _PICTURE = {
-    "prefix?": str, "state?": str, "waiting?": str, "stopping?": str, "started?": _NUMBER, "ended?": _NUMBER, "now?": _NUMBER,
+    "prefix?": str, "state?": str, "waiting?": str, "stopping?": str, "over?": bool, "status?": str,
+    "started?": _NUMBER, "ended?": _NUMBER, "now?": _NUMBER,
     "done?": _COUNT, "failed?": _COUNT, "skipped?": _COUNT, "running?": _COUNT, "left?": _COUNT, "contexts?": [_CONTEXT],
     "engines?": [_ENGINE],
 }  # fmt: skip
@@ -115,131 +118,3 @@ def checked(picture: dict[str, Any]) -> dict[str, Any]:
     if found:
         raise Refused(f"the run shows a {visible(found[:100])} that it cannot have: it is something else, or a newer taskrun")
     return picture
-
-
-# --- from files
-
-
-def from_files(prefix: Path, *, alive: bool) -> dict[str, Any]:
-    """The same picture, as the files of the run tell it. `alive`: its driver may still be at work. Raises Refused: there are none."""
-    run = sidecar.load(names.with_suffix(prefix, names.SIDECAR), obeyed=False)
-    fold = Fold()
-    try:
-        with trust.opened(names.with_suffix(prefix, names.EVENTS), obeyed=False) as file:
-            for line in iter(lambda: file.readline(_LONGEST), b""):
-                fold.take(line)
-    except FileNotFoundError:
-        pass  # a run that has only just begun
-    except OSError as error:
-        raise Refused(f"{names.with_suffix(prefix, names.EVENTS)} cannot be read: {os.strerror(error.errno or 0)}") from None
-    over = run.ended is not None or not alive
-    state = "running" if not over else "killed" if run.ended is None else f"ended with exit code {run.exit_code}"
-    engines = list(fold.engines.values())
-    for each in engines:
-        if over and each["state"] in ("running", "draining"):
-            each["state"] = "ended"
-    for context in fold.contexts.values():
-        if over and context["state"] in ("running", "draining"):
-            context["state"] = "ended"
-    return {
-        "run_id": run.run_id, "prefix": prefix.name, "started": run.started, "ended": run.ended or fold.last, "state": state,
-        "now": time.time(), "done": run.counts.get("done", fold.done), "failed": run.counts.get("failed", fold.failed),
-        "skipped": run.counts.get("skipped"), "running": 0, "left": None, "waiting": "" if over else fold.waiting, "stopping": fold.told,
-        "contexts": list(fold.contexts.values()), "engines": engines,
-    }  # fmt: skip
-
-
-_TIME = (0.0, 1e11)  # epoch seconds
-_LONGEST = 8 << 20  # bytes of an event
-#: What the fields are that are used of an event, by its kind.
-_EVENTS = {
-    "run": {"what": str},
-    "told": {"signal": str},
-    "wait": {"why": str},
-    "context": {"context": str, "what": str, "guest?": str},
-    "engine": {"engine": str, "what": str},
-    "sample": {"engine": str, "load": _NUMBER, "memory": _COUNT},
-    "attempt": {"engine": str, "cause": str, "code": (-(1 << 31), 1 << 31)},
-}
-_JOINED = {"context": str, "host?": str, "rank": _COUNT, "slots": _COUNT}
-
-
-class Fold:
-    """The events of a run, one after another."""
-
-    def __init__(self) -> None:
-        self.last = 0.0
-        self._begin()
-
-    def _begin(self) -> None:
-        """A run that goes on with the same files counts anew."""
-        self.contexts: dict[str, dict[str, Any]] = {}
-        self.engines: dict[str, dict[str, Any]] = {}
-        self._samples: dict[str, int] = {}  # engine -> how many of it
-        self.done = self.failed = 0
-        self.waiting = self.told = ""
-
-    def take(self, line: bytes) -> None:
-        """One line; one that is torn or of another kind is passed over."""
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            return
-        if wrong(event, {"t": _TIME, "kind": str}, "event"):
-            return
-        self.last = max(self.last, event["t"])
-        form = _EVENTS.get(event["kind"])
-        if form is not None and not wrong(event, form, "event"):
-            getattr(self, f"_{event['kind']}")(event)
-
-    def _run(self, event: dict[str, Any]) -> None:
-        if event["what"] == "start":
-            self._begin()
-
-    def _told(self, event: dict[str, Any]) -> None:
-        self.told = event["signal"]
-
-    def _wait(self, event: dict[str, Any]) -> None:
-        self.waiting = event["why"]
-
-    def _context(self, event: dict[str, Any]) -> None:
-        name, what = event["context"], event["what"]
-        if what == "joined":
-            self.contexts[name] = {"name": name, "state": "running", "limit_left": None, "from": event.get("guest", "")}
-        elif name in self.contexts:
-            self.contexts[name]["state"] = what
-
-    def _engine(self, event: dict[str, Any]) -> None:
-        name, what = event["engine"], event["what"]
-        if what == "joined" and not wrong(event, _JOINED, "event"):
-            self.waiting = ""
-            self.engines[name] = {
-                "name": name, "context": event["context"], "host": event.get("host") or name, "rank": event["rank"],
-                "slots": event["slots"],
-                "state": "running", "running": 0, "held": 0, "finished": 0, "failed": 0, "load": None, "memory": None, "quiet": None,
-            }  # fmt: skip
-            self._samples[name] = 0
-        elif name in self.engines:
-            self.engines[name]["state"] = what
-
-    def _sample(self, event: dict[str, Any]) -> None:
-        """Load: the mean of a run; memory: the least there was left."""
-        engine = self.engines.get(event["engine"])
-        if engine is not None:
-            load, memory, before = event["load"], event["memory"], self._samples[engine["name"]]
-            self._samples[engine["name"]] = before + 1
-            engine["load"] = ((engine["load"] or 0.0) * before + load) / (before + 1)
-            if memory:
-                engine["memory"] = min(memory, engine["memory"] or memory)
-
-    def _attempt(self, event: dict[str, Any]) -> None:
-        if event["cause"] in _NO_RECORD:
-            return
-        failed = int(event["code"] != 0)
-        if "per_engine" not in event:
-            self.done += 1
-            self.failed += failed
-        engine = self.engines.get(event["engine"])
-        if engine is not None:
-            engine["finished"] += 1
-            engine["failed"] += failed

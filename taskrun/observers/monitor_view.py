@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rich.text import Text
 
 from taskrun.observers.frame import Painter
-from taskrun.observers.monitor import context_rows, engine_rows, headlines
+from taskrun.observers.monitor import Row, context_rows, engine_rows, headlines
 from taskrun.visible import visible
 
 HELP = (
@@ -18,7 +20,13 @@ HELP = (
     "h or ?       this help, and back",
     "q            leave; the run goes on",
 )
-KEYS = "↑↓ choose · E stop engine · C stop context · ! at once · h help · q leave"
+#: The first of them that there is room for is shown.
+KEYS = (
+    "↑↓ choose · E stop engine · C stop context · ! at once · h help · q leave",
+    "E stop engine · C stop context · h help · q leave",
+    "h help · q leave",
+)
+_SIMPLE = {ord("↑"): "up", ord("↓"): "down", ord("·"): "|"}
 STYLES = {"running": "green", "draining": "yellow", "stopping": "yellow", "leaving": "yellow", "starting": "cyan", "connecting": "cyan"}
 
 
@@ -35,6 +43,8 @@ class MonitorView:
     def __init__(self, encoding: str, *, color: bool) -> None:
         self._painter = Painter(encoding, color=color)
         self._simple = not encoding.lower().startswith("utf")
+        self._between, self._cut = (" | ", "~") if self._simple else (" · ", "…")
+        self._mark = ">" if self._simple else ""  # where the chosen engine may not be seen by its color
         self.picture: dict[str, Any] = {}
         self.chosen = ""  # engine
         self.helping = False
@@ -98,38 +108,47 @@ class MonitorView:
 
     def frame(self, width: int, height: int) -> list[tuple[str, int]]:
         """(line, its cells), each less than `width` cells, and less than `height` lines."""
-        lines = [Text(line, "bold" if number == 0 else "") for number, line in enumerate(headlines(self.picture))]
-        if self.helping:
-            lines += [Text(), *map(Text, HELP)]
-        else:
-            contexts = [Text(line, "" if number else "bold") for number, line in enumerate(context_rows(self.picture))]
-            table = self._table()
-            room = height - 1 - len(lines) - 4
-            if len(contexts) + len(table) <= room:
-                lines += [Text(), *contexts]
-                room -= len(contexts) + 1
-            lines += [Text(), table[0], *self._window(table[1:], max(1, room))]
-        lines += [Text(), self._foot()]
+        room, rows = max(1, width - 1), max(1, height - 1)
+        head = [Text(line, "" if number else "bold") for number, line in enumerate(headlines(self.picture, room, self._between))]
+        foot = self._foot(room)
+        blank = [Text()] if rows > len(head) + len(foot) + 4 else []
+        left = rows - len(head) - len(foot) - 2 * len(blank)
+        body = [Text(line) for line in self._words(HELP)] if self.helping else self._tables(room, left)
+        lines = [*head, *blank, *body, *blank, *foot]
+        if len(lines) > rows:  # the question stays, and what the run as a whole does
+            lines = [*lines[: max(0, rows - len(foot))], *foot][-rows:]
         for line in lines:
-            line.truncate(max(1, width - 1), overflow="crop" if self._simple else "ellipsis")
-        return [(self._painter.rendered(line), line.cell_len) for line in lines[-max(1, height - 1) :]]
+            line.truncate(room, overflow="crop" if self._simple else "ellipsis")
+        return [(self._painter.rendered(line), line.cell_len) for line in lines]
 
-    def _table(self) -> list[Text]:
-        head, *rows = engine_rows(self.picture)
-        table = [Text(head.text, "bold")]
-        for row in rows:
-            chosen = row.engine == self.chosen
-            table.append(Text(f"{'>' if chosen and self._simple else ''}{row.text}", "reverse" if chosen else STYLES.get(row.state, "")))
-        return table
-
-    def _window(self, rows: list[Text], room: int) -> list[Text]:
-        """As many rows as there is room for, the chosen one among them."""
-        names = [row.engine for row in self._rows()]
+    def _tables(self, width: int, room: int) -> list[Text]:
+        """Contexts, if there is room for all of them, and as many engines as there is room for, the chosen one among them."""
+        contexts = [Text(line, "" if number else "bold") for number, line in enumerate(context_rows(self.picture, width, self._cut))]
+        first, *engines = engine_rows(self.picture, width - len(self._mark), self._cut)
+        if len(contexts) + 1 + 1 + len(engines) > room:
+            contexts = []
+        names = [row.engine for row in engines]
         place = names.index(self.chosen) if self.chosen in names else 0
-        first = max(0, min(place - room // 2, len(rows) - room))
-        return rows[first : first + room]
+        count = max(1, room - 1)
+        begin = max(0, min(place - count // 2, len(engines) - count))
+        return [
+            *([*contexts, Text()] if contexts else []),
+            Text(" " * len(self._mark) + first.text, "bold"),
+            *(self._engine(row) for row in engines[begin : begin + count]),
+        ]
 
-    def _foot(self) -> Text:
-        if self.asking is not None:
-            return Text(visible(self.asking[0]), "bold yellow")
-        return Text(visible(self.said), "yellow") if self.said else Text(KEYS, "dim")
+    def _engine(self, row: Row) -> Text:
+        chosen = row.engine == self.chosen
+        mark = self._mark if chosen else " " * len(self._mark)
+        return Text(mark + row.text, "reverse" if chosen else STYLES.get(row.state, ""))
+
+    def _foot(self, width: int) -> list[Text]:
+        """What is asked or was said, in as many lines as it takes; else the keys that there is room for."""
+        if self.asking is not None or self.said:
+            said, style = (self.asking[0], "bold yellow") if self.asking is not None else (self.said, "yellow")
+            return [Text(line, style) for line in textwrap.wrap(self._words([visible(said)])[0], width)]
+        keys = self._words(KEYS)
+        return [Text(next((line for line in keys if len(line) <= width), keys[-1]), "dim")]
+
+    def _words(self, lines: Iterable[str]) -> list[str]:
+        return [line.translate(_SIMPLE) if self._simple else line for line in lines]

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from taskrun.model import PerEngine, Result, Task
 
+#: Where there is no room for all numbers, these go, one after another.
+DISPENSABLE = ("skipped", "elapsed", "slots", "data", "rate", "running", "left", "waiting", "failed")
+
 #: A task that failed, and how.
 Failure = tuple["Task | PerEngine", Result]
 
@@ -13,11 +16,12 @@ Failure = tuple["Task | PerEngine", Result]
 class Progress(NamedTuple):
     """A run at one moment, as its driver counts it."""
 
-    done: int = 0  # tasks that ended in this run
-    failed: int = 0  # of them and of the skipped ones
-    skipped: int = 0
+    done: int = 0  # tasks that ended in this run, with 0
+    failed: int = 0  # that ended otherwise, in this run or on record
+    skipped: int = 0  # on record, with 0
     running: int = 0
-    left: int | None = None  # tasks that have not ended, the running ones among them; None of a stream
+    left: int | None = None  # the others; None of a stream
+    finished: int = 0  # ended in this run, whatever their code
     slots: int = 0
     stopping: bool = False  # nothing starts any more
     waiting: str = ""  # why nothing starts, '' when something does
@@ -46,6 +50,14 @@ def counted(progress: Progress, times: Times) -> dict[str, str]:
     if times.rate is not None:
         parts["rate"] = speed(times.rate)
     return parts
+
+
+def fit(parts: dict[str, str], width: int | None, between: str) -> None:
+    """Take out what there is no room for."""
+    for name in DISPENSABLE:
+        if width is None or len(between.join(parts.values())) <= width:
+            break
+        parts.pop(name, None)
 
 
 def plain_line(progress: Progress, times: Times) -> str:

@@ -19,10 +19,11 @@ class Ending(NamedTuple):
     """The facts of a run that is over."""
 
     code: ExitCode
-    done: int  # tasks that ended in this run
-    skipped: int
-    failed: int  # of both
-    left: int  # tasks without a record
+    done: int  # tasks that ended in this run, with 0
+    skipped: int  # on record, with 0
+    failed: int  # that ended otherwise, in this run or on record
+    left: int  # have not ended
+    finished: int  # ended in this run, whatever their code
     per_engine_failed: int
     seconds: float
     status: str  # the status file, as it is shown
@@ -42,11 +43,11 @@ def summary_lines(ending: Ending) -> list[str]:
     lines = []
     if ending.broken:
         lines.append(told(ending.broken))
-    if ending.code == ExitCode.OK and not (ending.done or ending.skipped):
+    if ending.code == ExitCode.OK and not (ending.done or ending.skipped or ending.failed):
         return [*lines, "taskrun: No tasks to run."]
-    if not (ending.done or ending.left or ending.broken or ending.unread):
+    if not (ending.finished or ending.left or ending.broken or ending.unread):
         failed = f", {ending.failed} of them failed" if ending.failed else ""
-        lines.append(f"taskrun: nothing is left to run: {ending.skipped} on record{failed} · {_visible(ending.status)}")
+        lines.append(f"taskrun: nothing is left to run: {ending.skipped + ending.failed} on record{failed} · {_visible(ending.status)}")
         if ending.undelivered:
             lines.append(f"deliver what is left: {_again(ending)}")
         return lines if not ending.failed else [*lines, f"run again what failed: {_again(ending)}"]

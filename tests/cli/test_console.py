@@ -33,4 +33,4 @@ def test_no_motion_and_no_colour_without_a_terminal(taskrun: Taskrun) -> None:
     result = taskrun("tasks.txt", "-s", "localhost:2", "-p", "run", files={"tasks.txt": "false\nsleep 1\n"})
     assert "\x1b" not in result.err
     assert "\r" not in result.err
-    assert result.err.startswith("taskrun: 2 tasks done, 1 failed in ")
+    assert result.err.startswith("taskrun: 1 task done, 1 failed in ")

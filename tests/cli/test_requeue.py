@@ -45,7 +45,7 @@ def test_a_requeued_job_goes_on_in_its_own_file(taskrun: Taskrun, number: int) -
     assert result.code == 0
     assert said(result).replace("taskrun: waiting for the last tasks of the earlier run to end\n", "") == (
         "taskrun: SLURM has started this job again: it goes on with tasks.txt_77_status.txt\n"
-        "taskrun: 2 tasks done, 2 skipped, 1 failed in N s · tasks.txt_77_status.txt\n"
+        "taskrun: 2 tasks done, 1 skipped, 1 failed in N s · tasks.txt_77_status.txt\n"
         "run again what is missing and what failed: taskrun -r tasks.txt_77_status.txt -R\n"
     )
     assert rows(result.records("tasks.txt_77")) == [("R   ", 0, 3), ("    ", 1, 0), ("    ", 2, 0), ("    ", 3, 0)]
@@ -196,7 +196,7 @@ def test_any_other_lock_from_elsewhere_is_respected_until_take_over(taskrun: Tas
 def test_append_goes_on_in_the_file_of_r(taskrun: Taskrun) -> None:
     killed(taskrun, "-p", "run", env={})
     result = taskrun("-r", "run_status.txt", "--append")
-    assert said(result).startswith("taskrun: 2 tasks done, 2 skipped, 1 failed in N s · run_status.txt\n")
+    assert said(result).startswith("taskrun: 2 tasks done, 1 skipped, 1 failed in N s · run_status.txt\n")
     assert rows(result.records("run")) == [("R   ", 0, 3), ("    ", 1, 0), ("    ", 2, 0), ("    ", 3, 0)], "no S lines"
     again = taskrun("-r", "run_status.txt", "-p", "run", "-R")
     assert rows(again.records())[4:] == [("R   ", 0, 3)]

@@ -43,7 +43,7 @@ def test_a_run_and_the_command_that_reruns_what_failed(taskrun: Taskrun) -> None
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": FIVE[1:]})
     assert (result.code, result.out) == (0, "")
     assert said(result) == (
-        "taskrun: 5 tasks done, 3 failed in N s · run_status.txt\n"
+        "taskrun: 2 tasks done, 3 failed in N s · run_status.txt\n"
         "  line 2, task 1, exit 3: test -e now || exit 3\n"
         "  line 4, task 3, exit 4: printf 'oh no\\n' >&2; test -e now || exit 4\n"
         "      oh no\n"
@@ -77,7 +77,7 @@ def test_of_many_failures_the_first_five_are_shown(taskrun: Taskrun) -> None:
     )
     lines = [f"  line 1, task {n - 1}, exit {n}: exit $TASKRUN_REPEAT_INDEX" for n in range(1, 6)]
     assert said(result).split("\n") == [
-        "taskrun: 9 tasks done, 9 failed in N s · run_status.txt",
+        "taskrun: 0 tasks done, 9 failed in N s · run_status.txt",
         *lines,
         "  … and 4 more (R in the first column of the status file)",
         "run again what is missing and what failed: taskrun -r run_status.txt -R",

@@ -50,7 +50,7 @@ def test_in_a_file_there_is_a_line_after_30_seconds_and_then_ever_more_rarely(cl
     for second in range(300):
         clock.now = 1000.0 + second
         before = len(said(file))
-        console.update(lambda: Progress(done=7, left=1))
+        console.update(lambda: Progress(done=7, finished=7, left=1))
         if len(said(file)) > before:
             at.append(second)
     assert at == [30, 75, 143, 245]
@@ -102,7 +102,7 @@ def test_a_terminal_that_cannot_move_gets_lines(clock: Clock, terminal: tuple[Te
     stream, master = terminal
     console = Console(False, stream=stream, environ=environ)
     clock.now += 31
-    console.update(lambda: Progress(done=1))
+    console.update(lambda: Progress(done=1, finished=1))
     assert os.read(master, 1000) == "taskrun: 1 done · 0 running · 1.9/min · 31 s so far\r\n".encode()
 
 
@@ -112,11 +112,11 @@ def test_nothing_is_drawn_in_the_first_second(clock: Clock, terminal: tuple[Text
     os.set_blocking(master, False)
     for _ in range(3):
         clock.now += 0.3
-        console.update(lambda: Progress(done=1, left=1))
+        console.update(lambda: Progress(done=1, finished=1, left=1))
     with pytest.raises(BlockingIOError):
         os.read(master, 1000)
     clock.now += 0.3
-    console.update(lambda: Progress(done=1, left=1))
+    console.update(lambda: Progress(done=1, finished=1, left=1))
     assert b" 50%" in os.read(master, 1000)
     console.close()
     assert os.read(master, 1000) == b"\r\x1b[K\x1b[A\x1b[2K"
@@ -127,7 +127,7 @@ def test_frames_are_few_however_often_it_is_asked(clock: Clock, terminal: tuple[
     console = Console(False, stream=stream, environ={"TERM": "xterm"})
     for number in range(10_000):
         clock.now = 1000.0 + number / 1000
-        console.update(lambda: Progress(done=1, left=1))
+        console.update(lambda: Progress(done=1, finished=1, left=1))
     console.close()
     assert 9 <= count() <= 37
 

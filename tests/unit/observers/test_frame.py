@@ -20,7 +20,8 @@ HALF = Progress(
     failed=12,
     skipped=300,
     running=8,
-    left=5100,
+    left=5092,
+    finished=4912,
     slots=8,
     failures=(
         failure(17, b"./fit --seed 17 data/a.csv", 3, b"no such file: data/a.csv"),
@@ -41,17 +42,17 @@ def frame(progress: Progress, width: int, *, times: Times = TIMES, height: int =
 FRAMES = {
     120: """\
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━                                 49%  12:05  ≈ 12:30 to go
-4,900 done · 8 running · 12 failed · 300 skipped · 5,100 left · 6.8/s · 8 of 8 slots
+4,900 done · 8 running · 12 failed · 300 skipped · 5,092 left · 6.8/s · 8 of 8 slots
 line 17, exit 3: ./fit --seed 17 data/a.csv  no such file: data/a.csv
 line 99, signal 9: ./fit --seed 99""",
     80: """\
-━━━━━━━━━━━━━━━━━━━━━━━━━                             49%  12:05  ≈ 12:30 to go
-4,900 done · 8 running · 12 failed · 5,100 left · 6.8/s · 8 of 8 slots
+━━━━━━━━━━━━━━━━━━━━━━━━━╸                            49%  12:05  ≈ 12:30 to go
+4,900 done · 8 running · 12 failed · 5,092 left · 6.8/s · 8 of 8 slots
 line 17, exit 3: ./fit --seed 17 data/a.csv  no such file: data/a.csv
 line 99, signal 9: ./fit --seed 99""",
     40: """\
 ━━━━━╸        49%  12:05  ≈ 12:30 to go
-4,900 done · 12 failed · 5,100 left
+4,900 done · 12 failed · 5,092 left
 line 17, exit 3: ./fit --se…  no such …
 line 99, signal 9: ./fit --seed 99""",
     20: """\
@@ -124,7 +125,7 @@ def test_per_engine_commands_and_causes_are_named() -> None:
 
 
 def test_an_end_is_an_end() -> None:
-    done = Progress(done=3, left=0, slots=1)
+    done = Progress(done=3, finished=3, left=0, slots=1)
     assert frame(done, 40, times=Times(4.0, 0.75, 0.0)).startswith("━" * 10)
     assert "100%" in frame(done, 40, times=Times(4.0, 0.75, 0.0))
     assert "100%" in frame(Progress(left=0), 40)
