@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 START_LIMIT = 10.0  # seconds in which a started lease must connect
 PARALLEL_TRIES = 3  # GNU Parallels that may fail in a row before the built-in starter takes over
 BUILTIN_TRIES = 10
+FOLDER_GONE = "the agent's folder is gone"
 
 
 class Leases(object):
@@ -56,6 +57,8 @@ class Leases(object):
 
     def step(self, missing: int, now: float) -> None:
         """Ask for as many leases as are `missing`, beside those on their way."""
+        if self.useless:
+            return
         if not self.starter.reap():
             self.failed("it ended", now)
         if self.starting and now - min(self.starting.values()) > START_LIMIT:
@@ -79,6 +82,9 @@ class Leases(object):
         old = self.starter
         if isinstance(old, starter.Parallel):
             old.kill()
+            if not os.path.exists(self.folder):  # GNU Parallel ends when its home has gone
+                self.useless = FOLDER_GONE
+                return
             if self.failures < PARALLEL_TRIES and (self.worked or not stuck) and self.use_parallel():
                 return
             self.note("warning", "GNU Parallel cannot start slots here (%s): the built-in starter does" % why)

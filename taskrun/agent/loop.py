@@ -10,7 +10,7 @@ import signal
 import time
 
 from . import folder, probe, share, slot, wire
-from .leases import Leases
+from .leases import FOLDER_GONE, Leases
 from .losses import Before, Losses
 from .slots import Slots
 
@@ -300,7 +300,7 @@ class Agent(object):
                 self.leases.useless = why
         if self.leases.starting and not os.path.exists(slots.path):
             # this agent was stopped for so long that its slots took it for dead, or somebody tidied up
-            self.leases.useless = "the agent's folder is gone"
+            self.leases.useless = FOLDER_GONE
         if self.leases.useless and not self.useless:
             self.useless = True
             self.send({"k": "useless", "why": self.leases.useless})

@@ -66,6 +66,14 @@ def shipped_path(folder: str) -> str:
     return os.path.join(folder, "bin", "parallel")
 
 
+def make(folder: str) -> None:
+    """A folder of ours in one that is there. Raises OSError where that has gone: nothing would remove what was made in its place."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
+
+
 def save_probes(path: str, home: str) -> None:
     """Spare this GNU Parallel what it finds out anew in a fresh PARALLEL_HOME, half of its start: facts of Linux, where it keeps them.
 
@@ -73,8 +81,10 @@ def save_probes(path: str, home: str) -> None:
     """
     with open(path, "rb") as file:
         text = file.read(2000000)
-    folder = os.path.join(home, "tmp", "sshlogin", socket.gethostname())
-    os.makedirs(folder, 0o700, exist_ok=True)
+    folder = home
+    for name in ("tmp", "sshlogin", socket.gethostname()):
+        folder = os.path.join(folder, name)
+        make(folder)
     if b'"/linelen"' in text:
         with open(os.path.join(folder, "linelen"), "w") as out:
             out.write("130329")  # bytes of a command line; ours are a few hundred
@@ -98,6 +108,20 @@ def save_placeholder(home: str) -> None:
 def parallel_command(path: str, slots: int) -> list:
     """The argument list of one GNU Parallel: its jobs are the lines of its stdin, started as they come."""
     return [path, "--plain", "-u", "-j%d" % slots, "--termseq", _TERM_SEQUENCE]
+
+
+def unreadable(command: list) -> list:
+    """The command with a umask under which nobody else may enter what it makes: GNU Parallel makes its home anew, with all folders above.
+
+    A private folder that others may enter is none, and stays where its agent was killed.
+    """
+    return ["/bin/sh", "-c", 'umask 077; exec "$@"', "sh", *command]
+
+
+def own_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def parallel_environment(env: dict, folder: str) -> dict:
@@ -148,14 +172,16 @@ class Parallel(object):
     """Feeds GNU Parallel one line per lease. Its death harms nobody: the jobs live on, the agent starts another."""
 
     def __init__(self, arguments: list, path: str, version: str, slots: int, folder: str, env: dict) -> None:
+        """Raises OSError, where the agent's folder has gone, too."""
         self.name = "parallel " + version
         # a line that GNU Parallel gets round to after the agent has gone, and its folder with it, has nothing to say
-        self.line = "[ -e %s ] || exit 0; exec %s" % (quote(folder), " ".join(quote(word) for word in arguments))
+        words = " ".join(quote(word) for word in arguments)
+        self.line = "[ -e %s ] || exit 0; umask %03o; exec %s" % (quote(folder), own_umask(), words)
         home = os.path.join(folder, "parallel")
-        os.makedirs(home, 0o700, exist_ok=True)
+        make(home)
         save_probes(path, home)
         save_placeholder(home)
-        self.command = parallel_command(path, slots)
+        self.command = unreadable(parallel_command(path, slots))
         self.env = parallel_environment(env, home)
         self.process: "Any" = None  # an engine that has no tasks yet does not pay for it
 

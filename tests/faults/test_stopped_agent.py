@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.chain import Chain, alive
+from faults.chain import Chain, alive, command_lines
 from faults.test_kill_others import agents, slots
 from harness import Taskrun, until
 
@@ -66,8 +66,9 @@ def test_stopped_for_ever(taskrun: Taskrun, starter: str) -> None:
     chain.nothing_is_left()
 
 
-def test_continued_after_its_slots_have_given_it_up(taskrun: Taskrun) -> None:
-    """What they needed has gone with them: it gives up, too, and another takes its place at once."""
+@pytest.mark.parametrize("parallel", ["lives", "has ended"])
+def test_continued_after_its_slots_have_given_it_up(taskrun: Taskrun, parallel: str) -> None:
+    """What they needed has gone with them: it gives up, too, and another takes its place at once. Nobody makes its folder anew."""
     chain = Chain(taskrun, 4, 0, ("-s", "localhost:4", "--lost-after", f"{LOST_AFTER:g}"))
     (chain.folder / "task.sh").write_text(TASK)
     running = chain.start()
@@ -77,6 +78,9 @@ def test_continued_after_its_slots_have_given_it_up(taskrun: Taskrun) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         until(lambda: not any("slot.pyc" in line for line in alive(taskrun).values()), what="the slots to go")
+        if parallel == "has ended":  # as it does when it cannot write to its home
+            for each in command_lines(taskrun, "--termseq"):
+                os.kill(each, signal.SIGKILL)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from harness import MARK, kill, need, processes, until
 
-from taskrun.agent import starter
+from taskrun.agent import folder, starter
 
 JOBS = 100  # it starts so many placeholders and two more: some 0.1 s in which it can be hit
 
@@ -44,11 +44,39 @@ def test_nothing_is_left(tmp_path: Path, placeholders: int) -> None:
 def test_a_slot_that_is_started_when_all_has_gone_says_nothing(tmp_path: Path) -> None:
     need("parallel")
     path, version = starter.find_parallel(os.environ["PATH"])
+    (tmp_path / "gone").mkdir()
     parallel = starter.Parallel(["/nowhere/slot"], path, version, 1, str(tmp_path / "gone"), dict(os.environb))
     line = parallel.line
     (tmp_path / "gone").rename(tmp_path / "away")
     done = subprocess.run(["/bin/sh", "-c", line], check=False, capture_output=True, timeout=5)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_it_makes_when_all_has_gone_can_be_removed(tmp_path: Path) -> None:
+    """It makes its home anew, with all folders above: nobody else may enter them, so they count as the agent's."""
+    need("parallel")
+    path, version = starter.find_parallel(os.environ["PATH"])
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    parallel = starter.Parallel(["/bin/true"], path, version, 1, str(private), dict(os.environb))
+    folder.remove(str(private))
+    assert not private.exists()
+    try:
+        parallel.start("1")
+        until((private / "parallel/tmp").exists, what="its home")
+    finally:
+        parallel.kill()
+    assert private.stat().st_mode & 0o777 == 0o700
+    folder.remove(str(private))
+    assert not private.exists()
+
+
+def test_there_is_none_where_the_agent_s_folder_has_gone(tmp_path: Path) -> None:
+    need("parallel")
+    path, version = starter.find_parallel(os.environ["PATH"])
+    with pytest.raises(FileNotFoundError):
+        starter.Parallel(["/bin/true"], path, version, 1, str(tmp_path / "gone"), dict(os.environb))
+    assert not (tmp_path / "gone").exists()
 
 
 def test_its_placeholder_is_a_program_of_ours(tmp_path: Path) -> None:
