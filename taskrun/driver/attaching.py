@@ -207,7 +207,7 @@ class Attaching(Caller):
             return
         agent = self.agents[channel]
         why = agent.failure or last_words(self._log(channel), 0)
-        self.say(at.Failed(channel, why[-2000:], agent.permanent, agent.lives_on))
+        self.say(at.Failed(channel, why[-2000:], agent.permanent, agent.lives_on, agent.died))
         self._end(channel)
 
     def _end(self, channel: int) -> None:

@@ -170,7 +170,8 @@ class Crew:
                     self.set_apart.add((member.context, member.request.host))
                 self.survivors.lost(member.place, member.heard)
             self.on_left(member)
-            self.post(m.LinkClosed(member.name, f"{why} ({said})" if said else why, member.heard if lives_on else None))
+            why = f"{why} ({said})" if said else why
+            self.post(m.LinkClosed(member.name, why, member.heard if lives_on else None, agent.died and not lives_on))
         else:
             self.admission.gone(member)
             if not said and not member.joined and member.request.reach in ("ssh", "relay"):
@@ -291,7 +292,8 @@ class Crew:
         self.on_joined(member)
         member.available = True
         member.tries = 0
-        self.post(m.EngineJoined(member.name, member.context, member.rank, member.request.slots, member.request.host))
+        boot = str(member.facts.get("boot", ""))
+        self.post(m.EngineJoined(member.name, member.context, member.rank, member.request.slots, member.request.host, boot))
 
     # frames in
 

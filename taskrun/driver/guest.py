@@ -232,7 +232,7 @@ class Guest:
         agent = self.agents.get(message.channel)
         if agent is not None:
             agent.failure, agent.permanent = message.why, message.permanent
-            agent.lives_on = message.lives_on
+            agent.lives_on, agent.died = message.lives_on, message.died
         session = self.sessions.get(message.channel)
         if session is not None:
             session.failure, session.permanent = message.why, message.permanent
@@ -265,7 +265,7 @@ class Guest:
             return
         for agent in self.agents.values():
             agent.failure = f"the connection to {self.peer}, which attached it: {error}"
-            agent.lives_on = error.abrupt
+            agent.lives_on, agent.died = error.abrupt, False
         self._let_go()
         if not self.proven:
             self.log("WARNING", f"attach: a connection from {self.peer} was closed: {error}")

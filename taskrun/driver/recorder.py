@@ -76,7 +76,7 @@ class Recorder:
     def attempted(self, action: m.Attempted) -> None:
         _, result, _ = self._timed((action.task, action.result, 0.0))
         self.tried = self.tried or result.kind == "task"
-        self.events.add(attempt_line(result, action.engine, result.start))
+        self.events.add(attempt_line(result, action.engine, result.start, blame=action.blame))
 
     def late(self, action: m.Late) -> None:
         """The last event for an engine has `more`: a hostile one would fill the disk."""

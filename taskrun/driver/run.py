@@ -397,6 +397,7 @@ class Run:
             failed=tasks.failed,
             left=tasks.left or 0,
             finished=tasks.finished,
+            given_up=counts.given_up,
             per_engine_failed=counts.per_engine_failed,
             seconds=time.monotonic() - self.began,
             status=self.shown(self.status_path),

@@ -139,6 +139,7 @@ class Failed(NamedTuple):
     why: str
     permanent: bool
     lives_on: bool
+    died: bool = False
 
 
 class Ended(NamedTuple):
@@ -314,7 +315,8 @@ def _serve(frame: dict[str, Any]) -> Serve:
 
 def _failed(frame: dict[str, Any]) -> Failed:
     why = sentence(_text(frame, "why", 4096))
-    return Failed(_whole(frame, "channel", _CHANNELS), why, _flag(frame, "permanent"), _flag(frame, "lives_on"))
+    died = _flag({"died": False, **frame}, "died")  # an older version does not say
+    return Failed(_whole(frame, "channel", _CHANNELS), why, _flag(frame, "permanent"), _flag(frame, "lives_on"), died)
 
 
 def _seen(frame: dict[str, Any]) -> Seen:

@@ -52,6 +52,10 @@ class CommandAgent(ChildAgent):
         code = self.process.poll()
         return code is None or code == _LOST or code < 0  # else the host itself has said that the agent is no more
 
+    @property
+    def died(self) -> bool:
+        return self.code > 0 and not self.lives_on
+
 
 def last_words(log: Path, start: int) -> str:
     """The last line that was written to a log after `start`, '' if there is none."""

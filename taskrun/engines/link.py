@@ -44,6 +44,10 @@ class Agent(Protocol):
         """When its link is closed: it may still run tasks, and nobody can tell it not to."""
 
     @property
+    def died(self) -> bool:
+        """When its link is closed: its host has said that it was killed or has crashed. Such a host is up."""
+
+    @property
     def held(self) -> bool:
         """Files are still fetched through its connection, although it has left."""
 

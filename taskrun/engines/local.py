@@ -31,6 +31,10 @@ class LocalAgent(ChildAgent):
         """Raises OSError when it cannot be started."""
         super().__init__(command(held_fd, shipped=shipped), log_fd, pass_fds=(held_fd,))
 
+    @property
+    def died(self) -> bool:
+        return self.code != 0  # one that hears nothing more from the driver ends with 0
+
 
 def remove_folder(name: str) -> None:
     """What an agent that was killed could not remove: its private folder."""

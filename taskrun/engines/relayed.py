@@ -28,6 +28,7 @@ class RelayedAgent:
         self.failure = ""
         self.permanent = False
         self.lives_on = False
+        self.died = False
         self.held = False
         self.settled = True  # the guest says what it knows before it ends a link
         self.code = 0

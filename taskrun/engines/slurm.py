@@ -47,6 +47,9 @@ STAY = "trap : HUP INT TERM USR1; "
 
 #: srun's words when SLURM has lost a node (its exit code is 0 then). The network may be cut, and the node go on.
 _NODE_LOST = re.compile(r"node failure", re.IGNORECASE)
+#: Words of srun and slurmstepd when it is SLURM that has ended a step, or has lost sight of it.
+_ENDED_BY_SLURM = re.compile(r"cancelled|aborted|node failure|io error|terminated|revoked", re.IGNORECASE)
+_SIGNAL = 128  # exit codes above are signals, as the shell around an agent tells them; others may be srun's own
 #: srun's words when there is no such step to be had, now or later.
 _NEVER = re.compile(
     r"not in (this job|allocation)|invalid job id|already complet|has been revoked|configuration is not available|invalid node",
@@ -183,6 +186,10 @@ class SlurmAgent(CommandAgent):
     def lives_on(self) -> bool:
         # of an srun that was killed SLURM ends the step, but not while the controller is away
         return self.code < 0 or _NODE_LOST.search(said_since(self.log, self.log_start)) is not None
+
+    @property
+    def died(self) -> bool:
+        return self.code > _SIGNAL and _ENDED_BY_SLURM.search(said_since(self.log, self.log_start)) is None
 
 
 class StepHost:

@@ -38,6 +38,7 @@ class SshAgent:
         self.failure = ""
         self.permanent = False
         self.lives_on = False
+        self.died = False
         self.code = 0
         self.settled = True  # its link is closed last
         self._note = note
@@ -137,6 +138,7 @@ class SshAgent:
         channel.status_event.wait(STATUS_SECONDS)
         self.lives_on = channel.exit_status < 0  # else the host itself has said that the agent is no more
         self.code = max(0, channel.exit_status)
+        self.died = self.code > 0
         self.permanent = 0 <= channel.exit_status < _SIGNALS
 
     def _send(self, channel: paramiko.Channel) -> None:

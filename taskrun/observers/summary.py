@@ -24,6 +24,7 @@ class Ending(NamedTuple):
     failed: int  # that ended otherwise, in this run or on record
     left: int  # have not ended
     finished: int  # ended in this run, whatever their code
+    given_up: int  # of the failed, tasks of this run whose engine died with them (-100)
     per_engine_failed: int
     seconds: float
     status: str  # the status file, as it is shown
@@ -58,6 +59,10 @@ def summary_lines(ending: Ending) -> list[str]:
     if ending.left:
         parts.append(f"{ending.left} not run")
     lines.append(f"taskrun: {', '.join(parts)} in {ending.seconds:.1f} s · {_visible(ending.status)}")
+    if ending.given_up:
+        one = ending.given_up == 1
+        whose = "its engine died three times while it" if one else "their engine died three times while they"
+        lines.append(f"taskrun: gave up on {ending.given_up} {'task' if one else 'tasks'}: {whose} ran alone")
     lines += failure_lines(ending.failures)
     if ending.more_failures > 0:
         lines.append(f"  … and {ending.more_failures} more (R in the first column of the status file)")
@@ -95,7 +100,7 @@ def failure_lines(failures: list[tuple[Task | PerEngine, Result]]) -> list[str]:
         what = "task" if result.kind == "task" else f"PERENGINE {result.kind.upper()}"
         how = f"exit {result.code}" if result.code > 0 else f"signal {-result.code}"
         if result.cause not in ("exit", "signal"):
-            how = f"{result.cause}, {how}" if result.cause != "crash-limit" else "its slot was lost three times"
+            how = f"{result.cause}, {how}" if result.cause != "crash-limit" else "given up, its engine died"
         lines.append(f"  line {task.line}, {what} {task.id}, {how}: {shortened(task.command, COMMAND_WIDTH)}")
         said = result.err or result.out
         if said.strip():

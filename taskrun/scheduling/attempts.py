@@ -1,4 +1,4 @@
-"""The attempts that engines hold, and how each one ends: for good, given back to run again, or charged as a loss."""
+"""The attempts that engines hold, and how each one ends: for good, given back to run again, or given up for what died with it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.plan import Plan
 from taskrun.scheduling.policy import SUSPECT_HOLD
 from taskrun.scheduling.stop import Stop
+from taskrun.scheduling.suspects import Blame, Suspects
 
 _SIGNALS = (1, 2, 9, 10, 15)
-SUSPECT = frozenset([-n for n in _SIGNALS] + [128 + n for n in _SIGNALS])  # codes that the system's doing leaves behind
+_BY_SYSTEM = frozenset([-n for n in _SIGNALS] + [128 + n for n in _SIGNALS])  # codes that the system's doing leaves behind
 OWN: frozenset[Cause] = frozenset(("ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out"))  # the task's own end
 TAKEN_BACK: frozenset[Cause] = frozenset(("preempted", "cancelled"))
 
@@ -27,15 +28,16 @@ class _Held(NamedTuple):
 
 
 class Attempts:
-    def __init__(self, plan: Plan, ledger: Ledger, stop: Stop, out: Outbox) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, suspects: Suspects, stop: Stop, out: Outbox) -> None:
         self.plan = plan
         self.ledger = ledger
+        self.suspects = suspects
         self.stop = stop
         self.out = out
         self.tasks = 0  # attempts of tasks that have not ended, as far as we know
         self.holding = 0  # attempts that engines hold
         self.running = 0  # of them, those that can be running: at most one a slot
-        self.held: deque[_Held] = deque()  # suspects: results that wait for the news that the system told the step to stop
+        self.held: deque[_Held] = deque()  # results that wait for the news that the system told the step to stop
 
     # --- begin and end of being held by an engine
 
@@ -47,6 +49,8 @@ class Attempts:
             self.running += 1
         self.holding += 1
         self.tasks += 1
+        if n > 1 and task.id in self.suspects.charges:
+            engine.suspect = key
         context = engine.context
         context.live += 1
         context.left -= 1
@@ -85,7 +89,7 @@ class Attempts:
             if cause != "ok":
                 result = self._seen(attempt, result)  # noqa: PLW2901
                 cause = result.cause
-                if _is_suspect(result) or (cause in TAKEN_BACK and not self._expected(engine)):
+                if _may_be_systems(result) or (cause in TAKEN_BACK and not self._expected(engine)):
                     self._hold(attempt, result, now)
                     continue
             if cause in OWN and attempt.key[0] == "task":
@@ -95,8 +99,8 @@ class Attempts:
             self._settle(attempt, result)
         if count:
             engine.measured(seconds, count)
-            if engine.context.failures:
-                engine.context.failures.pop(engine.node, None)
+            if engine.context.losses:
+                engine.context.losses.pop(engine.node, None)
 
     def _expected(self, engine: Engine) -> bool:
         """Its attempts were told to end, by us or the system."""
@@ -109,7 +113,7 @@ class Attempts:
 
     def _seen(self, attempt: Attempt, result: Result) -> Result:
         """What ends by a signal after it was told to end has not failed."""
-        if _is_suspect(result) and self._expected(attempt.engine):
+        if _may_be_systems(result) and self._expected(attempt.engine):
             cancelled = attempt.engine.detached or (self.stop.how == "cancel" and not attempt.engine.told)
             return result._replace(cause="cancelled" if cancelled else "preempted")
         return result
@@ -121,7 +125,7 @@ class Attempts:
         self.held.append(_Held(now + SUSPECT_HOLD, attempt, result))
 
     def settle_held(self, now: float) -> list[Engine]:
-        """Suspects whose time is over, or whose engine or run was told to stop meanwhile; the engines whose turn may have changed."""
+        """Those whose time is over, or whose engine or run was told to stop meanwhile; the engines whose turn may have changed."""
         if not self.held:
             return []
         kept: deque[_Held] = deque()
@@ -134,6 +138,7 @@ class Attempts:
             result = self._seen(each.attempt, each.result)
             if result.cause in TAKEN_BACK and not self._expected(engine):
                 result = result._replace(cause="engine-lost")  # its slot was told to stop by nobody we know
+                self._blame([each.attempt])
             if each.attempt.key[0] != "task":
                 if each.attempt.key not in engine.live:
                     continue
@@ -143,8 +148,40 @@ class Attempts:
         self.held = kept
         return engines
 
+    def engine_died(self, engine: Engine) -> None:
+        """Its host is up, so a task may have caused it: those that ran when it died, or may have."""
+        engine.death = "died"
+        if not self._is_blamed(engine):
+            return
+        ran = [each.attempt for each in self.held if each.attempt.engine is engine]
+        ran += [attempt for attempt in engine.live.values() if attempt.started and not attempt.held]
+        ran = [attempt for attempt in ran if attempt.key[0] == "task"]
+        if not any(attempt.task.id in self.suspects.charges for attempt in ran):
+            # the first attempt of a task may have started unannounced: slots take what they were given in this order
+            unsaid = [attempt for key, attempt in engine.live.items() if key[0] == "task" and key[2] == 1 and not attempt.started]
+            ran += unsaid[: max(0, engine.slots - len(ran))]
+        blame = self.suspects.engine_died((engine.context.name, engine.node), engine.boot, [attempt.task.id for attempt in ran])
+        if blame == "charged":
+            engine.death = "charged"
+        self._note_blame(ran, blame)
+
+    def _blame(self, attempts: list[Attempt]) -> None:
+        """Slots died with these attempts, and their engine goes on."""
+        ran = [attempt for attempt in attempts if attempt.key[0] == "task"]
+        if ran and self._is_blamed(ran[0].engine):
+            self._note_blame(ran, self.suspects.slots_died([attempt.task.id for attempt in ran]))
+
+    def _is_blamed(self, engine: Engine) -> bool:
+        """Tasks are, for what dies there: nobody has told it to stop."""
+        return self.stop.how is None and not (engine.told or engine.detached or engine.ended)
+
+    def _note_blame(self, ran: list[Attempt], blame: Blame) -> None:
+        for attempt in ran:
+            if blame != "charged" or attempt.key == attempt.engine.suspect:
+                attempt.blame = blame
+
     def lose_held(self, engine: Engine) -> None:
-        """The engine's link closed: what its suspects were suspected of is true."""
+        """The engine's link closed: it was the system's doing."""
         lost = [each for each in self.held if each.attempt.engine is engine]
         if lost:
             self.held = deque(each for each in self.held if each.attempt.engine is not engine)
@@ -157,11 +194,11 @@ class Attempts:
 
     def lose_slots(self, engine: Engine, keys: list[m.Key]) -> None:
         """Slots died with these; nothing is left of them."""
-        for key in keys:
-            attempt = engine.live.get(key)
-            if attempt is not None and not attempt.held:
-                self._release(attempt)
-                self._settle(attempt, nothing_known(key, "engine-lost"))
+        lost = [attempt for key in keys if (attempt := engine.live.get(key)) is not None and not attempt.held]
+        self._blame(lost)
+        for attempt in lost:
+            self._release(attempt)
+            self._settle(attempt, nothing_known(attempt.key, "engine-lost"))
 
     def recalled(self, engine: Engine, keys: list[m.Key]) -> None:
         """They came back unstarted."""
@@ -188,7 +225,7 @@ class Attempts:
         It counts only if the attempt was given up with the engine and its task has not been handed out again.
         """
         again = self.plan.again.get(result.id) if result.kind == "task" else None
-        if again is not None and again.lost is not None and result.cause in OWN and not _is_suspect(result):
+        if again is not None and again.lost is not None and result.cause in OWN and not _may_be_systems(result):
             lost = again.lost
             if lost.key == result[:3] and lost.engine.name == engine:
                 del self.plan.again[result.id]
@@ -206,6 +243,7 @@ class Attempts:
         if type(task) is not Task:
             self._per_engine_ended(attempt, result, given_up)
             return
+        self._let_go(attempt)
         if cause in OWN:
             self.tasks -= 1
             self.ledger.ended(engine.name, task, result, attempt.assigned)
@@ -214,19 +252,40 @@ class Attempts:
             cause = "engine-lost"
             result = result._replace(cause=cause)
         self.tasks -= 1
-        self.out.add(m.Attempted(engine.name, task, result))
-        if cause == "engine-lost" and self.stop.how is None and self.ledger.lose(task, engine.node):
+        self.out.add(m.Attempted(engine.name, task, result, attempt.blame))
+        if cause == "engine-lost" and self.stop.how is None and self.suspects.given_up(task.id):
             self.ledger.ended(engine.name, task, result._replace(cause="crash-limit", code=-100, pid=-1), attempt.assigned)
-        else:
-            self.plan.give_back(task, attempt.key[2] + 1, attempt if given_up else None)
+            return
+        if cause == "engine-lost":
+            self.suspects.lost(task.id, engine.node)
+        self._give_back(task, attempt.key[2] + 1, attempt if given_up else None)
+
+    def _give_back(self, task: Task, n: int, lost: Attempt | None) -> None:
+        """It is to run again: with the suspects, if it is one."""
+        suspect = task.id in self.suspects.charges
+        self.plan.give_back(task, n, lost, suspect=suspect)
+        if suspect:
+            self.suspects.wait(task.id)
+
+    @staticmethod
+    def _let_go(attempt: Attempt) -> None:
+        """Its engine may have another suspect, if this was one."""
+        engine = attempt.engine
+        if engine.suspect is not None and engine.suspect == attempt.key:
+            engine.suspect = None
+            if engine.alone == attempt.key[1]:
+                engine.alone = None
 
     def _unstarted(self, attempt: Attempt, n: int, *, given_up: bool = False) -> None:
         """Never charged to the task. `n`: number of the next attempt. What came back does not count for its context's limit."""
         if type(attempt.task) is Task:
+            self._let_go(attempt)
             self.tasks -= 1
+            if attempt.blame:
+                self.suspects.lost(attempt.task.id, attempt.engine.node)
             if not given_up:
                 attempt.engine.context.left += 1
-            self.plan.give_back(attempt.task, n, attempt if given_up else None)
+            self._give_back(attempt.task, n, attempt if given_up else None)
 
     def _per_engine_ended(self, attempt: Attempt, result: Result, given_up: bool) -> None:
         """The next command is its engine's turn, or this one again when it was lost with its slot."""
@@ -240,7 +299,7 @@ class Attempts:
                 return
             if cause not in TAKEN_BACK and not given_up:
                 engine.crashes += 1
-                if engine.crashes < self.ledger.crash_limit and not self._expected(engine):
+                if engine.crashes < self.suspects.limit and not self._expected(engine):
                     return
                 if not self._expected(engine):
                     lost = result._replace(cause="crash-limit", code=-100, pid=-1)
@@ -249,9 +308,9 @@ class Attempts:
         engine.step += 1
 
 
-def _is_suspect(result: Result) -> bool:
+def _may_be_systems(result: Result) -> bool:
     """It may be the system's doing."""
-    return result.cause in ("signal", "exit") and result.code in SUSPECT
+    return result.cause in ("signal", "exit") and result.code in _BY_SYSTEM
 
 
 def nothing_known(key: m.Key, cause: Cause) -> Result:

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from taskrun.model import PerEngine, Task
 from taskrun.scheduling.messages import Key
+from taskrun.scheduling.suspects import Blame
 from taskrun.scheduling.walltime import Walltime
 
 #: start: START commands · ready: takes tasks · drain: takes none · stop: STOP commands · leaving: let go · closed: its link is · gone
@@ -15,11 +16,26 @@ AHEAD = 0.2  # seconds of short tasks an agent holds unstarted, at least one a s
 AHEAD_MOST = 200  # unstarted tasks a slot, at most
 
 
+class Losses:
+    """Engines of one node that were lost since a task has ended there."""
+
+    __slots__ = ("charged", "died", "silent")
+
+    def __init__(self) -> None:
+        self.charged = 0  # they died, and a task was charged
+        self.died = 0  # they died or were of no use, and nobody was charged
+        self.silent = 0  # what else there is: silence, a connection or a host that is gone, a node that was told to stop
+
+    @property
+    def total(self) -> int:
+        return self.charged + self.died + self.silent
+
+
 class Context:
     """One request for machines."""
 
     __slots__ = (
-        "alive", "asked", "detached", "engines", "failures", "gives_back", "keep", "left", "limited", "live", "name", "one_fate", "taken",
+        "alive", "asked", "detached", "engines", "gives_back", "keep", "left", "limited", "live", "losses", "name", "one_fate", "taken",
         "unknown", "walltime",
     )  # fmt: skip
 
@@ -38,7 +54,7 @@ class Context:
         self.unknown = not expected  # nobody has told how many engines it will offer, and none has come
         self.asked = expected  # those that have not joined yet, replacements too
         self.engines: dict[str, Engine] = {}
-        self.failures: dict[str, int] = {}  # node -> engines lost in a row without one task's result
+        self.losses: dict[str, Losses] = {}  # by node
 
     @property
     def open(self) -> bool:
@@ -67,8 +83,8 @@ class Engine:
     """One node of a context, with its slots."""
 
     __slots__ = (
-        "began", "context", "counted", "crashes", "cut", "detached", "due", "ended", "heard", "live", "mean", "name", "node", "phase",
-        "rank", "recalling", "slots", "step", "told", "useless", "why", "window",
+        "alone", "began", "boot", "context", "counted", "crashes", "cut", "death", "detached", "due", "ended", "heard", "live", "mean",
+        "name", "node", "phase", "rank", "recalling", "slots", "step", "suspect", "told", "useless", "why", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, context: Context, rank: int, slots: int, node: str, now: float) -> None:
@@ -94,6 +110,10 @@ class Engine:
         self.detached = False
         self.useless = False
         self.why = ""  # why it is lost
+        self.boot = ""  # boot id of its host
+        self.death: Literal["", "died", "charged"] = ""  # its agent is dead and its host is up; a task is charged with that
+        self.suspect: Key | None = None  # the attempt of a suspect that it holds
+        self.alone: int | None = None  # the task that it is kept for, or runs: nothing else comes here meanwhile
 
     def measured(self, seconds: float, count: int) -> None:
         """Learn from `count` results that took `seconds` together; the window is one attempt a slot, and what its slots end in AHEAD."""
@@ -107,7 +127,7 @@ class Engine:
 class Attempt:
     """One try of a task (or of a PERENGINE command), held by an engine."""
 
-    __slots__ = ("assigned", "engine", "held", "key", "started", "task")
+    __slots__ = ("assigned", "blame", "engine", "held", "key", "started", "task")
 
     def __init__(self, key: Key, task: Task | PerEngine, engine: Engine, assigned: float) -> None:
         self.key = key
@@ -115,4 +135,5 @@ class Attempt:
         self.engine = engine
         self.assigned = assigned
         self.started = False
-        self.held = False  # its result waits for news (see suspects)
+        self.held = False  # its result waits for news
+        self.blame: Blame = ""  # for the death of its engine or slot

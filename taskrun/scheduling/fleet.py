@@ -7,11 +7,11 @@ from heapq import heappop, heappush
 from taskrun.model import Cause
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.attempts import Attempts
-from taskrun.scheduling.engine import Context, Engine, Phase
+from taskrun.scheduling.engine import Context, Engine, Losses, Phase
 from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.placement import Placement
 from taskrun.scheduling.plan import Plan
-from taskrun.scheduling.policy import END_MARGIN, LOST_MARGIN, Policy
+from taskrun.scheduling.policy import END_MARGIN, LOST_MARGIN, SILENT_MOST, Policy
 from taskrun.scheduling.stop import Stop
 
 
@@ -43,6 +43,9 @@ class Fleet:
             self.out.add(m.GiveUp(event.engine, "it has no slots" if context is not None else "its context is unknown"))
             return None
         engine = Engine(event.engine, context, event.rank, event.slots, event.node or event.engine, now)
+        engine.boot = event.boot
+        for task in self.attempts.suspects.came_back((context.name, engine.node), engine.boot):
+            self.plan.clear(task)
         self.engines[engine.name] = context.engines[engine.name] = engine
         context.unknown = False
         context.asked = max(0, context.asked - 1)
@@ -182,13 +185,16 @@ class Fleet:
                     self.drain(engine)
                 self.step(engine, now)
 
-    def link_closed(self, engine: Engine, why: str, heard: float | None, now: float) -> None:
-        """`heard`: its agent may live on, and was heard then; its tasks have ended when it has been silent for long enough."""
+    def link_closed(self, engine: Engine, event: m.LinkClosed, now: float) -> None:
+        """If its agent may live on, its tasks have ended when it has been silent for long enough."""
         if engine.phase == "closed":
             return
         if engine.phase == "leaving" and not engine.live:
             self._depart(engine, [], now)
             return
+        why, heard = event.why, event.heard
+        if event.died:
+            self.attempts.engine_died(engine)
         self.attempts.lose_held(engine)
         engine.why = engine.why or why
         self._set_phase(engine, "closed")
@@ -204,12 +210,10 @@ class Fleet:
         """It is given up, and its attempts with it."""
         self.out.add(m.GiveUp(engine.name, why))
         engine.why = engine.why or why
-        given_up = self.attempts.ledger.given_up
-        keys = self.attempts.lose_all(engine)
-        self._depart(engine, keys, now, blamed=self.attempts.ledger.given_up > given_up)
+        self._depart(engine, self.attempts.lose_all(engine), now)
 
-    def _depart(self, engine: Engine, keys: list[m.Key], now: float, *, blamed: bool = False) -> None:
-        """It is gone. Unless it was meant to go, its context may offer another. `blamed`: a task is given up for it, not the node."""
+    def _depart(self, engine: Engine, keys: list[m.Key], now: float) -> None:
+        """It is gone. Unless it was meant to go, its context may offer another."""
         self._set_phase(engine, "gone")
         context = engine.context
         del self.engines[engine.name]
@@ -218,13 +222,30 @@ class Fleet:
             self.step_context(context, now)
         if engine.detached or not (engine.why or engine.told):
             return
-        failures = context.failures[engine.node] = context.failures.get(engine.node, 0) + (not blamed)
+        losses = self._count(engine)
         if context.alive and not context.detached and not context.taken and not self.stop.closing and not context.spent:
-            if failures < self.policy.node_failures:
+            if self._may_have_another(losses):
                 context.asked += 1
                 self.out.add(m.Replace(context.name, engine.name, keys))
             else:
-                self.out.add(m.SetAside(context.name, engine.node, failures))
+                self.out.add(m.SetAside(context.name, engine.node, losses.total))
+
+    @staticmethod
+    def _count(engine: Engine) -> Losses:
+        """Losses of its node, with this one."""
+        losses = engine.context.losses.setdefault(engine.node, Losses())
+        if engine.death == "charged":
+            losses.charged += 1
+        elif engine.useless or (engine.death and not engine.told):
+            losses.died += 1
+        else:
+            losses.silent += 1
+        return losses
+
+    def _may_have_another(self, losses: Losses) -> bool:
+        """The node of these losses is not set aside."""
+        policy = self.policy
+        return losses.died < policy.node_failures and losses.charged < policy.charged_most and losses.silent < SILENT_MOST
 
     def step_context(self, context: Context, now: float) -> None:
         for engine in list(context.engines.values()):

@@ -1,19 +1,21 @@
-"""What has ended for good: counts, losses on the way to the crash limit, and what the next BARRIER CHECK will say."""
+"""What has ended for good: counts, and what the next BARRIER CHECK will say."""
 
 from __future__ import annotations
 
 from taskrun.model import Barrier, PerEngine, Result, Skipped, Task
 from taskrun.scheduling.outbox import Outbox
+from taskrun.scheduling.suspects import Suspects
 
 
 class Counts:
     """Records so far."""
 
-    __slots__ = ("barriers", "done", "failed", "per_engine", "per_engine_failed", "skipped", "skipped_failed")
+    __slots__ = ("barriers", "done", "failed", "given_up", "per_engine", "per_engine_failed", "skipped", "skipped_failed")
 
     def __init__(self) -> None:
         self.done = 0  # tasks that ended in this run
         self.failed = 0  # of them, not with 0
+        self.given_up = 0  # of these, for the engines that died with them (-100)
         self.skipped = 0
         self.skipped_failed = 0
         self.barriers = 0
@@ -26,27 +28,29 @@ class Counts:
 
 
 class Ledger:
-    def __init__(self, out: Outbox, crash_limit: int) -> None:
+    def __init__(self, out: Outbox, suspects: Suspects) -> None:
         self.out = out
-        self.crash_limit = crash_limit
+        self.suspects = suspects
         self.counts = Counts()
         self.failed_since_barrier = False
         self.check_failed: Barrier | None = None
-        self.given_up = 0  # tasks whose losses came to the crash limit
-        self.losses: dict[int, tuple[str, ...]] = {}  # task id -> nodes whose engine or slot died with it
 
     def ended(self, engine: str, task: Task | PerEngine, result: Result, assigned: float) -> None:
         """The final attempt of a task, or a PERENGINE command."""
         self.out.ended(engine, task, result, assigned)
-        counts = self.counts
+        counts, suspects = self.counts, self.suspects
         failed = result.code != 0
         if failed:
             self.failed_since_barrier = True
         if result.kind == "task":
             counts.done += 1
             counts.failed += failed
-            if self.losses:
-                self.losses.pop(task.id, None)
+            if result.cause == "crash-limit":
+                counts.given_up += 1
+            else:
+                suspects.row = 0
+            if suspects.nodes or suspects.charges:
+                suspects.ended(task.id)
         else:
             counts.per_engine += 1
             counts.per_engine_failed += failed
@@ -67,14 +71,3 @@ class Ledger:
         if not ok:
             self.check_failed = barrier
         return ok
-
-    def lose(self, task: Task, node: str) -> bool:
-        """Charge a loss to the task; True when that was the last one it may have."""
-        losses = self.losses[task.id] = (*self.losses.get(task.id, ()), node)
-        limit_reached = len(losses) >= self.crash_limit
-        self.given_up += limit_reached
-        return limit_reached
-
-    def last_chance(self, task: Task) -> bool:
-        """One more loss, and it is recorded as failed."""
-        return len(self.losses.get(task.id, ())) >= self.crash_limit - 1

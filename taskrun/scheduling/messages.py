@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 from taskrun.model import Barrier, Cause, Kind, PerEngine, Planned, Result, Skipped, Task
+from taskrun.scheduling.suspects import Blame
 
 Key: TypeAlias = tuple[Kind, int, int]  # kind, id, attempt number: one attempt
 How: TypeAlias = Literal["drain", "preempt", "cancel", "kill"]
@@ -65,6 +66,7 @@ class EngineJoined(NamedTuple):
     rank: int
     slots: int
     node: str = ""  # the machine it is on; its own name if not told
+    boot: str = ""  # the machine's boot id, if it is known
 
 
 class Heard(NamedTuple):
@@ -101,6 +103,7 @@ class LinkClosed(NamedTuple):
     engine: str
     why: str
     heard: float | None = None  # when its agent was last heard, if it may live on without its link; None: it ends its tasks now
+    died: bool = False  # its host has said that the agent is dead, and is up itself: a task may have caused it
 
 
 class AgentTold(NamedTuple):
@@ -233,6 +236,7 @@ class Attempted(NamedTuple):
     engine: str
     task: Task | PerEngine
     result: Result
+    blame: Blame = ""
 
 
 class Late(NamedTuple):

@@ -15,45 +15,41 @@ class Placement:
 
     def __init__(self) -> None:
         self.windows = 0  # attempts that all ready engines may hold together
-        self._free: OrderedDict[Engine, None] = OrderedDict()  # with a free slot
-        self._ahead: OrderedDict[Engine, None] = OrderedDict()  # with room ahead only
-        self._nodes: dict[str, int] = {}  # node -> ready engines
+        self.free: OrderedDict[Engine, None] = OrderedDict()  # with a free slot
+        self.ahead: OrderedDict[Engine, None] = OrderedDict()  # with room ahead only
+        self._ready = 0  # engines
 
     def ready(self, engine: Engine) -> None:
-        self._nodes[engine.node] = self._nodes.get(engine.node, 0) + 1
+        self._ready += 1
         self.update(engine)
 
     def unready(self, engine: Engine) -> None:
-        left = self._nodes[engine.node] - 1
-        if left:
-            self._nodes[engine.node] = left
-        else:
-            del self._nodes[engine.node]
+        self._ready -= 1
         self.windows -= engine.counted
         engine.counted = 0
         self.update(engine)
 
     @property
     def any_ready(self) -> bool:
-        return bool(self._nodes)
+        return self._ready > 0
 
     @property
     def any_free(self) -> bool:
         """There may be a free slot."""
-        return bool(self._free)
+        return bool(self.free)
 
     @property
     def any_room(self) -> bool:
-        return bool(self._free or self._ahead)
+        return bool(self.free or self.ahead)
 
     def update(self, engine: Engine) -> None:
         held = len(engine.live)
-        free, ahead = self._free, self._ahead
+        free, ahead = self.free, self.ahead
         ready = engine.phase == "ready"
         if ready and engine.window != engine.counted:
             self.windows += engine.window - engine.counted
             engine.counted = engine.window
-        if not ready or held >= engine.window or not engine.context.open:
+        if not ready or held >= engine.window or engine.alone is not None or not engine.context.open:
             if engine in free:
                 del free[engine]
             elif engine in ahead:
@@ -68,7 +64,7 @@ class Placement:
 
     def choose(self) -> Engine | None:
         """The engine whose turn it is."""
-        for queue in (self._free, self._ahead):
+        for queue in (self.free, self.ahead):
             while queue:
                 engine = next(iter(queue))
                 if engine.context.open:
@@ -77,19 +73,17 @@ class Placement:
                 del queue[engine]  # another engine of its context took the last attempt
         return None
 
-    def choose_elsewhere(self, nodes: Collection[str], *, only: bool) -> Engine | None:
-        """An engine for a task that was lost on `nodes`: a free slot elsewhere; else any, but with `only` if there is no elsewhere."""
-        for engine in self._free:
+    def choose_elsewhere(self, nodes: Collection[str]) -> Engine | None:
+        """An engine for a task that was lost on `nodes`: a free slot elsewhere, else any."""
+        for engine in self.free:
             if engine.node not in nodes and engine.context.open:
-                self._free.move_to_end(engine)
+                self.free.move_to_end(engine)
                 return engine
-        if only and len(self._nodes) > sum(1 for node in set(nodes) if node in self._nodes):
-            return None  # it waits for a free slot there: what is given ahead could be asked back and come here
         return self.choose()
 
     def even_out(self, engines: Iterable[Engine], out: Outbox) -> None:
         """Engines have free slots and nothing is left to hand out, while others hold what they have not started: it is asked back."""
-        idle = sum(engine.slots - len(engine.live) for engine in self._free if engine.context.open)
+        idle = sum(engine.slots - len(engine.live) for engine in self.free if engine.context.open)
         if not idle:
             return
         for engine in engines:

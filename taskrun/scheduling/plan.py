@@ -27,7 +27,7 @@ class Plan:
         self.header_done = False  # all PERENGINE lines have been seen
         self.ended = False
         self.broken = False
-        self._order: list[int] = []  # ids of `again`, the first of the task file first; may hold ids that have left it
+        self._order: list[int] = []  # ids of `again` that any engine may take, the first first; may hold ids that have left it
 
     def add(self, items: list[Planned]) -> None:
         for item in items:
@@ -52,13 +52,28 @@ class Plan:
         """Tasks read and not handed out. Looks at all of them: for the end of a run."""
         return len(self.again) + sum(1 for item in self.pending if type(item) is Task)
 
-    def give_back(self, task: Task, n: int, lost: Attempt | None = None) -> None:
-        """The task is to run again, as attempt `n`."""
+    def give_back(self, task: Task, n: int, lost: Attempt | None = None, *, suspect: bool = False) -> None:
+        """The task is to run again, as attempt `n`. Suspects are kept in a line of their own."""
         self.again[task.id] = Again(task, n, lost)
-        heappush(self._order, task.id)
+        if not suspect:
+            heappush(self._order, task.id)
+
+    def clear(self, task: int) -> None:
+        """It is no suspect any more: if it waits, any engine may take it."""
+        if task in self.again:
+            heappush(self._order, task)
+
+    @property
+    def any_again(self) -> bool:
+        """There may be one of those that came back for `take_again`."""
+        return bool(self._order)
+
+    def take(self, task: int) -> Again:
+        """One of those that came back."""
+        return self.again.pop(task)
 
     def take_again(self) -> Again | None:
-        """The first task of those that came back."""
+        """The first task of those that came back and are no suspects."""
         while self._order:
             found = self.again.pop(heappop(self._order), None)
             if found is not None:

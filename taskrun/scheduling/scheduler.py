@@ -15,12 +15,14 @@ from taskrun.scheduling import messages as m
 from taskrun.scheduling.attempts import Attempts
 from taskrun.scheduling.engine import Context, Engine
 from taskrun.scheduling.fleet import Fleet
+from taskrun.scheduling.isolation import Isolation
 from taskrun.scheduling.ledger import Counts, Ledger
 from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.placement import Placement
 from taskrun.scheduling.plan import Again, Plan
 from taskrun.scheduling.policy import STEAL_PAUSE, Policy
 from taskrun.scheduling.stop import Stop
+from taskrun.scheduling.suspects import Suspects
 from taskrun.scheduling.walltime import Walltime
 
 AT_HAND = 64  # items of the plan kept at hand, whatever the engines hold
@@ -39,10 +41,12 @@ class Scheduler:
         self._out = Outbox()
         self._plan = Plan()
         self._stop = Stop()
-        self._ledger = Ledger(self._out, policy.crash_limit)
+        self._suspects = Suspects(policy.crash_limit)
+        self._ledger = Ledger(self._out, self._suspects)
         self._placement = Placement()
-        self._attempts = Attempts(self._plan, self._ledger, self._stop, self._out)
+        self._attempts = Attempts(self._plan, self._ledger, self._suspects, self._stop, self._out)
         self._fleet = Fleet(policy, self._plan, self._attempts, self._placement, self._stop, self._out)
+        self._isolation = Isolation(self._suspects, self._plan, self._placement, self._fleet.engines, self._out)
         self._barrier_since: float | None = None  # when a barrier became the next in line
         self._no_engine_since: float | None = None
         self._had_engine = False
@@ -55,7 +59,7 @@ class Scheduler:
             m.Results: self._results,
             m.SlotsLost: lambda engine, event, _: self._attempts.lose_slots(engine, event.keys),
             m.Recalled: self._recalled,
-            m.LinkClosed: lambda engine, event, now: self._fleet.link_closed(engine, event.why, event.heard, now),
+            m.LinkClosed: self._fleet.link_closed,
             m.AgentTold: lambda engine, _, now: self._fleet.told(engine, now),
             m.EngineUseless: lambda engine, event, _: self._fleet.useless(engine, event.why),
         }
@@ -234,6 +238,7 @@ class Scheduler:
         fleet.look_at_walltimes(now)
         if self._attempts.held:
             for each in self._attempts.settle_held(now):
+                self._placement.update(each)
                 self._move(each, now)
         if engine is not None:
             self._move(engine, now)
@@ -273,7 +278,9 @@ class Scheduler:
         plan, placement, attempts = self._plan, self._placement, self._attempts
         pending = plan.pending
         given: dict[str, list[tuple[m.Key, Any]]] = {}
-        if plan.again:
+        if self._suspects.any_waiting:
+            self._hand_out_suspects(given, now, last=False)
+        if plan.any_again:
             self._hand_out_again(given, now)
         while pending:
             item = pending[0]
@@ -297,26 +304,29 @@ class Scheduler:
                     given[engine.name].append((key, item))
                 except KeyError:
                     given[engine.name] = [(key, item)]
+        if self._suspects.any_waiting:
+            self._hand_out_suspects(given, now, last=True)
         for name, rows in given.items():
             self._out.add(m.Assign(name, rows))
 
     def _hand_out_again(self, given: dict[str, list[tuple[m.Key, Any]]], now: float) -> None:
         """What came back comes first; what was lost, elsewhere if there is an elsewhere."""
-        plan, placement, ledger = self._plan, self._placement, self._ledger
-        aside: list[Again] = []
-        while (again := plan.take_again()) is not None:
-            nodes = ledger.losses.get(again.task.id)
-            engine = placement.choose() if nodes is None else placement.choose_elsewhere(nodes, only=ledger.last_chance(again.task))
+        plan, placement = self._plan, self._placement
+        while placement.any_room and (again := plan.take_again()) is not None:
+            nodes = self._suspects.nodes.get(again.task.id)
+            engine = placement.choose() if nodes is None else placement.choose_elsewhere(nodes)
             if engine is None:
-                aside.append(again)
-                if nodes is None or not placement.any_room:
-                    break
-                continue
-            key = self._attempts.hand_out(engine, again.task, again.n, now)
-            placement.update(engine)
-            given.setdefault(engine.name, []).append((key, again.task))
-        for again in aside:
-            plan.put_back(again)
+                plan.put_back(again)
+                break
+            self._give(engine, again, given, now)
+
+    def _hand_out_suspects(self, given: dict[str, list[tuple[m.Key, Any]]], now: float, *, last: bool) -> None:
+        self._isolation.place(lambda engine, again: self._give(engine, again, given, now), last=last)
+
+    def _give(self, engine: Engine, again: Again, given: dict[str, list[tuple[m.Key, Any]]], now: float) -> None:
+        key = self._attempts.hand_out(engine, again.task, again.n, now)
+        self._placement.update(engine)
+        given.setdefault(engine.name, []).append((key, again.task))
 
     def _pass_barrier(self, barrier: Barrier, now: float) -> bool:
         """True when everything before it has ended and the plan goes on behind it."""
@@ -333,7 +343,7 @@ class Scheduler:
         """At the end, and before a barrier, no slot stays free while another engine holds what it has not started."""
         self._even_out_at = None
         plan = self._plan
-        if self._stop.closing or len(self._fleet.engines) < 2 or plan.again or (plan.pending and self._barrier_since is None):
+        if self._stop.closing or len(self._fleet.engines) < 2 or plan.any_again or (plan.pending and self._barrier_since is None):
             return
         if not self._placement.any_free or self._attempts.holding <= self._attempts.running:
             return
@@ -394,6 +404,8 @@ class Scheduler:
                 why = ending.why
             elif not self._fleet.engines:
                 why = NO_ENGINE
+            elif self._suspects.charges and (alone := self._isolation.alone) is not None:
+                why = f"task {alone} runs alone: its engine has died with it"
             elif self._barrier_since is not None and not self._plan.again:
                 why = "waiting at a barrier"
             elif not self._placement.any_ready and all(engine.phase == "start" for engine in self._fleet.engines.values()):

@@ -53,33 +53,39 @@ def _plain(value: object) -> object:
             return str(value)
 
 
-def attempt_line(result: Result, engine: str, queued: float, node: str | None = None) -> bytes:
+def attempt_line(result: Result, engine: str, queued: float, node: str | None = None, blame: str = "") -> bytes:
     """The event of one ended attempt. `engine`: its name; `queued`: when its task was handed out, epoch seconds; `node`: where, if told.
+
+    `blame`: the task may have caused the death of its engine or slot (`suspect`), or is charged with it.
 
     The form is event_line's, written by hand because there is one for every task; `t` is when the attempt ended.
     """
     kind, id_, n, cause, code, _, slot, start, end, _, utime, stime, maxrss, out_bytes, _, err_bytes, _, left_behind = result
     if not isfinite(queued + start + end + utime + stime):
-        return _odd_attempt_line(result, engine, queued, node)
+        return _odd_attempt_line(result, engine, queued, node, blame)
     return (
         f'{{"t":{end:.3f},"kind":"attempt","id":{id_},"n":{n},"engine":{_quoted(engine)},"slot":{slot},"cause":"{cause}","code":{code},'
         f'"queued":{queued:.3f},"start":{start:.3f},"end":{end:.3f},"utime":{utime:.3f},"stime":{stime:.3f},"maxrss":{maxrss},'
         f'"out_bytes":{out_bytes},"err_bytes":{err_bytes},"left_behind":{"true" if left_behind else "false"}'
-        f"{'' if kind == 'task' else _PER_ENGINE[kind]}{'' if node is None else _NODE % _quoted(node)}}}\n"
+        f"{'' if kind == 'task' else _PER_ENGINE[kind]}{'' if node is None else _NODE % _quoted(node)}"
+        f"{_BLAME % blame if blame else ''}}}\n"
     ).encode("ascii")
 
 
 _PER_ENGINE = {"start": ',"per_engine":"START"', "stop": ',"per_engine":"STOP"'}
 _NODE = ',"node":%s'
+_BLAME = ',"blame":"%s"'
 
 
-def _odd_attempt_line(result: Result, engine: str, queued: float, node: str | None) -> bytes:
+def _odd_attempt_line(result: Result, engine: str, queued: float, node: str | None, blame: str) -> bytes:
     names = ("id", "n", "slot", "cause", "code", "start", "end", "utime", "stime", "maxrss", "out_bytes", "err_bytes", "left_behind")
     fields: dict[str, object] = {"engine": engine, "queued": queued, **{name: getattr(result, name) for name in names}}
     if result.kind != "task":
         fields["per_engine"] = result.kind.upper()
     if node is not None:
         fields["node"] = node
+    if blame:
+        fields["blame"] = blame
     return event_line("attempt", result.end, **fields)
 
 
