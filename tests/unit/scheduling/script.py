@@ -58,8 +58,8 @@ class Script:
         if ended:
             self(m.SupplyEnd())
 
-    def join(self, name: str, *, slots: int = 2, node: str = "", context: str = "c") -> None:
-        self(m.EngineJoined(name, context, int(name[1:]), slots, node))
+    def join(self, name: str, *, slots: int = 2, node: str = "", context: str = "c", boot: str = "") -> None:
+        self(m.EngineJoined(name, context, int(name[1:]), slots, node, boot))
 
     def ends(self, what: Any, cause: Any = "ok", code: int = 0, *, engine: str = "e0") -> list[Any]:
         """The engine's agent says how an attempt ended: a key, or the id of a task whose first attempt it is."""
@@ -84,6 +84,11 @@ class Script:
 
     def attempted(self, actions: list[Any] | None = None) -> list[tuple[int, str]]:
         return [(each.task.id, each.result.cause) for each in self.kind(m.Attempted, actions)]
+
+    def dies(self, engine: str = "e0") -> list[Any]:
+        """Its agent is killed, on a host that is up; what is done when its tasks have ended."""
+        self(m.LinkClosed(engine, "killed", died=True))
+        return self.after(7.1)
 
     def leaves(self, engine: str = "e0") -> None:
         self(m.LinkClosed(engine, "it left"))

@@ -29,27 +29,31 @@ def test_engine_lost_has_no_record_and_runs_again() -> None:
     assert script.assigned(actions=actions) == [("task", 0, 2)]
 
 
-def test_crash_limit_writes_one_record_after_three_losses() -> None:
+def test_crash_limit_writes_one_record_after_three_charges() -> None:
+    """The first loss makes a suspect."""
     script = Script(task(0))
-    for n in (1, 2):
+    for n in (1, 2, 3):
         script(m.SlotsLost("e0", [("task", 0, n)]))
     assert script.recorded() == []
-    actions = script(m.SlotsLost("e0", [("task", 0, 3)]))
+    actions = script(m.SlotsLost("e0", [("task", 0, 4)]))
     assert script.recorded(actions) == [(0, "crash-limit", -100)]
-    assert script.recorded(script(m.SlotsLost("e0", [("task", 0, 3)]))) == []
+    assert [each.blame for each in script.kind(m.Attempted)] == ["suspect", "charged", "charged", "charged"]
+    assert script.recorded(script(m.SlotsLost("e0", [("task", 0, 4)]))) == []
+    assert script.scheduler.counts.given_up == script.scheduler.counts.failed == 1
     script.leaves()
     assert script.code(count_failures=True) == 1
 
 
-def test_only_started_attempts_are_charged() -> None:
-    script = Script(task(0), task(1), task(2), crash_limit=1)
+def test_only_attempts_that_may_have_started_are_suspects() -> None:
+    """The agent has two slots: it may have started the second attempt without saying so in time, and the third not."""
+    script = Script(task(0), task(1), task(2))
     script.taken(0)
-    script(m.LinkClosed("e0", "gone"))
-    actions = script.after(7.0)
-    assert script.recorded(actions) == [(0, "crash-limit", -100)]
-    assert script.attempted(actions) == [(0, "engine-lost")]
+    assert script.attempted(script.dies()) == [(0, "engine-lost")]
+    assert script.scheduler._suspects.charges == {0: 0, 1: 0}
     script.join("e1")
-    assert sorted(script.assigned("e1")) == [("task", 1, 2), ("task", 2, 2)]
+    assert sorted(script.assigned("e1")) == [("task", 0, 2), ("task", 2, 2)], "one suspect, and what is none"
+    script.ends(("task", 0, 2), engine="e1")
+    assert script.assigned("e1")[-1] == ("task", 1, 2)
 
 
 def test_preempted_has_no_record_and_is_left_for_a_resume() -> None:
@@ -133,7 +137,7 @@ def test_a_suspect_of_a_link_that_closes_is_lost_with_it() -> None:
 
 def test_a_slot_told_to_stop_by_nobody_we_know_is_a_loss() -> None:
     script = Script(task(0), crash_limit=2)
-    for n in (1, 2):
+    for n in (1, 2, 3):
         script.ends(("task", 0, n), "preempted", -15)
         script.after(0.6)
     assert script.recorded() == [(0, "crash-limit", -100)]
@@ -143,9 +147,9 @@ def test_attempts_of_a_told_engine_are_never_charged() -> None:
     script = Script(task(0), crash_limit=1)
     script.taken(0)
     script(m.AgentTold("e0", 15))
-    script(m.LinkClosed("e0", "its node went"))
-    assert script.attempted(script.after(7.0)) == [(0, "preempted")]
+    assert script.attempted(script.dies()) == [(0, "preempted")]
     assert script.recorded() == []
+    assert not script.scheduler._suspects.charges
 
 
 def test_met_and_failed_barriers() -> None:
@@ -177,12 +181,12 @@ def test_check_counts_skipped_and_per_engine_failures() -> None:
 
 
 def test_engine_lost_never_fails_a_check_crash_limit_does() -> None:
-    for losses, ok in ((2, True), (3, False)):
+    for losses, ok in ((3, True), (4, False)):
         script = Script(task(0), barrier(1, check=True), task(2))
         for n in range(1, losses + 1):
             script(m.SlotsLost("e0", [("task", 0, n)]))
         if ok:
-            script.ends(("task", 0, 3))
+            script.ends(("task", 0, 4))
         assert [each.ok for each in script.kind(m.RecordBarrier)] == [ok]
 
 

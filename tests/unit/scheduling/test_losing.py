@@ -109,25 +109,11 @@ def test_lost_elsewhere_if_there_is_an_elsewhere() -> None:
     assert second.engine != first.engine
 
 
-def test_the_last_chance_waits_for_an_elsewhere() -> None:
-    script = Script(engines=0, ended=False, crash_limit=2)
-    script.join("e0", slots=2)
-    script.join("e1", slots=1)
-    script.supply(*map(task, range(4)), ended=True)  # both engines' slots are full
-    (lost,) = [key for key in script.assigned("e0") if key[1] == 0]
-    actions = script(m.SlotsLost("e0", [lost]))
-    assert ("task", 0, 2) not in script.assigned(actions=actions)
-    script(m.Recalled("e1", script.assigned("e1")[1:]))
-    script.ends(script.assigned("e1")[0], engine="e1")
-    assert ("task", 0, 2) in script.assigned("e1", script.actions[-1:])
-
-
 def test_a_node_that_loses_four_engines_gets_no_other() -> None:
     script = Script(start(), task(0), engines=0)
     for number in range(4):
         script.join(f"e{number}", node="n")
-        script(m.LinkClosed(f"e{number}", "its START ended it"))
-        script.after(7.1)
+        script.dies(f"e{number}")
     assert len(script.kind(m.Replace)) == 3
     assert script.code() == 3
     assert script.scheduler.stop_why == "no engine is left"
@@ -147,32 +133,13 @@ def test_a_useless_engine_finishes_what_it_runs_and_four_are_enough() -> None:
     assert script.code() == 3
 
 
-def test_a_task_that_is_given_up_for_its_losses_clears_its_node() -> None:
-    """The engine that dies a fourth time, of a task that has ended three, is replaced: the task was to blame. A fifth is the node's."""
-    script = Script(task(0), task(1), engines=0)
-    for number in range(4):
-        engine = f"e{number}"
-        script.join(engine, node="n", slots=1)
-        if number:  # the first dies before it can say what has started
-            script(m.Taken(engine, script.assigned(engine)[:1]))
-        script(m.LinkClosed(engine, "killed"))
-        script.after(7.1)
-    assert script.recorded() == [(0, "crash-limit", -100)]
-    assert len(script.kind(m.Replace)) == 4
-    script.join("e4", node="n", slots=1)
-    script(m.LinkClosed("e4", "killed"))
-    script.after(7.1)
-    assert len(script.kind(m.SetAside)) == 1
-
-
 def test_a_result_of_a_task_makes_up_for_earlier_losses() -> None:
     script = Script(*map(task, range(20)), engines=0)
     for number in range(6):
         engine = f"e{number}"
         script.join(engine, node="n", slots=1)
         script.ends(script.assigned(engine)[0], engine=engine)
-        script(m.LinkClosed(engine, "gone"))
-        script.after(7.1)
+        script.dies(engine)
     assert len(script.kind(m.Replace)) == 6
 
 
