@@ -37,11 +37,9 @@ class Isolation:
                 self._give(task, engine, give)
         charged = list(self.suspects.waiting_charged(self.plan.again))
         if not charged or self.suspects.row < PATIENCE:
-            while (uncharged := self.suspects.next_uncharged(self.plan.again)) is not None:
-                found = self._with_room(self.suspects.nodes.get(uncharged, ()), last)
-                if found is None:
+            while uncharged := self.suspects.waiting_uncharged(self.plan.again):
+                if not self._place_one(uncharged, give, last):
                     return
-                give(found, self.plan.take(uncharged))
         self._place_charged(charged, give, last)
 
     @property
@@ -52,21 +50,32 @@ class Isolation:
 
     # --- suspects
 
-    def _with_room(self, nodes: Collection[str], last: bool) -> Engine | None:
-        """An engine without a suspect: a free slot first, elsewhere if there is one."""
-        found = None
-        for engine in chain(self.placement.free, self.placement.ahead):
-            if engine.suspect is None and engine.context.open and self._in_order(engine, last):
+    def _place_one(self, tasks: list[int], give: Callable[[Engine, Again], None], last: bool) -> bool:
+        """Give one of these to an engine without a suspect that has room: a free slot first."""
+        able = [
+            engine
+            for engine in chain(self.placement.free, self.placement.ahead)
+            if engine.suspect is None and engine.context.open and self._in_order(engine, last)
+        ]
+        for task in tasks if able else ():
+            nodes = self._nodes(task)
+            for engine in able:
                 if engine.node not in nodes:
-                    return engine
-                found = found or engine
-        return found
+                    give(engine, self.plan.take(task))
+                    return True
+        return False
 
     @staticmethod
     def _in_order(engine: Engine, last: bool) -> bool:
         """Return whether its node may have a suspect: if it has lost an engine to one, other tasks come first."""
         losses = engine.context.losses.get(engine.node)
         return (last and not engine.live) or losses is None or not losses.charged
+
+    def _nodes(self, task: int) -> Collection[str]:
+        """Nodes where it is not to run: those where it was lost, if there is another."""
+        nodes = self.suspects.nodes.get(task, ())
+        elsewhere = any(engine.phase == "ready" and engine.context.open and engine.node not in nodes for engine in self.engines.values())
+        return nodes if elsewhere else ()
 
     # --- those that run alone
 
@@ -83,12 +92,6 @@ class Isolation:
         self._let_go(task)
         engine.alone = task
         give(engine, self.plan.take(task))
-
-    def _nodes(self, task: int) -> Collection[str]:
-        """Nodes where it is not to run: those where it was lost, if there is another."""
-        nodes = self.suspects.nodes.get(task, ())
-        elsewhere = any(engine.phase == "ready" and engine.context.open and engine.node not in nodes for engine in self.engines.values())
-        return nodes if elsewhere else ()
 
     @property
     def _room(self) -> bool:

@@ -32,7 +32,8 @@ class Suspects:
         self.nodes: dict[int, tuple[str, ...]] = {}  # task -> nodes whose engine or slot was lost with it, whatever the reason
         self.row = 0  # charges since a task has ended
         self._deaths: dict[Place, Death] = {}
-        self._uncharged: list[int] = []  # heaps of those that wait for an engine; may hold what does not wait any more
+        # heaps of those that wait for an engine; they may hold what does not wait any more
+        self._uncharged: dict[frozenset[str], list[int]] = {}  # by the nodes where they were lost
         self._charged: list[tuple[int, int]] = []  # (-charges, id)
 
     # --- what happens
@@ -95,21 +96,24 @@ class Suspects:
         if charges:
             heappush(self._charged, (-charges, task))
         else:
-            heappush(self._uncharged, task)
+            heappush(self._uncharged.setdefault(frozenset(self.nodes.get(task, ())), []), task)
 
     @property
     def any_waiting(self) -> bool:
         """There may be some."""
         return bool(self._uncharged or self._charged)
 
-    def next_uncharged(self, again: Container[int]) -> int | None:
-        """The first of those that were charged with nothing yet; `again`: tasks that are to run again."""
-        line = self._uncharged
-        while line:
-            if line[0] in again and self.charges.get(line[0]) == 0:
-                return line[0]
-            heappop(line)
-        return None
+    def waiting_uncharged(self, again: Container[int]) -> list[int]:
+        """Return of those without a charge the first for each set of nodes where they were lost; `again`: all that are to run."""
+        found = []
+        for nodes, line in list(self._uncharged.items()):
+            while line and not (line[0] in again and self.charges.get(line[0]) == 0):
+                heappop(line)
+            if line:
+                found.append(line[0])
+            else:
+                del self._uncharged[nodes]
+        return sorted(found)
 
     def waiting_charged(self, again: Container[int]) -> Iterator[int]:
         """Those that are to run alone, the one with the most charges first."""

@@ -29,6 +29,7 @@ SAMPLES: tuple[at.Message, ...] = (
     at.Serve(4, "me@gpu01", "sums"),
     at.Kill(3),
     at.Failed(3, "no route", permanent=False, lives_on=True),
+    at.Failed(4, "exit code 137", permanent=False, lives_on=False, died=True),
     at.Ended(3),
     at.Detach("gpu01_3", now=True),
     at.Look(),

@@ -119,21 +119,26 @@ def test_other_engines_go_on_while_one_is_emptied() -> None:
         assert (len(engine.live) == 2) == (name != kept)
 
 
-def test_elsewhere_if_there_is_an_elsewhere() -> None:
+def test_a_suspect_waits_for_an_elsewhere_if_there_is_one() -> None:
     script = Script(engines=0, ended=False)
     script.join("e0", slots=2)
     script.join("e1", slots=1)
-    script.supply(*map(task, range(4)), ended=True)
+    script.supply(*map(task, range(6)), ended=True)  # both engines are full
     (lost,) = [key for key in script.assigned("e0") if key[1] == 0]
-    script(m.SlotsLost("e0", [lost]))
-    (key,) = [key for key in script.assigned() if key[1:] == (0, 2)]
-    holder = "e0" if key in script.assigned("e0") else "e1"
-    script(m.SlotsLost(holder, [key]))
-    for engine in ("e0", "e1"):
-        for each in list(script.scheduler.engines[engine].live):
-            script.ends(each, engine=engine)
-    (again,) = [each.engine for each in script.kind(m.Assign) if any(key[1:] == (0, 3) for key, _ in each.attempts)]
-    assert again != holder or {script.assigned("e0")[0], lost} == {lost}
+    assert ("task", 0, 2) not in script.assigned(actions=script(m.SlotsLost("e0", [lost])))
+    assert ("task", 0, 2) in script.assigned("e1", script.ends(script.assigned("e1")[0], engine="e1"))
+
+
+def test_suspects_of_one_node_do_not_hold_up_those_of_another() -> None:
+    script = Script(engines=0, ended=False)
+    script.join("e0", slots=1)
+    script.join("e1", slots=1)
+    script.supply(*map(task, range(2)), ended=True)
+    first, second = script.assigned("e0")[0], script.assigned("e1")[0]
+    script(m.SlotsLost("e0", [first]))
+    script(m.SlotsLost("e1", [second]))
+    assert script.assigned("e1")[1:] == [("task", first[1], 2)]
+    assert script.assigned("e0")[1:] == [("task", second[1], 2)]
 
 
 @pytest.mark.parametrize("how", ["silent", "cut", "left", "told", "detached", "stopped"])
