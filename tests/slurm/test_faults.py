@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults.test_blame import KILL
 from harness import ROOT, Taskrun, until
 from slurm.jobs import Job, Jobs, check_once
 from slurm_cluster import SlurmCluster
@@ -49,6 +50,28 @@ def test_a_node_without_power_and_one_that_slurm_calls_down(jobs: Jobs) -> None:
     assert not said[1]
     assert "srun: error: " in said[2]
     assert "Node failure on node3" in said[3]
+
+
+@pytest.mark.timeout(120)
+def test_one_that_kills_its_agent_is_given_up_and_a_node_that_boots_charges_nobody(jobs: Jobs) -> None:
+    kill = f"until [ -e go ]; do sleep 0.1; done; {KILL}\n"
+    job = jobs.submit("-N2", "--no-kill", "-w", "node[1-2]", "--wrap", "exec taskrun tasks.txt -p run --lost-after 2 --grace 0 "
+                      "--starter builtin", files={"tasks.txt": kill + WORK.format(6, 1)})  # fmt: skip
+    started(jobs, 1)
+    until(lambda: len([each for each in jobs.events("engine") if each["what"] == "joined"]) == 2, 20, "both nodes")
+    jobs.cluster.kill_node(2)
+    jobs.cluster.revive_node(2)
+    until(lambda: [each for each in jobs.events("engine") if each["what"] == "lost"], 30, "the loss")
+    lost = [each for each in jobs.events("attempt") if each["cause"] == "engine-lost"]
+    assert lost
+    assert not [each for each in lost if "blame" in each]
+    (jobs.folder / "go").touch()
+    assert job.wait(100) == "COMPLETED", job.output
+    jobs.sweep()
+    assert {each["TaskID"]: each["ReturnCode"] for each in jobs.records()} == {0: -100, **dict.fromkeys(range(1, 7), 0)}
+    charged = [each["id"] for each in jobs.events("attempt") if each.get("blame") == "charged"]
+    assert charged.count(0) == 3
+    assert all(charged.count(number) == 1 for number in {*charged} - {0})
 
 
 @pytest.mark.timeout(120)
