@@ -193,8 +193,16 @@ class Slot(object):
             elif what == GO:
                 self.told_of = True
 
-    def check_heard(self) -> None:
+    def check_heard(self, report: "Any" = None) -> None:
+        """Raise AgentLost when it was silent for too long. `report`: the last result, which the agent has not been told."""
         if clock() - self.heard > self.lost_after:
+            if (
+                report is not None and report[3] == "engine-lost"
+            ):  # should it go on: its task ended for its silence, and did not kill a slot
+                try:
+                    self.agent.send(marshal.dumps((RESULT, report, None)), _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
+                except OSError:
+                    pass
             raise AgentLost
 
     # the life of a lease
@@ -203,7 +211,7 @@ class Slot(object):
         """Run tasks until the lease is over; why it ended."""
         report = None  # the last result, sent together with the next task's name
         while True:
-            self.check_heard()
+            self.check_heard(report)
             if self.told or self.quitting or time.monotonic() >= self.lease_end:
                 reason = "told" if self.told else "lease"
                 if report is not None:
@@ -353,7 +361,7 @@ class Slot(object):
         else:
             code = posix.WEXITSTATUS(status)
             cause = "exit" if code else "ok"
-        if code and self.end_how is not None:
+        if self.end_how is not None and (code or self.end_how[0] == "engine-lost"):
             cause = self.end_how[0]
         return (
             kind, number, n, cause, code, pid, rank, start, end, elapsed,

@@ -24,7 +24,6 @@ class Ending(NamedTuple):
     failed: int  # that ended otherwise, in this run or on record
     left: int  # have not ended
     finished: int  # ended in this run, whatever their code
-    given_up: int  # of the failed, tasks of this run whose engine died with them (-100)
     per_engine_failed: int
     seconds: float
     status: str  # the status file, as it is shown
@@ -37,6 +36,7 @@ class Ending(NamedTuple):
     undelivered: bool = False  # data that was to be delivered is left
     variables: tuple[str, ...] = ()  # that were given with a value, which who carries on has to give again
     changed: bool = False  # the task file is not what it was when the run began
+    given_up: int = 0  # of those that failed in this run: their engine died with them (-100)
 
 
 def summary_lines(ending: Ending) -> list[str]:

@@ -166,6 +166,7 @@ def test_kill_9_of_attach(meet: Meet, taskrun: Taskrun) -> None:
     assert [event["what"] for event in result.events("context") if event["context"] == "SSH1"] == ["joined", "lost"]
     assert [event["what"] for event in result.events("engine") if event["engine"].endswith("_1")] == ["joined", "lost"]
     assert sorted(Counter(row[1] for row in meeting.ran()).values()) == [1, 1, 2]  # what it ran has run again
+    assert not [event for event in result.events("attempt") if "blame" in event]
 
 
 def test_kill_9_of_the_driver_and_a_resume_at_once(meet: Meet, taskrun: Taskrun) -> None:
@@ -211,8 +212,10 @@ def test_the_agent_of_a_guest_is_killed(meet: Meet, taskrun: Taskrun) -> None:
     os.kill(int(agents[0]), signal.SIGKILL)
     meeting.wait_for(2, 1)
     meeting.go()
-    assert [meeting.running.finish().code, guest.finish().code] == [0, 0]
+    result = meeting.running.finish()
+    assert [result.code, guest.finish().code] == [0, 0]
     assert ids(meeting) == [0, 1, 2]
+    assert [event["blame"] for event in result.events("attempt") if event["cause"] == "engine-lost"] == ["suspect"]
 
 
 def test_what_can_be_attached_to(meet: Meet, taskrun: Taskrun) -> None:

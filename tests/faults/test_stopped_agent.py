@@ -88,6 +88,9 @@ def test_continued_after_its_slots_have_given_it_up(taskrun: Taskrun, parallel: 
     assert result.code == 0, result.err
     assert [record["ReturnCode"] for record in result.records()] == [0] * 4
     assert not [what for what, _, _ in times(chain) if what == "overlap"]
+    lost = [event for event in result.events("attempt") if event["cause"] == "engine-lost"]
+    assert lost
+    assert not [event for event in lost if "blame" in event], "it was silent, which no task is charged with"
     chain.nothing_is_left()
 
 
