@@ -196,9 +196,7 @@ class Slot(object):
     def check_heard(self, report: "Any" = None) -> None:
         """Raise AgentLost when it was silent for too long. `report`: the last result, which the agent has not been told."""
         if clock() - self.heard > self.lost_after:
-            if (
-                report is not None and report[3] == "engine-lost"
-            ):  # should it go on: its task ended for its silence, and did not kill a slot
+            if report is not None and report[3] == "engine-lost":  # it may go on: no slot was killed
                 try:
                     self.agent.send(marshal.dumps((RESULT, report, None)), _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
                 except OSError:
@@ -361,7 +359,7 @@ class Slot(object):
         else:
             code = posix.WEXITSTATUS(status)
             cause = "exit" if code else "ok"
-        if self.end_how is not None and (code or self.end_how[0] == "engine-lost"):
+        if code and self.end_how is not None:
             cause = self.end_how[0]
         return (
             kind, number, n, cause, code, pid, rank, start, end, elapsed,
