@@ -7,7 +7,7 @@ import pytest
 from taskrun.errors import ExitCode
 from taskrun.observers.summary import Ending, summary_lines
 
-ENDING = Ending(ExitCode.OK, 16, 0, 3, 0, 0, 8.25, "run_status.txt", [], 3, None, "", "", given_up=0)
+ENDING = Ending(ExitCode.OK, 16, 0, 3, 0, 19, 0, 8.25, "run_status.txt", [], 3, None, "", "", given_up=0)
 
 
 @pytest.mark.parametrize(
