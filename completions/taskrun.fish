@@ -3,6 +3,7 @@ complete -c taskrun -n __fish_is_first_arg -a 'attach check completion detach ho
 complete -c taskrun -s e -l exit-code -d 'exit with 1 if any task failed'
 complete -c taskrun -s f -l fail-fast -d 'stop at the first failure: start nothing new, end what runs; exit 1'
 complete -c taskrun -l grace -x -d 'time from TERM to KILL when tasks are ended (default 5s)'
+complete -c taskrun -l stopped-ok -d 'a task that is told to end and ends with 0 is done (default: it runs again on resume)'
 complete -c taskrun -l ignore-unknown -d 'take unknown #DISBATCH lines as disBatch does, with a warning'
 complete -c taskrun -l dry-run -d 'show what would run, expanded, and why (run, skip, retry, left); run nothing'
 complete -c taskrun -s q -l quiet -d 'no progress and no summary, only errors'

@@ -123,6 +123,14 @@ OPTIONS = (
         inherit=True,
     ),
     Option(
+        "stopped_ok",
+        ("--stopped-ok",),
+        "a task that is told to end and ends with 0 is done (default: it runs again on resume)",
+        RUN,
+        kind=None,
+        inherit=True,
+    ),
+    Option(
         "ignore_unknown",
         ("--ignore-unknown",),
         "take unknown #DISBATCH lines as disBatch does, with a warning",

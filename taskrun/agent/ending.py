@@ -47,8 +47,29 @@ def session(stat: bytes) -> tuple:
     return fields[0], int(fields[3])
 
 
+def disposition(pid: int, number: int) -> str:
+    """Return what the process does with signal `number`: caught (or blocked, to be fetched), ignored, default; '' when it is gone."""
+    stat = _read("/proc/%d/stat" % pid)
+    fields = stat[stat.rfind(b")") + 2 :].split(b" ")
+    if len(fields) < 32 or fields[0] in (b"X", b"Z"):
+        return ""
+    blocked, ignored, caught = [int(field) >> (number - 1) & 1 for field in fields[29:32]]
+    return "caught" if caught or blocked else "ignored" if ignored else "default"
+
+
+def answers(pids: list, leader: int, number: int) -> bool:
+    """Whether `leader` may end with 0 because signal `number` is sent to all of `pids`, and not because its work is done.
+
+    It may if a process catches the signal, or if the leader ignores it and outlives one that it ends.
+    """
+    if leader not in pids:
+        return False  # it has ended
+    found = [disposition(pid, number) for pid in pids]
+    return "caught" in found or (disposition(leader, number) == "ignored" and "default" in found)
+
+
 def processes(mark: bytes, leader: int = 0) -> list:
-    """Process ids that live and carry `mark`, or belong to a session of one that does, or to the session of `leader`.
+    """Process ids that live and carry `mark`, or belong to a session of one that does, or to the session of `leader`. It comes first.
 
     A child with an emptied environment is still in its task's session.
     """
@@ -67,7 +88,8 @@ def processes(mark: bytes, leader: int = 0) -> list:
         if carries(_read("/proc/%d/environ" % pid), mark):
             found.add(pid)
             sessions.add(sid)
-    return [pid for pid, sid in table.items() if pid in found or sid in sessions]
+    pids = [pid for pid, sid in table.items() if pid in found or sid in sessions]
+    return sorted(pids, key=leader.__ne__)  # were it told after its children, it could go on without them and end with 0
 
 
 def signal_all(pids: list, number: int) -> None:

@@ -125,6 +125,7 @@ class Agent(object):
     def on_told(self, number: int) -> None:
         """The system tells this node to stop. In a step of SLURM each process is told so: slots, and GNU Parallel, too."""
         self.send({"k": "told", "signal": number})
+        self.slots.doubts.tell()
         self.leases.use_builtin()
 
     def on_unknown(self, message: "Dict[str, Any]") -> None:
@@ -192,6 +193,8 @@ class Agent(object):
             now = time.monotonic()
             ending_now = self.leaving or bool(self.orphaned)
             self.slots.queue.feed()
+            if self.slots.doubts.on:
+                self.settle(now)
             if self.slots.results or self.slots.running:
                 self.maybe_report(now, ending_now)
             if self.slots.announced and not self.out:
@@ -229,6 +232,13 @@ class Agent(object):
             if not self.before:
                 self.send({"k": "cleared"})
 
+    def settle(self, now: float) -> None:
+        """Results that were in doubt and are so no more."""
+        taken = self.slots.doubts.take()
+        if taken and not self.slots.results:
+            self.gathered = now
+        self.slots.results += taken
+
     def wait(self, now: float) -> "List[Tuple[int, int]]":
         """What is ready; while results are gathered the slots are left alone for a moment."""
         if self.slots.results:
@@ -236,6 +246,8 @@ class Agent(object):
         if self.losses.open or self.orphaned:
             return self.poll.poll(50)
         until = min(self.beat_at, self.look_back_at) if self.before else self.beat_at
+        if self.slots.doubts.on:
+            until = min(until, now + self.slots.doubts.wait())
         return self.poll.poll(max(0.0, min(until - now, self.leases.wait(now))) * 1000 + 1)
 
     def take(self, ready: "List[Tuple[int, int]]") -> None:

@@ -40,6 +40,7 @@ CONFIG, BEAT, END, QUIT, ROLL, GO = range(6)
 QUIET_MS = 5  # a task shorter than this costs one wake-up: its pipes are read after its end unless it takes longer
 REFUSED_TRIES = 12  # forks refused in a row before the slot is set aside, about 10 s
 ORPHAN_GRACE = 2.0  # seconds from TERM to KILL when the agent is lost
+ALONE = 1.0  # seconds after which a slot that was told to stop by the system, and not by its agent, takes itself for the only one
 REASON_MOST = 4096  # bytes of why a task could not start
 MESSAGE_MAX = 1 << 17  # bytes of the longest message, from the queue or the agent
 
@@ -72,6 +73,8 @@ class Slot(object):
         self.configure()
         self.current: "Any" = None  # (kind, id, n) of the task it holds
         self.end_how: "Any" = None
+        self.end_agreed = False  # the agent has said so: if the system told this slot, it told more than this slot
+        self.stopped = False  # an exit code of 0 may be the answer to a signal of ours
         self.quitting = False
         self.told_of = False  # the driver knows that it holds the current task
         self.pairs: dict = {}  # poll objects
@@ -122,6 +125,7 @@ class Slot(object):
         self.lease_end = time.monotonic() + config["lease"]
         self.grace = config["grace"]
         self.fail_fast = config["fail_fast"]
+        self.stopped_ok = config["stopped_ok"]
         self.cwd_error: "Any" = None
         try:
             posix.chdir(self.cwd)
@@ -180,6 +184,7 @@ class Slot(object):
             what = message[0]
             if what == END:
                 if self.current is not None and (message[1] is None or tuple(message[1]) == self.current):
+                    self.end_agreed = True
                     if self.end_how is None:
                         self.end_how = (message[2], message[3])
                     else:  # told again: sooner, if anything
@@ -240,6 +245,7 @@ class Slot(object):
                 self.bind(self.cpus)
             self.current = None
             self.end_how = None
+            self.end_agreed = self.stopped = False
             if report is None:
                 return "refused"
             if self.fail_fast and report[4]:
@@ -359,13 +365,21 @@ class Slot(object):
         else:
             code = posix.WEXITSTATUS(status)
             cause = "exit" if code else "ok"
-        if code and self.end_how is not None:
+        if self.end_how is not None and (code or (kind != "stop" and self.is_cut_short())):
             cause = self.end_how[0]
         return (
             kind, number, n, cause, code, pid, rank, start, end, elapsed,
             usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024,
             out_bytes, out_snippet, err_bytes, err_snippet, left_behind,
         )  # fmt: skip
+
+    def is_cut_short(self) -> bool:
+        """An attempt that was told to end has ended with 0: whether it has stopped, and not finished.
+
+        The system tells a task before its slot, or after it, and a look at the task comes too late then: Python and Perl take their
+        handlers out before they end.
+        """
+        return not self.stopped_ok and bool(self.told or self.stopped)
 
     def is_told_of(self) -> bool:
         """A task whose engine was lost may be what it was lost by: this time the driver hears of it before it starts."""
@@ -406,6 +420,7 @@ class Slot(object):
         timeout: float = QUIET_MS
         looking = False
         kill_at: "Any" = None
+        tell_at: "Any" = None
         again_at = 0.0
         while True:
             for fd, _ in poll.poll(timeout):
@@ -418,6 +433,9 @@ class Slot(object):
                     poll.unregister(fd)
             done, status, usage = posix.wait4(pid, posix.WNOHANG)
             if done:
+                if self.told and self.end_how is None:
+                    self.end_how = ("preempted", self.grace)
+                    kill_at = clock() + self.grace
                 if kill_at is not None:
                     self.end_rest(pid, mark, kill_at)
                 return status, usage
@@ -445,16 +463,39 @@ class Slot(object):
                 self.end_how = ("preempted", self.grace)
             if self.end_how is not None:
                 if kill_at is None:
-                    ending.signal_all(ending.processes(mark, pid), ending.TERM)
                     kill_at = now + self.end_how[1]
                     again_at = now
+                    tell_at = now + self.patience(pid, mark)
                 kill_at = min(kill_at, now + self.end_how[1])
+                if tell_at is not None and now >= tell_at:
+                    self.tell(pid, mark)
+                    tell_at = None
+                elif self.end_agreed and self.told == ending.TERM:
+                    tell_at = None
                 if now >= kill_at and now >= again_at:
                     ending.signal_all(ending.processes(mark, pid), ending.KILL)
                     again_at = now + 0.2
-                timeout = max(1.0, (max(kill_at, again_at) - now) * 1000)
+                until = max(kill_at, again_at)
+                timeout = max(1.0, ((until if tell_at is None else min(until, tell_at)) - now) * 1000)
             else:
                 timeout = max(1.0, (self.lost_after - (now - self.heard)) * 1000)
+
+    def patience(self, pid: int, mark: bytes) -> float:
+        """Seconds until TERM is sent. None, unless the system has told this slot to stop, and with it a task that listens.
+
+        A second signal would interrupt what the task does about the first: a `cp` in a trap would be ended.
+        """
+        if not self.told or "caught" not in [ending.disposition(each, self.told) for each in ending.processes(mark, pid)]:
+            return 0.0
+        grace: float = self.end_how[1]
+        return ALONE if self.told == ending.TERM else grace / 2
+
+    def tell(self, pid: int, mark: bytes) -> None:
+        """TERM to all of the attempt. What it may make of that is looked at just before, and again for handlers set meanwhile."""
+        pids = ending.processes(mark, pid)
+        self.stopped = ending.answers(pids, pid, ending.TERM)
+        ending.signal_all(pids, ending.TERM)
+        self.stopped = self.stopped or ending.answers(pids, pid, ending.TERM)
 
     def end_rest(self, pid: int, mark: bytes, kill_at: float) -> None:
         """Bash has ended because we said so: what it started must be gone, too, before this is reported."""

@@ -8,6 +8,7 @@ import socket
 import struct
 
 from . import ending, slot
+from .doubts import Doubts
 from .losses import Losses
 from .queue import TaskQueue
 
@@ -67,6 +68,7 @@ class Slots(object):
         self.closing = False
         self.missing: "Set[Tuple[Any, ...]]" = set()  # roll call: tasks that nobody has said to hold
         self.asked: "Dict[int, int]" = {}  # and the answers still to come of each slot: with the last one, all it took is told
+        self.doubts = Doubts(config, losses)
         self.path = os.path.join(folder, "s")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(self.path)
@@ -192,6 +194,7 @@ class Slots(object):
             "grace": self.config["grace"],
             "lease": LEASE,
             "fail_fast": self.config["fail_fast"],
+            "stopped_ok": self.config.get("stopped_ok", False),
         }
         fds = [self.queue.slots_end.fileno(), *self.fds]
         rights = struct.pack("%di" % len(fds), *fds)
@@ -217,7 +220,8 @@ class Slots(object):
             raise ValueError("it says more than a slot keeps")
         self.queue.forget(peer.task)
         peer.task = None
-        self.results.append(row)
+        if not self.doubts.on or not self.doubts.keep(row):
+            self.results.append(row)
 
     def let_go(self) -> None:
         """The driver has been told."""

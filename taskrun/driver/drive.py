@@ -137,6 +137,7 @@ class Drive:
             "grace": options.grace,
             "starter": options.starter,
             "fail_fast": options.fail_fast,
+            "stopped_ok": options.stopped_ok,
             "env": {
                 "DISBATCH_JOBID": self.run.prefix.name,
                 "DISBATCH_NAMETASKS": self.run.source.name,

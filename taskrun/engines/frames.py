@@ -37,6 +37,7 @@ KINDS = frozenset(("task", "start", "stop"))
 CAUSES = frozenset(
     ("ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out", "engine-lost", "preempted", "cancelled", "throttled")
 )
+GIVEN_BACK = frozenset(("preempted", "cancelled"))  # whatever the exit code
 
 
 class Hello(NamedTuple):
@@ -248,7 +249,7 @@ def _result(row: Any) -> Result:
         and type(number) is type(n) is type(code) is type(pid) is type(slot) is type(maxrss) is type(out_bytes) is type(err_bytes) is int
         and type(cause) is str
         and cause in CAUSES
-        and (cause == "ok") is (code == 0)
+        and ((cause == "ok") is (code == 0) or (code == 0 and cause in GIVEN_BACK))
         and code in _CODES
         and 0 <= number < _NUMBER
         and 0 <= n < _COUNT

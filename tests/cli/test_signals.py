@@ -12,10 +12,10 @@ import time
 import pytest
 from harness import Result, Running, Taskrun, until
 
-#: Three tasks; the first two run for `seconds`, unless `now` is there, and note when they are told to end. What sleeps says itself that
-#: it has started: bash's fork, before it has become another program, takes a TERM as bash would, and goes on.
+#: Three tasks; the first two run for `seconds`, unless `now` is there, and note when they are told to end, with 0 or 1. What sleeps says
+#: itself that it has started: bash's fork, before it has become another program, takes a TERM as bash would, and goes on.
 WORK = (
-    "trap 'echo told $TASKRUN_TASKID >> told; exit 99' TERM; "
+    "trap 'echo told $TASKRUN_TASKID >> told; exit $TASKRUN_TASKID' TERM; "
     "test -e now || { sh -c 'touch started_$TASKRUN_TASKID; exec sleep SECONDS' & wait $!; }; echo $TASKRUN_TASKID >> ended\n"
 )
 

@@ -205,7 +205,18 @@ def results(draw: st.DrawFn) -> list[Any]:
     row: list[Any] = [*draw(keys), *RESULT[3:]]
     if draw(st.booleans()):
         row[3], row[4] = draw(
-            st.sampled_from([("exit", 3), ("signal", -9), ("engine-lost", -9), ("preempted", 143), ("start", 2), ("ok", 1), ("exit", 0)])
+            st.sampled_from(
+                [
+                    ("exit", 3),
+                    ("signal", -9),
+                    ("engine-lost", -9),
+                    ("preempted", 143),
+                    ("preempted", 0),
+                    ("start", 2),
+                    ("ok", 1),
+                    ("exit", 0),
+                ]
+            )
         )
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         row[draw(st.integers(0, 17))] = draw(odd)

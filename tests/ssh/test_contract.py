@@ -123,9 +123,9 @@ def test_barriers(place: Place) -> None:
     assert place.read("notes").split() == ["b", "a", "c"]
 
 
-#: The first two run until `now` is there, and note when they are told to end.
+#: The first two run until `now` is there, and note when they are told to end: one with 0, the other with 1.
 WORK = (
-    "trap 'echo told $TASKRUN_TASKID >> told; exit 99' TERM; "
+    "trap 'echo told $TASKRUN_TASKID >> told; exit $TASKRUN_TASKID' TERM; "
     "test -e now || { sh -c 'touch started_$TASKRUN_TASKID; exec sleep SECONDS' & wait $!; }; echo $TASKRUN_TASKID >> ended\n"
 ) * 3
 
