@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskrun import threads
+from taskrun.driver.absence import Absence
 from taskrun.driver.mailbox import Mailbox
 from taskrun.errors import Refused
 from taskrun.status import names
@@ -259,12 +260,19 @@ class Door:
         selector = self._selector
         selector.register(sock, selectors.EVENT_READ, lambda _: self._accept(sock))
         look_at = 0.0
+        absence = Absence()
         try:
             while not self._closing.is_set():
+                absence.waits(time.monotonic() + LOOK)
                 for key, events in selector.select(LOOK):
                     if selector.get_map().get(key.fd) is key:
                         key.data(events)
                 now = time.monotonic()
+                missed = absence.look(now)
+                if missed is not None:  # what waits in the sockets is read before anybody counts as silent
+                    look_at = now + LOOK
+                    for guest in self.guests:
+                        guest.absent(missed.seconds)
                 if now >= look_at:
                     look_at = now + LOOK
                     for guest in list(self.guests):

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from taskrun import threads
 from taskrun.driver import held
+from taskrun.driver.absence import Absence
 from taskrun.driver.caller import Caller
 from taskrun.driver.contexts import Engines, carried_environment
 from taskrun.driver.job_end import JobEnd
@@ -115,6 +116,7 @@ class Attaching(Caller):
         silence = self.proven.silence
         steps = self.engines.steps
         job_end = None if steps is None else JobEnd(steps.job, steps.end, lambda: None, self._job_ends)
+        absence = Absence()
         while not self.over:
             for message in self.answers():
                 self._act(message)
@@ -128,8 +130,18 @@ class Attaching(Caller):
                 self.code = ExitCode.STOPPED
                 break
             if not self.over:
-                self.wait(LOOK if self.ending else 1.0)
+                seconds = LOOK if self.ending else 1.0
+                absence.waits(time.monotonic() + seconds)
+                self.wait(seconds)
+                missed = absence.look(time.monotonic())
+                if missed is not None:
+                    self._was_absent(missed.seconds)
                 self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
+
+    def _was_absent(self, seconds: float) -> None:
+        """This process did not run: what has come meanwhile is read before the run counts as silent."""
+        self.mux.absent(seconds)
+        self.ending = {channel: due + seconds if due else due for channel, due in self.ending.items()}
 
     def _job_ends(self, end: float) -> None:
         self.say_to_person(f"SLURM has changed the time of this job: it ends at {time.strftime('%F %T', time.localtime(end))}")

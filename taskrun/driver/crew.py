@@ -240,6 +240,13 @@ class Crew:
             else:
                 self._write_later(member)
 
+    def absent(self, seconds: float) -> None:
+        """This process did not run for so long: nobody's silence, and nobody's delay."""
+        for member in self.members.values():
+            member.since += seconds
+            member.heard += seconds
+        self.ending = [(due + seconds, agent) for due, agent in self.ending]
+
     def _write_later(self, member: Member) -> None:
         """What its link does not take now, as soon as it does."""
         link = member.agent.link

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
 from taskrun.driver import elsewhere, files
+from taskrun.driver.absence import Missed
 from taskrun.driver.attach import Door
 from taskrun.driver.contexts import Engines, carried_environment, driver_node
 from taskrun.driver.crew import Crew
@@ -179,6 +180,7 @@ class Drive:
         self.door = door = self.open_door(events)
         if porter is not None:
             self.visits.needed = porter.needs
+        loop.on_absent = self.was_absent
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
         loop.every_second.append(self.run.keep_lines)
         loop.every_second.append(Sampling(crew.members.values, events).tick)
@@ -191,6 +193,19 @@ class Drive:
             if engines.steps is not None:
                 loop.every_second.append(self.make_job_end(engines.label, engines.steps, loop).step)
         return loop
+
+    def was_absent(self, missed: Missed) -> None:
+        """This process did not run. Raises RecordsFailed when another run has taken the prefix over meanwhile."""
+        self.run.claim.touch(at_once=True)
+        self.crew.absent(missed.seconds)
+        seconds = missed.seconds + missed.asleep
+        text = (
+            f"this process did not run for {seconds:.0f} s ({'the machine slept' if missed.asleep else 'it was stopped, or had to wait'})"
+        )
+        if seconds < self.scheduler.policy.orphaned_after:
+            self.run.log.write("INFO", text)
+        else:
+            self.run.say(f"{text}: what its engines have ended meanwhile for want of it runs again")
 
     def make_gate(self, loop: Loop, events: EventsWriter, engines: Engines) -> Porter | None:
         """Where data is waited for, if there may be some: a stream tells only as it comes. `engines`: that were asked for."""

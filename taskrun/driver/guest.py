@@ -256,6 +256,11 @@ class Guest:
             silence = self.known.lost_after if self.role == "join" else CONTROL_SECONDS
             self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
 
+    def absent(self, seconds: float) -> None:
+        """This process did not run for so long."""
+        self.deadline += seconds
+        self.mux.absent(seconds)
+
     def turn_out(self, why: str) -> None:
         self._broken(Broken(why))
         self.mux.close()

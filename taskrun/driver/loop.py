@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from taskrun.driver.absence import Absence, Missed
 from taskrun.driver.crew import Crew
 from taskrun.driver.gate import Gate
 from taskrun.driver.porter import Porter
@@ -104,7 +105,10 @@ class Loop:
         self.every_second: list[Callable[[], None]] = []
         self.told: list[m.Told] = []
         self.on_told: Callable[[], None] = lambda: None  # each time somebody has told the run to stop, or to stop sooner
+        self.on_absent: Callable[[Missed], None] = lambda _: None  # this process did not run for a while, and goes on
         self.gate: Gate | None = None  # where data may have to be waited for
+        self._absence = Absence()
+        self._tick_at = 0.0
         self._listening = False
         self._supplied = False
         self._acts: dict[type, Callable[..., None]] = {
@@ -134,7 +138,7 @@ class Loop:
 
     def run(self, signals: Signals) -> None:
         scheduler = self.scheduler
-        tick_at = 0.0
+        self._absence.waits(time.monotonic())
         while not scheduler.finished:
             while self.queue:
                 self._handle(self.queue.popleft())
@@ -146,18 +150,19 @@ class Loop:
                 break
             now = time.monotonic()
             deadline = scheduler.deadline
-            until = tick_at if deadline is None else min(tick_at, deadline)
+            until = self._tick_at if deadline is None else min(self._tick_at, deadline)
             if self._more_at_hand():
                 until = now
+            self._absence.waits(until)
             call_ready(self.selector, max(0.0, until - now))
             for told in signals.events():
                 self.told.append(told)
                 self.on_told()
                 self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
                 self.post(told)
-            now = time.monotonic()
-            if now >= tick_at:
-                tick_at = now + TICK
+            now = self._look_at_clock()
+            if now >= self._tick_at:
+                self._tick_at = now + TICK
                 for each in self.every_second:
                     each()
                 self.post(m.Tick())
@@ -188,8 +193,19 @@ class Loop:
 
     def _handle(self, event: m.Event) -> None:
         acts = self._acts
-        for action in self.scheduler.handle(event, time.monotonic()):
+        for action in self.scheduler.handle(event, self._look_at_clock()):
             acts[type(action)](action)
+
+    def _look_at_clock(self) -> float:
+        """What time it is. When this process did not run, that is dealt with before anything is judged by the time that has passed."""
+        now = time.monotonic()
+        missed = self._absence.look(now)
+        if missed is not None:
+            self._tick_at = now + TICK  # what waits in the sockets is read first
+            self.on_absent(missed)
+            for action in self.scheduler.handle(m.Absent(*missed), now):
+                self._acts[type(action)](action)
+        return now
 
     def _more_at_hand(self) -> bool:
         if self.gate is not None and self.gate.waits:

@@ -253,6 +253,10 @@ class Mux:
         elif now - self.said > every:
             self.send({"k": "beat"})
 
+    def absent(self, seconds: float) -> None:
+        """This process did not run for so long: not the other side's silence."""
+        self.heard += seconds
+
     def _break(self, error: Broken) -> None:
         if not self.broken:
             self.broken = True

@@ -173,12 +173,16 @@ class Attempts:
 
     def _is_blamed(self, engine: Engine) -> bool:
         """Tasks are, for what dies there: nobody has told it to stop."""
-        return self.stop.how is None and not (engine.told or engine.detached or engine.ended)
+        return self.stop.how is None and not (engine.told or engine.detached or engine.ended or engine.excused)
 
     def _note_blame(self, ran: list[Attempt], blame: Blame) -> None:
         for attempt in ran:
             if blame != "charged" or attempt.key == attempt.engine.suspect:
                 attempt.blame = blame
+
+    def absent(self, seconds: float) -> None:
+        """The driver did not run for so long: what it waits to hear of suspects may still wait to be read."""
+        self.held = deque(each._replace(due=each.due + seconds) for each in self.held)
 
     def lose_held(self, engine: Engine) -> None:
         """The engine's link closed: it was the system's doing."""

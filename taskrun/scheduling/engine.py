@@ -83,8 +83,8 @@ class Engine:
     """One node of a context, with its slots."""
 
     __slots__ = (
-        "alone", "began", "boot", "context", "counted", "crashes", "cut", "death", "detached", "due", "ended", "heard", "live", "mean",
-        "name", "node", "phase", "rank", "recalling", "slots", "step", "suspect", "told", "useless", "why", "window",
+        "alone", "began", "boot", "context", "counted", "crashes", "cut", "death", "detached", "due", "ended", "excused", "heard", "live",
+        "mean", "name", "node", "phase", "rank", "recalling", "slots", "step", "suspect", "told", "useless", "why", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, context: Context, rank: int, slots: int, node: str, now: float) -> None:
@@ -109,6 +109,7 @@ class Engine:
         self.cut = False  # the time for its STOP commands is over
         self.detached = False
         self.useless = False
+        self.excused = 0.0  # until then its loss is the driver's doing, which did not run: not 0
         self.why = ""  # why it is lost
         self.boot = ""  # boot id of its host
         self.death: Literal["", "died", "charged"] = ""  # its agent is dead and its host is up; a task is charged with that

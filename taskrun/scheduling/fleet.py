@@ -11,7 +11,7 @@ from taskrun.scheduling.engine import Context, Engine, Losses, Phase
 from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.placement import Placement
 from taskrun.scheduling.plan import Plan
-from taskrun.scheduling.policy import END_MARGIN, LOST_MARGIN, SILENT_MOST, Policy
+from taskrun.scheduling.policy import END_MARGIN, LOST_MARGIN, READ_SECONDS, SILENT_MOST, Policy
 from taskrun.scheduling.stop import Stop
 
 
@@ -27,6 +27,7 @@ class Fleet:
         self.engines: dict[str, Engine] = {}
         self._timers: list[tuple[float, int, Engine]] = []  # may hold times that are no engine's any more
         self._timer_count = 0
+        self.suspended = False  # nothing new starts
 
     @property
     def promising(self) -> bool:
@@ -62,7 +63,7 @@ class Fleet:
         if engine.phase == "start":
             if self.stop.closing:
                 self._set_phase(engine, "drain")
-            elif not self.plan.header_done:
+            elif not self.plan.header_done or self.suspended:
                 return
             elif engine.step < len(self.plan.starts):
                 engine.began = True
@@ -95,6 +96,30 @@ class Fleet:
     def is_spare(self, engine: Engine) -> bool:
         """It is not needed any more, and its context gives such engines back."""
         return engine.context.gives_back and self.leftover and engine.node != engine.context.keep
+
+    # --- the driver itself
+
+    def suspend(self, on: bool, now: float) -> None:
+        """Nothing new starts, what agents hold unstarted comes back; or it goes on."""
+        self.suspended = on
+        for engine in list(self.engines.values()):
+            if not on:
+                self.step(engine, now)
+            elif engine.phase == "ready" and engine.live:
+                self.out.add(m.Recall(engine.name, len(engine.live)))
+
+    def absent(self, event: m.Absent, now: float) -> None:
+        """The driver did not run: that was nobody's silence, and what an agent did for want of a driver is no fault of its tasks."""
+        asleep = event.seconds + event.asleep
+        for engine in self.engines.values():
+            engine.heard = max(engine.heard + event.seconds, now + READ_SECONDS - self.policy.silence)
+            if engine.due is not None:
+                self._set_due(engine, engine.due + event.seconds)
+            if asleep >= self.policy.orphaned_after:
+                engine.excused = now + self.policy.silence
+        for context in self.contexts.values():
+            if context.walltime is not None:
+                context.walltime.overslept(event.asleep)
 
     # --- going
 
@@ -232,8 +257,10 @@ class Fleet:
 
     @staticmethod
     def _count(engine: Engine) -> Losses:
-        """Losses of its node, with this one."""
+        """Losses of its node, with this one unless the driver is to blame."""
         losses = engine.context.losses.setdefault(engine.node, Losses())
+        if engine.excused:
+            return losses
         if engine.death == "charged":
             losses.charged += 1
         elif engine.useless or (engine.death and not engine.told):
@@ -284,6 +311,8 @@ class Fleet:
     def look_for_silence(self, now: float) -> None:
         heard_since = now - self.policy.silence
         for engine in list(self.engines.values()):
+            if engine.excused <= now:
+                engine.excused = 0.0
             if engine.heard <= heard_since and engine.phase not in ("closed", "leaving"):
                 self.lose(engine, f"nothing was heard for {now - engine.heard:.0f} s", now)
 

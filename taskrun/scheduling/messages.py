@@ -134,6 +134,19 @@ class Detach(NamedTuple):
     now: bool
 
 
+class Suspend(NamedTuple):
+    """Nothing new starts (`on`), or may start again. What runs goes on."""
+
+    on: bool
+
+
+class Absent(NamedTuple):
+    """The driver did not run for so long: what it waited for had no chance to be seen."""
+
+    seconds: float  # by which `now` went on meanwhile
+    asleep: float = 0.0  # seconds that `now` does not count, because the machine slept
+
+
 class Tick(NamedTuple):
     """Time has passed."""
 
@@ -156,6 +169,8 @@ Event: TypeAlias = (
     | EngineUseless
     | Told
     | Detach
+    | Suspend
+    | Absent
     | Tick
 )
 

@@ -9,6 +9,7 @@ LOST_MARGIN = 2.0  # seconds beyond the grace after which the tasks of a closed 
 END_MARGIN = 3.0  # seconds beyond the grace in which an engine that was told to end its tasks has said so
 LIFE_SHARE = 2 / 3  # A of B: a slot ends its task after this share of the silence after which its engine is given up
 SILENT_MOST = 20  # engines of a node lost in a row, without one task's result, for reasons that are no task's and not the agent's own end
+READ_SECONDS = 5.0  # for an engine's last words to be read after the driver did not run: no silence is judged before
 STEAL_PAUSE = 0.05  # seconds between two looks for tasks to move from a busy engine to an idle one
 
 
@@ -29,6 +30,11 @@ class Policy(NamedTuple):
     def charged_most(self) -> int:
         """The same of those that were charged to tasks: what kills one after the other, whatever it runs, is the node."""
         return 4 * self.crash_limit
+
+    @property
+    def orphaned_after(self) -> float:
+        """A driver that did not run for so long may be why an engine has ended: an agent waits for A, and from the last beat on."""
+        return LIFE_SHARE * self.lost_after / 2
 
     @property
     def silence(self) -> float:

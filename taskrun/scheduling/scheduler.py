@@ -29,6 +29,7 @@ AT_HAND = 64  # items of the plan kept at hand, whatever the engines hold
 AT_HAND_MOST = 8192  # and at most, with many engines
 TASK_LIMIT = "the task limit is reached"
 NO_ENGINE = "waiting for an engine"
+SUSPENDED = "suspended: nothing new starts"
 _MOVES_NOTHING = (m.Heard, m.Taken)
 _WHOLE = ("ok", "exit", "signal")  # ends of tasks that nobody cut short
 
@@ -73,6 +74,8 @@ class Scheduler:
             m.EngineJoined: self._fleet.join,
             m.Told: self._told,
             m.Detach: lambda event, now: self._fleet.detach(event.name, event.now, now),
+            m.Suspend: self._suspend,
+            m.Absent: self._absent,
             m.Tick: self._tick,
         }
 
@@ -226,6 +229,16 @@ class Scheduler:
         if self._stop.told(event.how, event.why):
             self._fleet.stop_all(now)
 
+    def _suspend(self, event: m.Suspend, now: float) -> None:
+        if event.on != self._fleet.suspended and self._stop.how is None:
+            self._fleet.suspend(event.on, now)
+
+    def _absent(self, event: m.Absent, now: float) -> None:
+        self._fleet.absent(event, now)
+        self._attempts.absent(event.seconds)
+        if self._no_engine_since is not None:
+            self._no_engine_since += event.seconds
+
     def _tick(self, _: m.Tick, now: float) -> None:
         self._fleet.look_for_silence(now)
 
@@ -243,7 +256,7 @@ class Scheduler:
         if engine is not None:
             self._move(engine, now)
         self._fail_fast(now)
-        if stop.how is None:
+        if stop.how is None and not fleet.suspended:
             self._hand_out(now)
             if self._ledger.check_failed is not None and stop.failed("drain", "a BARRIER CHECK failed"):
                 fleet.stop_all(now)
@@ -400,7 +413,9 @@ class Scheduler:
         why = ""
         if not self._stop.closing and (self._plan.pending or self._plan.again):
             ending = next((context.walltime for context in self._fleet.contexts.values() if context.ends), None)
-            if ending is not None and not self._placement.any_ready:
+            if self._fleet.suspended:
+                why = SUSPENDED
+            elif ending is not None and not self._placement.any_ready:
                 why = ending.why
             elif not self._fleet.engines:
                 why = NO_ENGINE

@@ -54,6 +54,11 @@ class Walltime:
         self.stop_at = end - 2 * self.grace - MARGIN
         self._set_deadline()
 
+    def overslept(self, seconds: float) -> None:
+        """The clock that `end` is told in has stood still for so long."""
+        self.stop_at -= seconds
+        self._set_deadline()
+
     def measured(self, seconds: float) -> None:
         """A task has ended. Cheap: the estimate is made anew only now and then."""
         if self.task_time is None:

@@ -33,6 +33,7 @@ class Run:
     def __init__(self, ends: float, result: Result | None) -> None:
         self.ends = ends
         self.result = result  # None: its slot dies with it
+        self.charged = True  # that may be its own doing
 
 
 class Agent:
@@ -101,13 +102,14 @@ class Agent:
     def finish(self, key: m.Key, run: Run) -> None:
         del self.running[key]
         if run.result is None:
-            self.world.lost(key)
+            if run.charged:
+                self.world.lost(key)
             self.say(m.SlotsLost(self.name, [key]))
         else:
             self.say(m.Results(self.name, [run.result]))
         self.start()
 
-    def orphan(self, why: str, said: int) -> None:
+    def orphan(self, why: str, said: int, *, charged: bool = True) -> None:
         """It dies, or its link does: of what it said last only a part arrives, its tasks end within two seconds."""
         if self.dead:
             return
@@ -121,7 +123,9 @@ class Agent:
         for key, run in self.running.items():
             run.result = None
             run.ends = min(run.ends, self.world.now + 2.0)
-            self.world.lost(key)
+            run.charged = charged
+            if charged:
+                self.world.lost(key)
 
     def stop(self) -> None:
         if self.stopped_at is None and not self.dead:
@@ -174,6 +178,7 @@ class World:
         self.losses: dict[int, int] = {}
         self.check_failed = False
         self.told: list[str] = []
+        self.suspended = False
         self.waits: list[str] = []
         self.finished = False
 
@@ -321,6 +326,22 @@ class World:
         self.gone_contexts.add(context)
         self.handle(m.ContextGone(context, "no more"))
 
+    def driver_stops(self, seconds: float) -> None:
+        """It does not run for so long; agents that hear nothing of it end their tasks."""
+        if self.finished:
+            return
+        began = self.now
+        self._live_until(began + min(seconds, LIFE))
+        for agent in list(self.agents.values()) if seconds >= LIFE else ():
+            agent.orphan("nothing was heard of the driver", len(agent.out), charged=False)
+        self._live_until(began + seconds)
+        self.handle(m.Absent(seconds))
+
+    def suspend(self, on: bool) -> None:
+        if not self.finished:
+            self.suspended = on
+            self.handle(m.Suspend(on))
+
     # --- what the scheduler does about it, and whether it may
 
     def handle(self, event: m.Event) -> None:
@@ -376,7 +397,7 @@ class World:
         agent = self.agents[action.engine]
         for key, task in action.attempts:
             assert key not in agent.assigned
-            assert key[0] == "stop" or not self.told, "nothing new starts"
+            assert key[0] == "stop" or not (self.told or self.suspended), "nothing new starts"
             if key[0] == "task":
                 assert isinstance(task, Task)
                 starts = {item.id for item in self.items[: self.supplied] if isinstance(item, PerEngine) and item.when == "START"}
@@ -593,6 +614,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     def context_gone(self, index: int) -> None:
         self.world.context_gone(f"c{index % len(self.world.limits)}")
 
+    @rule(seconds=st.sampled_from((3.0, 15.0, 25.0, 100.0)), often=small)
+    def driver_stops(self, seconds: float, often: int) -> None:
+        if often < 3:
+            self.world.driver_stops(seconds)
+
+    @rule(on=st.booleans())
+    def suspend(self, on: bool) -> None:
+        self.world.suspend(on)
+
     @rule(how=st.sampled_from(("drain", "drain", "drain", "preempt", "cancel", "kill")), often=small)
     def told(self, how: Any, often: int) -> None:
         if often == 0:
@@ -645,6 +675,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
+        world.suspend(False)
         for _ in range(400):
             if world.finished:
                 return
