@@ -27,7 +27,10 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """The `taskrun` command."""
     _make_streams_usable()
-    code: int = ExitCode.REFUSED
+    code: int | None = _front() if argv is None else None
+    if code is not None:
+        return code
+    code = ExitCode.REFUSED
     ending: BaseException | None = None
     try:
         code = _main(sys.argv[1:] if argv is None else argv)
@@ -40,6 +43,18 @@ def main(argv: list[str] | None = None) -> int:
     if ending is not None:
         raise ending
     return code
+
+
+def _front() -> int | None:
+    """The exit code of a run on a terminal, in the process that the shell stops with Ctrl-Z; None in the one that does the work."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in COMMANDS and arguments[0] not in ("attach", "run"):
+        return None
+    if not (os.isatty(2) or os.isatty(0)) or not {"-h", "--help", "--version", "--dry-run"}.isdisjoint(arguments):
+        return None
+    from taskrun.cli.front import split
+
+    return split(arguments)
 
 
 class _Words(io.TextIOWrapper):

@@ -40,4 +40,8 @@ def slept() -> float:
     """Seconds that this machine has slept, from some moment on."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    while True:
+        before = time.monotonic()
+        found = time.clock_gettime(time.CLOCK_BOOTTIME) - before
+        if time.monotonic() - before < MOST:  # else it was stopped between the two
+            return found

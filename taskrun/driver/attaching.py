@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from taskrun import threads
+from taskrun import job, threads
 from taskrun.driver import held
 from taskrun.driver.absence import Absence
 from taskrun.driver.caller import Caller
@@ -29,6 +29,7 @@ from taskrun.engines.request import EngineRequest
 from taskrun.engines.tls import Broken
 from taskrun.errors import ExitCode, Refused, told
 from taskrun.options import Options
+from taskrun.scheduling import messages as m
 
 END_SECONDS = 6.0  # for an agent to end what it runs when its link is closed
 HOSTS_SHOWN = 8
@@ -121,7 +122,10 @@ class Attaching(Caller):
             for message in self.answers():
                 self._act(message)
             for signalled in signals.events():
-                self._told(signalled.how, signalled.why)
+                if isinstance(signalled, m.Told):
+                    self._told(signalled.how, signalled.why)
+                else:
+                    self._suspended(signalled.on)
             self._look_at_agents()
             if job_end is not None:
                 job_end.step()
@@ -271,6 +275,15 @@ class Attaching(Caller):
         else:
             self.code = ExitCode.INTERRUPTED if why == signal.SIGINT.name else ExitCode.TERMINATED
             self.over = True
+
+    def _suspended(self, on: bool) -> None:
+        """Ctrl-Z: the shell may prompt, and this process goes on; or the person is back."""
+        front = job.front
+        if on:
+            how, pid = ("", os.getpid()) if front is None else ("`fg` or ", front.pid)
+            self.say_to_person(f"context {self.context} goes on working for the run; {how}`kill -CONT {pid}` brings this command back")
+            if front is not None:
+                front.may_stop()
 
     def _end_all(self) -> None:
         """Nothing of ours stays."""

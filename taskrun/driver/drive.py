@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskrun import __version__
+from taskrun import __version__, job
 from taskrun.driver import elsewhere, files
 from taskrun.driver.absence import Missed
 from taskrun.driver.attach import Door
@@ -181,6 +181,7 @@ class Drive:
         if porter is not None:
             self.visits.needed = porter.needs
         loop.on_absent = self.was_absent
+        loop.on_suspend = self.is_suspended
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
         loop.every_second.append(self.run.keep_lines)
         loop.every_second.append(Sampling(crew.members.values, events).tick)
@@ -206,6 +207,24 @@ class Drive:
             self.run.log.write("INFO", text)
         else:
             self.run.say(f"{text}: what its engines have ended meanwhile for want of it runs again")
+
+    def is_suspended(self, on: bool, changed: bool) -> None:
+        """By Ctrl-Z; or the person is back (`on` is False), perhaps without having been away."""
+        console, front = self.run.console, job.front
+        if on:
+            console.suspend()
+            if changed:
+                running = self.scheduler.running
+                tasks = f"{running} task{'s'[: running != 1]} go{'es'[: 2 * (running == 1)]} on running"
+                how = "`fg` or " if front is not None else ""
+                pid = os.getpid() if front is None else front.pid
+                self.run.say(f"suspended: {tasks}, nothing new starts; {how}`kill -CONT {pid}` continues")
+            if front is not None:
+                front.may_stop()
+        else:
+            if changed:
+                self.run.say("continued")
+            console.resume()
 
     def make_gate(self, loop: Loop, events: EventsWriter, engines: Engines) -> Porter | None:
         """Where data is waited for, if there may be some: a stream tells only as it comes. `engines`: that were asked for."""
@@ -277,7 +296,7 @@ class Drive:
             counts={"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
         )
         if code in (ExitCode.OK, ExitCode.TASKS_FAILED):
-            data.clean(self.run.prefix, self.run.started, self.run.source.path, lambda: bool(self.run.signals.came))
+            data.clean(self.run.prefix, self.run.started, self.run.source.path, lambda: self.run.signals.told_to_stop)
         if summary := data.summary():
             self.run.say(summary)
         data.close()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from taskrun import job
 from taskrun.driver.absence import Absence, Missed
 from taskrun.driver.crew import Crew
 from taskrun.driver.gate import Gate
@@ -35,33 +36,60 @@ class Watcher(Protocol):
 
 
 class Signals:
-    """Signals as events: the first INT drains, the second cancels; TERM, HUP, USR1 give tasks back, the second kills."""
+    """Signals as events: the first INT drains, the second cancels; TERM, HUP, USR1 give tasks back, the second kills; TSTP suspends.
 
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    The end of the front that stands for this process is one HUP, unless it was told to stop before.
+    """
+
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGTSTP, signal.SIGCONT)
+    IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTSTP)  # if who started it has had them ignored: nohup, `taskrun … &` in a script
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self.read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.came: deque[int] = deque()
+        self.suspended = False
         self._ended = 0
         self._interrupted = 0
+        self._selector = selector
         self._old = {}
         for number in self.NUMBERS:
-            if number in (signal.SIGHUP, signal.SIGINT) and signal.getsignal(number) == signal.SIG_IGN:
-                continue  # nohup, or `taskrun … &` in a script: the person wants it to go on
+            if number in self.IGNORED and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             self._old[number] = signal.signal(number, lambda number, _: self.came.append(number))
         self._old_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         selector.register(self.read_fd, selectors.EVENT_READ, self._drain)
+        if job.front is not None:
+            selector.register(job.front.life_fd, selectors.EVENT_READ, self._front_ended)
 
     def _drain(self, *_: object) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.read_fd, 512)
 
-    def events(self) -> list[m.Told]:
-        told = []
+    def _front_ended(self, *_: object) -> None:
+        """It was killed: nobody sees this process any more."""
+        self._forget_front()
+        if not self._ended:
+            self.came.append(signal.SIGHUP)
+
+    def _forget_front(self) -> None:
+        if job.front is not None:
+            with contextlib.suppress(KeyError, ValueError, RuntimeError):
+                self._selector.unregister(job.front.life_fd)
+
+    @property
+    def told_to_stop(self) -> bool:
+        """A signal that has not been looked at wants an end."""
+        return any(number not in (signal.SIGTSTP, signal.SIGCONT) for number in self.came)
+
+    def events(self) -> list[m.Told | m.Suspend]:
+        told: list[m.Told | m.Suspend] = []
         while self.came:
             number = self.came.popleft()
             name = signal.Signals(number).name
-            if number == signal.SIGINT:
+            if number in (signal.SIGTSTP, signal.SIGCONT):
+                self.suspended = number == signal.SIGTSTP
+                told.append(m.Suspend(self.suspended))
+            elif number == signal.SIGINT:
                 self._interrupted += 1
                 told.append(m.Told("drain" if self._interrupted == 1 and not self._ended else "cancel", name))
             else:
@@ -70,6 +98,9 @@ class Signals:
         return told
 
     def close(self) -> None:
+        if self.suspended and job.front is not None:
+            job.front.wake()
+        self._forget_front()
         for number, handler in self._old.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_fd)
@@ -105,6 +136,8 @@ class Loop:
         self.every_second: list[Callable[[], None]] = []
         self.told: list[m.Told] = []
         self.on_told: Callable[[], None] = lambda: None  # each time somebody has told the run to stop, or to stop sooner
+        self.suspended = False
+        self.on_suspend: Callable[[bool, bool], None] = lambda *_: None  # whether it is now, and was not before
         self.on_absent: Callable[[Missed], None] = lambda _: None  # this process did not run for a while, and goes on
         self.gate: Gate | None = None  # where data may have to be waited for
         self._absence = Absence()
@@ -156,9 +189,10 @@ class Loop:
             self._absence.waits(until)
             call_ready(self.selector, max(0.0, until - now))
             for told in signals.events():
-                self.told.append(told)
-                self.on_told()
-                self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
+                if isinstance(told, m.Told):
+                    self._is_told(told)
+                else:
+                    self._suspend(told)
                 self.post(told)
             now = self._look_at_clock()
             if now >= self._tick_at:
@@ -179,9 +213,10 @@ class Loop:
                 raise self.failures[0]
             call_ready(self.selector, max(0.0, tick_at - time.monotonic()))
             for told in signals.events():
-                self.told.append(told)
-                self.on_told()
-                self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
+                if isinstance(told, m.Suspend):
+                    self._suspend(told)
+                    continue
+                self._is_told(told)
                 if told.how != "drain":
                     return False
             if time.monotonic() >= tick_at:
@@ -190,6 +225,18 @@ class Loop:
                     each()
             self.watcher.tick(self.scheduler)
         return True
+
+    def _is_told(self, told: m.Told) -> None:
+        self.told.append(told)
+        self.on_told()
+        self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
+
+    def _suspend(self, told: m.Suspend) -> None:
+        if told.on != self.suspended:
+            name, how = ("SIGTSTP", "suspend") if told.on else ("SIGCONT", "continue")
+            self.recorder.events.event("told", time.time(), signal=name, how=how)
+        changed, self.suspended = told.on != self.suspended, told.on
+        self.on_suspend(told.on, changed)
 
     def _handle(self, event: m.Event) -> None:
         acts = self._acts

@@ -39,6 +39,12 @@ class View(Protocol):
 
     def say(self, text: str) -> None: ...
 
+    def pause(self) -> None:
+        """Take away what moves; nothing is shown until `resume`."""
+
+    def resume(self) -> None:
+        """Others may have written meanwhile, and the terminal may be another."""
+
     def leave(self) -> None:
         """Take away what is not to stay."""
 
@@ -92,11 +98,22 @@ class Console:
             view.close()
         self.on_failure(f"the progress view is given up: {type(error).__name__}: {error}")
 
+    def suspend(self) -> None:
+        """The shell is about to write where the view is."""
+        self._do(lambda view: view.pause())
+
+    def resume(self) -> None:
+        """The person is back."""
+        self._do(lambda view: view.resume())
+
     def leave(self) -> None:
         """The run is over: what moves is taken away."""
+        self._do(lambda view: view.leave())
+
+    def _do(self, what: Callable[[View], None]) -> None:
         if self._view is not None:
             try:
-                self._view.leave()
+                what(self._view)
             except Exception as error:  # noqa: BLE001 - as above
                 self._give_up(error)
 
@@ -127,18 +144,25 @@ class Lines:
         self._began = now
         self._next = now + FIRST_LINE
         self._pause = FIRST_LINE
+        self._paused = False
         self._pace = Pace(now)
 
     def show(self, progress: Progress, now: float) -> None:
         self.due = now + LINE_LOOK
         times = look(self._pace, progress, now, self._began)
-        if now >= self._next:
+        if now >= self._next and not self._paused:
             self._pause *= GROWTH
             self._next = now + self._pause
             _write(self._stream, visible(plain_line(progress, times)))
 
     def say(self, text: str) -> None:
         _write(self._stream, text)
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
 
     def leave(self) -> None:
         pass
@@ -158,8 +182,9 @@ class Live:
         self._pace = Pace(now)
         self._terminal: Terminal | None = None
         self._painter: Painter | None = None
-        self._came: set[int] = set()
-        self._handlers: dict[int, Any] = {}
+        self._resized = False
+        self._old: Any = None  # the handler before ours
+        self._paused = False
         self._left = False
 
     def show(self, progress: Progress, now: float) -> None:
@@ -170,16 +195,19 @@ class Live:
         terminal, painter = self._terminal, self._painter
         if terminal is None or painter is None:
             terminal, painter = self._open()
-        if self._came:
-            self._signalled(terminal)
-        if terminal.ours:
+        if self._resized:
+            self._resized = False
+            terminal.resized()
+        if self._paused:
+            pause = LINE_LOOK
+        elif terminal.ours:
             before = time.thread_time()
             terminal.draw(painter.frame(progress, times, *terminal.size))
             pause = max(REFRESH, (time.thread_time() - before) / SHARE)
         else:  # in the background the terminal is another's
             terminal.forget()
             pause = LINE_LOOK
-        if not self._came:
+        if not self._resized:
             self.due = now + pause
 
     def _open(self) -> tuple[Terminal, Painter]:
@@ -189,26 +217,27 @@ class Live:
 
         self._terminal = terminal = Terminal(self._stream, self._environ)
         self._painter = painter = Painter(terminal.encoding, color=not self._environ.get("NO_COLOR"))
-        for number in (signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                self._handlers[number] = signal.signal(number, self._signal)
+        if signal.getsignal(signal.SIGWINCH) == signal.SIG_DFL:
+            self._old = signal.signal(signal.SIGWINCH, self._signal)
         return terminal, painter
 
-    def _signal(self, number: int, _: object) -> None:
+    def _signal(self, *_: object) -> None:
         """The loop is woken by it and shows the next frame at once."""
-        self._came.add(number)
+        self._resized = True
         self.due = 0.0
 
-    def _signalled(self, terminal: Terminal) -> None:
-        came = set(self._came)
-        self._came -= came
-        if signal.SIGTSTP in came:  # Ctrl-Z: the shell writes where the frame was
-            terminal.erase()
-            os.kill(os.getpid(), signal.SIGSTOP)
-            self._came.discard(signal.SIGCONT)
-        if came & {signal.SIGTSTP, signal.SIGCONT}:
-            terminal.forget()
-        terminal.resized()
+    def pause(self) -> None:
+        self._paused = True
+        if self._terminal is not None:
+            self._terminal.erase()
+
+    def resume(self) -> None:
+        self._paused = False
+        if not self._left:
+            self.due = 0.0
+        if self._terminal is not None:
+            self._terminal.forget()
+            self._terminal.resized()
 
     def say(self, text: str) -> None:
         if self._terminal is None or self._left:
@@ -221,12 +250,12 @@ class Live:
     def leave(self) -> None:
         self._left = True
         self.due = float("inf")
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+        if self._old is not None:
+            signal.signal(signal.SIGWINCH, self._old)
+            self._old = None
         if self._terminal is not None:
-            if self._came:
-                self._came.clear()
+            if self._resized:
+                self._resized = False
                 self._terminal.resized()
             self._terminal.erase()
 

@@ -56,7 +56,7 @@ _LONGEST = 8 << 20  # bytes of an event
 #: What the fields are that are used of an event, by its kind.
 _EVENTS = {
     "run": {"what": str, "stopped?": str},
-    "told": {"signal": str},
+    "told": {"signal": str, "how?": str},
     "wait": {"why": str},
     "context": {"context": str, "what": str, "guest?": str},
     "engine": {"engine": str, "what": str},
@@ -101,7 +101,8 @@ class Fold:
             self.told = event.get("stopped") or self.told
 
     def _told(self, event: dict[str, Any]) -> None:
-        self.told = event["signal"]
+        if event.get("how") not in ("suspend", "continue"):  # then it waits, which is an event of its own
+            self.told = event["signal"]
 
     def _wait(self, event: dict[str, Any]) -> None:
         self.waiting = event["why"]

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Mapping
 from typing import TextIO
 
+from taskrun import job
+
 HELD_MOST = 1 << 16  # bytes of sentences kept while the terminal takes nothing (Ctrl-S, a link that hangs)
 
 
@@ -56,7 +58,7 @@ class Terminal:
     def ours(self) -> bool:
         """We are in the foreground, or the terminal is none that has one."""
         try:
-            return os.tcgetpgrp(self._shared) == os.getpgrp()
+            return job.is_ours(os.tcgetpgrp(self._shared))
         except OSError:
             return True
 

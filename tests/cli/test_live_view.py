@@ -334,22 +334,17 @@ def test_a_run_that_is_told_to_stop_cleans_up(on_terminal: Callable[..., Session
     assert f"stopped: {signal.Signals(number).name}" in text
 
 
-def test_stopped_by_the_shell_and_brought_back(taskrun: Taskrun, on_terminal: Callable[..., Session]) -> None:
+def test_suspended_where_nobody_could_bring_it_back(taskrun: Taskrun, on_terminal: Callable[..., Session]) -> None:
+    """There is no shell (a window of its own): the system does not stop it, and it goes on. With one: test_job_control.py."""
     session = on_terminal(HELD * 12)
     session.shows(r"\d%")
     os.kill(session.process.pid, signal.SIGTSTP)
-    stat = Path(f"/proc/{session.process.pid}/stat")
-    session.until(lambda: stat.read_text().rpartition(") ")[2][0] == "T", "it stops")
-    session.look(0.1)
-    assert session.screen.text() == ""
-    session.screen.feed("shell\r\n$ fg\r\n")
-    os.kill(session.process.pid, signal.SIGCONT)
-    session.shows(r"fg\n.*\d%")
+    session.shows(r"taskrun: suspended: 2 tasks go on running.*(?s:.*)taskrun: continued\n(?s:.*)\d%")
     session.look(0.6)
     assert len(re.findall(r"\d%", session.screen.text())) == 1
     (taskrun.folder / "go").touch()
     assert session.finish() == 0
-    assert shape(session.screen.text()) == "shell\n$ fg\n" + SUMMARY
+    assert shape(session.screen.text()).endswith("taskrun: continued\n" + SUMMARY)
 
 
 def imported(env: Mapping[str, str], *command: str, cwd: Path) -> set[str]:

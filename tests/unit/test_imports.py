@@ -24,7 +24,7 @@ TIERS = (
     ("scheduling",),
     ("planning",),
     ("language", "status"),
-    ("threads",),
+    ("job", "threads"),
     ("__init__", "errors", "model"),
     ("sizes", "visible"),
 )

@@ -1,0 +1,36 @@
+"""The shell's job that this process belongs to, where another process stands for it: the front (cli/front.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import NamedTuple
+
+
+class Front(NamedTuple):
+    """The process that the shell knows. It can be stopped; this one goes on."""
+
+    pid: int
+    group: int  # its process group
+    life_fd: int  # at its end when the front has ended
+    said_fd: int  # takes a byte when all is said and the front may stop
+
+    def may_stop(self) -> None:
+        """The person has been told."""
+        with contextlib.suppress(OSError):  # it waits no longer, or has gone
+            os.write(self.said_fd, b"x")
+
+    def wake(self) -> None:
+        """It may have been stopped, and is to see how this process ends."""
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGCONT)
+
+
+#: None: the shell knows this process itself, or there is no shell.
+front: Front | None = None
+
+
+def is_ours(group: int) -> bool:
+    """Whether the process group that has a terminal is this job's."""
+    return group == os.getpgrp() or (front is not None and group == front.group)
