@@ -13,7 +13,8 @@ help:
 	@echo 'make format  puts the code in the one form'
 	@echo 'make bench   measures (benchmarks/)'
 	@echo 'make fuzz    a million made-up task files, status files, frames … each, for hours (FUZZ=10000 for fewer)'
-	@echo 'make soak    a thousand runs in which whatever takes part is killed or stopped (SOAK=200 for fewer)'
+	@echo 'make soak    a thousand runs in which whatever takes part is killed or stopped (SOAK=200 for fewer),'
+	@echo '             a tenth as many over three SSH hosts, and each fault of SLURM'
 	@echo 'make lock    renews scripts/locks: the newest release of each package, with hashes'
 	@echo 'make wheel   builds dist/*.whl'
 	@echo 'make sbom    writes dist/sbom.json: the packages that taskrun runs with (CycloneDX)'
@@ -59,6 +60,8 @@ SOAK = 1000
 
 soak: .venv/test.stamp
 	@$(PYTHON_HERE) tests/faults/soak.py $(SOAK)
+	@$(PYTHON_HERE) tests/faults/soak_hosts.py $$(( ($(SOAK) + 9) / 10 ))
+	@$(PYTHON_HERE) tests/faults/soak_slurm.py
 
 lock: .venv/test.stamp
 	@scripts/lock

@@ -105,6 +105,10 @@ class SlurmCluster:
         finally:
             os.kill(pid, signal.SIGCONT)
 
+    def restart_controller(self) -> None:
+        """slurmctld dies, and another one takes over what it had saved."""
+        self._bed.call("restart-slurmctld")
+
     def revive_node(self, k: int) -> None:
         """Undoes a power loss, a cut, or a killed slurmd, and waits until SLURM uses the node again."""
         self._bed.call("revive-node", str(k))

@@ -137,7 +137,7 @@ class Loop:
         self.told: list[m.Told] = []
         self.on_told: Callable[[], None] = lambda: None  # each time somebody has told the run to stop, or to stop sooner
         self.suspended = False
-        self.on_suspend: Callable[[bool, bool], None] = lambda *_: None  # whether it is now, and was not before
+        self.on_suspend: Callable[[bool, bool], None] = lambda *_: None  # whether it is now; whether to say so
         self.on_absent: Callable[[Missed], None] = lambda _: None  # this process did not run for a while, and goes on
         self.gate: Gate | None = None  # where data may have to be waited for
         self._absence = Absence()
@@ -235,7 +235,7 @@ class Loop:
         if told.on != self.suspended:
             name, how = ("SIGTSTP", "suspend") if told.on else ("SIGCONT", "continue")
             self.recorder.events.event("told", time.time(), signal=name, how=how)
-        changed, self.suspended = told.on != self.suspended, told.on
+        changed, self.suspended = told.on != self.suspended and (told.on or not self.told), told.on
         self.on_suspend(told.on, changed)
 
     def _handle(self, event: m.Event) -> None:

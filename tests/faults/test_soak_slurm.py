@@ -1,0 +1,16 @@
+"""Two of the faults of soak_slurm.py; most others have tests of their own in tests/slurm/test_faults.py."""
+
+from __future__ import annotations
+
+import pytest
+from faults.soak_slurm import FAULTS, Night
+from slurm.jobs import Jobs, jobs
+
+__all__ = ["jobs"]  # a fixture that is written elsewhere
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", ["scancel", "controller_restarted"])
+def test_a_fault(jobs: Jobs, name: str) -> None:
+    FAULTS[name](Night(jobs, tasks=10, length=0.5))
