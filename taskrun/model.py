@@ -62,6 +62,7 @@ class PerEngine(NamedTuple):
     line: int
     when: Literal["START", "STOP"]
     command: bytes
+    check: bool = False  # START: an engine on which it fails is not used
 
 
 class Skipped(NamedTuple):

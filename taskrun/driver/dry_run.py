@@ -166,6 +166,7 @@ def _lines(
             failed = False
         elif isinstance(item, PerEngine):
             reason = "on each engine, before its first task" if item.when == "START" else "on each engine, when it leaves"
+            reason += "; one on which it fails is not used" if item.check else ""
             yield _line(item.when.lower(), item.id, item.line, "", reason, item.command)
         elif not isinstance(item, Skipped):
             where = f"{item.source} to {item.dest or 'the working directory'}".encode("utf-8", "surrogateescape")

@@ -27,7 +27,7 @@ CATALOGUE = {
         Directive("BARRIER", "[CHECK] [key]", "what is below waits for what is above; CHECK: and for its success"),
         Directive("REPEAT", "count [start number] [step number] [command]", "the same command several times"),
         Directive("FOREACH", "glob [command]", "the same command for every file that matches; {} is the file", own=True),
-        Directive("PERENGINE", "START|STOP command", "a command for every engine, before its first task or when it leaves"),
+        Directive("PERENGINE", "START [CHECK]|STOP command", "a command for every engine, before its first task or when it leaves"),
         Directive("STAGE-IN", "[RUN|ENGINE|TASK] source [dest]", "data that tasks need: once, on every engine, or for each task"),
         Directive("STAGE-OUT", "[RUN|TASK] pattern dest", "data that tasks make: as it is complete, or of each task"),
         Directive("ENCRYPT", "recipient[,recipient] [SIGN key]", "for whom what leaves is encrypted from here on; OFF ends it"),

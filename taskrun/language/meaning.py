@@ -206,7 +206,28 @@ class Rules:
         return Meaning(None, (_blank(children[2], "the count", "the command", _usage("REPEAT")),))
 
     def perengine(self, children: list[Any]) -> Meaning:
-        return Meaning(PerEngine(0, "START" if str(children[1]).upper() == "START" else "STOP", _bytes(children[2])))
+        _, when, text = children
+        word = _word(text or "")
+        findings: tuple[Finding, ...] = ()
+        if word.upper() == "CHECK":
+            column = _column(text) + len(text) - len(text.lstrip(_BLANKS))
+            hint = "to check engines, write START CHECK in capitals, one blank between, in a line that does not begin with #DISBATCH"
+            findings = (Finding("warning", column, len(word), f"`{word}` is part of the command here", hint),)
+        return Meaning(PerEngine(0, _when(when), _bytes(text)), findings)
+
+    def perengine_check(self, children: list[Any]) -> Meaning:
+        _, when, check, text = children
+        if _when(when) == "STOP":
+            message = "STOP has no CHECK: the engine leaves anyway"
+            return Meaning(None, (Finding("error", _column(check) + 1, len("CHECK"), message, _usage("PERENGINE")),))
+        return Meaning(PerEngine(0, "START", _bytes(text), check=True))
+
+    def wrong_perengine_check(self, children: list[Any]) -> Meaning:
+        name, when, check, rest = children
+        if rest is not None:
+            return Meaning(None, (_blank(rest, "CHECK", "the command", _usage("PERENGINE")),))
+        length = _column(check) - _column(name) + len(check)
+        return Meaning(None, (Finding("error", _column(name), length, f"{name} {when} CHECK without a command", _usage("PERENGINE")),))
 
     def wrong_when(self, children: list[Any]) -> Meaning:
         name, rest = children
@@ -283,6 +304,10 @@ def _nameless(sigil: Token, fallback: Literal["task"] | None) -> Meaning:
     hint = f"write `#TASKRUN NAME`; NAME is one of {usable(sigil)}"
     finding = Finding("unknown", _column(sigil), len(sigil), f"no directive after `{sigil}`", hint)
     return _signed(sigil, Meaning(None, (finding,), fallback=fallback))
+
+
+def _when(word: Token) -> Literal["START", "STOP"]:
+    return "START" if word.upper() == "START" else "STOP"
 
 
 def _blank(rest: Token, after: str, before: str, hint: str | None = None) -> Finding:

@@ -74,7 +74,7 @@ class Expander:
         if isinstance(item, items.PerEngine):
             number = self._next[item.when]
             self._next[item.when] += 1
-            return iter((PerEngine(number, item.line, item.when, self._command(item.command)),))
+            return iter((PerEngine(number, item.line, item.when, self._command(item.command), item.check),))
         if isinstance(item, items.Stage):
             return iter(self._stage(item))
         if isinstance(item, items.Prefix):

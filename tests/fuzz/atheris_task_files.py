@@ -15,7 +15,7 @@ with atheris.instrument_imports(include=["taskrun.language", "taskrun.planning"]
 
 SEEDS = (
     b"true\n# x\n\n#TASKRUN PREFIX a\n#DISBATCH SUFFIX b\nfalse\n#TASKRUN BARRIER key CHECK\n#REPEAT 3 start 2 step -1 echo\n",
-    b"#TASKRUN PERENGINE START x\n#TASKRUN PERENGINE STOP y\nls\r\n#BARRIER\r\n",
+    b"#TASKRUN PERENGINE START x\n#TASKRUN PERENGINE START CHECK z\n#TASKRUN PERENGINE STOP y\nls\r\n#BARRIER\r\n",
     b"#DISBATCH REPEAT 5 x\n#DISBATCH UNKNOWN\n\xef\xbb\xbf\0\n#TASKRUN FOREACH *.txt cat {}\n",
 )
 

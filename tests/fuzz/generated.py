@@ -15,9 +15,8 @@ from taskrun.agent import wire
 NAMES = [b"PREFIX", b"SUFFIX", b"BARRIER", b"REPEAT", b"PERENGINE", b"STAGE-IN", b"STAGE-OUT", b"ENCRYPT", b"FOREACH"]
 blanks = st.sampled_from([b" ", b" ", b" ", b"", b"  ", b"\t", b" \t", b"\f", b"\v", b"\r"])
 words = st.sampled_from(
-    b"|CHECK|check|key|START|stop|start|step|2|-5|007|12x|1000000|9999999999999999999|echo|'|\"|\xff|\xc3\xa4|\xe2\x80\xa8|\0|#|{}|*.txt|[a|\\".split(
-        b"|"
-    )
+    b"|CHECK|check|key|START|START CHECK|"
+    b"stop|start|step|2|-5|007|12x|1000000|9999999999999999999|echo|'|\"|\xff|\xc3\xa4|\xe2\x80\xa8|\0|#|{}|*.txt|[a|\\".split(b"|")
 )
 arguments = st.lists(st.tuples(blanks, words).map(b"".join), max_size=5).map(b"".join)
 name = st.sampled_from([*NAMES, *(each.lower() for each in NAMES), b"Barrier", b"BARRIERxyz", b"BARIER", b"FOREACH", b"FOREACH", b""])

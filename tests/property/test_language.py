@@ -23,9 +23,8 @@ from taskrun.planning.expand import Expander
 NAMES = [b"PREFIX", b"SUFFIX", b"BARRIER", b"REPEAT", b"PERENGINE", b"STAGE-IN", b"STAGE-OUT", b"ENCRYPT", b"FOREACH"]
 BLANKS = st.sampled_from([b" ", b" ", b" ", b"", b"  ", b"\t", b" \t", b"\t ", b"\f", b"\v", b"\r"])
 WORDS = st.sampled_from(
-    b"|CHECK|check|CHECKME|key|START|stop|start|step|STEP|2|-5|007|12x|9999999999999999999|echo|x|\xff|\xc3\xa4|*.txt|'|\"|{}|\0|#|\xef\xbb\xbf".split(
-        b"|"
-    )
+    b"|CHECK|check|CHECKME|key|START|START CHECK|"
+    b"stop|start|step|STEP|2|-5|007|12x|9999999999999999999|echo|x|\xff|\xc3\xa4|*.txt|'|\"|{}|\0|#|\xef\xbb\xbf".split(b"|")
 )
 ARGUMENTS = st.lists(st.tuples(BLANKS, WORDS).map(b"".join), max_size=6).map(b"".join)
 NAME = st.sampled_from([*NAMES, *(name.lower() for name in NAMES), b"Barrier", b"BARRIERxyz", b"BARIER", b"FOO", b""])
@@ -141,7 +140,7 @@ def test_ids_are_consecutive_and_the_commands_are_those_of_the_file(text: bytes)
         for value in row:
             if isinstance(value, PlannedPerEngine):
                 assert isinstance(item, PerEngine)
-                assert value == (counters[value.when], item.line, item.when, prefix + item.command + suffix)
+                assert value == (counters[value.when], item.line, item.when, prefix + item.command + suffix, item.check)
                 counters[value.when] += 1
                 continue
             if isinstance(value, Staging):

@@ -10,7 +10,8 @@ from taskrun.language.reader import Reader
 
 REPEAT_USAGE = "usage: #TASKRUN REPEAT count [start number] [step number] [command]"
 BARRIER_USAGE = "usage: #TASKRUN BARRIER [CHECK] [key]"
-PERENGINE_USAGE = "usage: #TASKRUN PERENGINE START|STOP command"
+PERENGINE_USAGE = "usage: #TASKRUN PERENGINE START [CHECK]|STOP command"
+CHECK_HINT = "to check engines, write START CHECK in capitals, one blank between, in a line that does not begin with #DISBATCH"
 NAMES = "PREFIX, SUFFIX, BARRIER, REPEAT, FOREACH, PERENGINE, STAGE-IN, STAGE-OUT, ENCRYPT"
 THEIRS = NAMES.replace("FOREACH, ", "")
 STAGE_IN_USAGE = "usage: #TASKRUN STAGE-IN [RUN|ENGINE|TASK] source [dest]"
@@ -53,6 +54,7 @@ def one(line: bytes, ignore_unknown: bool = False) -> tuple[list[Item], Reader]:
         (b"PERENGINE START echo x", PerEngine(1, "START", b"echo x")),
         (b"PERENGINE STOP  echo x ", PerEngine(1, "STOP", b" echo x ")),
         (b"PERENGINE START ", PerEngine(1, "START", b"")),
+        (b"PERENGINE START CHECKS x", PerEngine(1, "START", b"CHECKS x")),
     ],
 )
 def test_one_meaning_in_every_spelling(line: bytes, item: Item) -> None:
@@ -61,6 +63,23 @@ def test_one_meaning_in_every_spelling(line: bytes, item: Item) -> None:
         assert one(sigil + line)[0] == [item]
     assert one(b"#TASKRUN " + name.lower() + blank + rest)[0] == [item]
     assert one(b"#TASKRUN " + name.title() + blank + rest)[0] == [item]
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (b"PERENGINE START CHECK test -e /x", b"test -e /x"),
+        (b"PERENGINE Start CHECK  x ", b" x "),
+        (b"PERENGINE START CHECK ", b""),
+    ],
+)
+def test_a_start_that_checks_its_engine(line: bytes, command: bytes) -> None:
+    for sigil in (b"#TASKRUN ", b"#"):
+        items, reader = one(sigil + line)
+        assert (items, reader.diagnostics) == ([PerEngine(1, "START", command, check=True)], [])
+    items, reader = one(b"#DISBATCH " + line)
+    assert items == [PerEngine(1, "START", b"CHECK " + command)], "a program of that name, as with disBatch"
+    assert [each.severity for each in reader.diagnostics] == ["warning"]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +176,10 @@ def test_when_is_accepted_in_any_case() -> None:
         ),
         (b"#TASKRUN PERENGINE\tSTART x", 19, 1, "a TAB after PERENGINE: exactly one blank goes before START or STOP", PERENGINE_USAGE),
         (b"#TASKRUN PERENGINE START", 10, 15, "PERENGINE START without a command", PERENGINE_USAGE),
+        (b"#TASKRUN PERENGINE START CHECK", 10, 21, "PERENGINE START CHECK without a command", PERENGINE_USAGE),
+        (b"#TASKRUN PERENGINE START CHECK\tx", 31, 1, "a TAB after CHECK: exactly one blank goes before the command", PERENGINE_USAGE),
+        (b"#TASKRUN PERENGINE STOP CHECK x", 25, 5, "STOP has no CHECK: the engine leaves anyway", PERENGINE_USAGE),
+        (b"#TASKRUN PERENGINE STOP CHECK", 10, 20, "PERENGINE STOP CHECK without a command", PERENGINE_USAGE),
         (b"#TASKRUN PERENGINE STOP\tx", 24, 1, "a TAB after STOP: exactly one blank goes before the command", PERENGINE_USAGE),
         (b"#DISBATCH FOREACH *.txt x", 11, 7, "unknown directive `FOREACH`", "it is taskrun's own: begin the line with `#TASKRUN`"),
         (b"#TASKRUN FOREACHX", 10, 8, "unknown directive `FOREACHX`", "did you mean `FOREACH X`?"),
@@ -229,6 +252,9 @@ def test_data(line: bytes, item: Stage | Encrypt) -> None:
         (b"#TASKRUN FOREACH * awk '{}' x", 24, 4, "{} is quoted already: no quotes go around it", "write {} alone, or {}.out"),
         (b"#TASKRUN REPEAT 2 step 5 start 3", 26, 5, "`start` is part of the command here", REPEAT_USAGE),
         (b"#TASKRUN REPEAT 2 start -5 echo x", 19, 5, "`start` is part of the command here", REPEAT_USAGE),
+        (b"#TASKRUN PERENGINE START check x", 26, 5, "`check` is part of the command here", CHECK_HINT),
+        (b"#PERENGINE START  CHECK x", 19, 5, "`CHECK` is part of the command here", CHECK_HINT),
+        (b"#DISBATCH PERENGINE STOP CHECK\tx", 26, 5, "`CHECK` is part of the command here", CHECK_HINT),
     ],
 )  # fmt: skip
 def test_a_line_that_may_not_mean_what_it_seems_is_a_warning(line: bytes, column: int, length: int, message: str, hint: str) -> None:
