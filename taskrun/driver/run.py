@@ -409,6 +409,7 @@ class Run:
             broken=self.drive.supply.broken if self.drive.supply is not None else "",
             undelivered=self.drive.undelivered,
             variables=tuple(self.options.valued()),
+            by_host=self.drive.recorder.by_node,
             changed=self.file_changed(),
         )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from taskrun.errors import ExitCode, told
 from taskrun.model import Barrier, PerEngine, Result, Task
+from taskrun.observers.unevenness import uneven
 from taskrun.visible import visible
 
 COMMAND_WIDTH = 60
@@ -35,6 +38,7 @@ class Ending(NamedTuple):
     unread: bool = False  # of a stream: its end was not read
     undelivered: bool = False  # data that was to be delivered is left
     variables: tuple[str, ...] = ()  # that were given with a value, which who carries on has to give again
+    by_host: Mapping[str, tuple[int, int]] = MappingProxyType({})  # tasks that ended there in this run, and of them failed
     changed: bool = False  # the task file is not what it was when the run began
     given_up: int = 0  # of those that failed in this run: their engine died with them (-100)
 
@@ -66,6 +70,8 @@ def summary_lines(ending: Ending) -> list[str]:
     lines += failure_lines(ending.failures)
     if ending.more_failures > 0:
         lines.append(f"  … and {ending.more_failures} more (R in the first column of the status file)")
+    if which := uneven(ending.by_host):
+        lines.append(f"  {which}")
     if ending.check_failed is not None:
         lines.append(f"taskrun: BARRIER CHECK in line {ending.check_failed.line} failed: nothing after it was run")
     elif ending.code != ExitCode.OK and ending.stopped:
