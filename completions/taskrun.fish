@@ -25,6 +25,7 @@ complete -c taskrun -s g -l gpu -d 'divide the GPUs of a node among its slots, a
 complete -c taskrun -s E -l env-resource -x -d 'divide this variable\'s list among the slots, one element each; several with commas or again'
 complete -c taskrun -l starter -x -a 'auto parallel builtin' -d 'what starts slots: GNU Parallel where it is there (auto), or the built-in starter'
 complete -c taskrun -l lost-after -x -d 'silence after which an engine is lost and its tasks run elsewhere (default 180s)'
+complete -c taskrun -l sick-after -x -d 'set a host aside when so many of its tasks in a row failed within seconds while others succeed elsewhere (default 5; 0: never)'
 complete -c taskrun -l wait-for-engines -x -d 'how long to wait when no engine is left (default: local 0, else 300s)'
 complete -c taskrun -l transfers -x -d 'files moved at a time (default 4)'
 complete -c taskrun -l settle -x -d 'time without a change after which an output is complete (default 2s)'

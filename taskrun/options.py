@@ -81,6 +81,14 @@ def at_least_one(text: str) -> int:
     return value
 
 
+def natural(text: str) -> int:
+    """A whole number from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
 def factor(text: str) -> float:
     """A number from 0 on."""
     value = float(text)
@@ -94,6 +102,7 @@ _WANTED: dict[Callable[[str], Any], str] = {
     seconds: "length of time as 90s, 5m or 2h",
     silence: "length of time from 1s on",
     count: "whole number from 0 on",
+    natural: "whole number from 0 on",
     at_least_one: "whole number from 1 on",
     factor: "number from 0 on",
     file_mode: "mode that lets you read and write and others at most read, as 0600, 0640 or 0644",
@@ -273,6 +282,16 @@ OPTIONS = (
         kind=silence,
         default=180.0,
         metavar="TIME",
+        inherit=True,
+    ),
+    Option(
+        "sick_after",
+        ("--sick-after",),
+        "set a host aside when so many of its tasks in a row failed within seconds while others succeed elsewhere (default 5; 0: never)",
+        ENGINES,
+        kind=natural,
+        default=5,
+        metavar="N",
         inherit=True,
     ),
     Option(

@@ -29,6 +29,7 @@ from taskrun.driver.recorder import Recorder
 from taskrun.driver.retire import SLURM_COMMAND, Retirement
 from taskrun.driver.sampling import Sampling
 from taskrun.driver.supply import FileSupply, StreamSupply, Supply
+from taskrun.driver.verdicts import Verdicts
 from taskrun.driver.visits import Visits
 from taskrun.errors import ExitCode, RecordsFailed, Refused
 from taskrun.observers.progress import Progress
@@ -111,6 +112,7 @@ class Drive:
             lost_after=options.lost_after,
             wait_for_engines=self.engine_patience(engines),
             open_ended=options.startup_only,
+            sick_after=options.sick_after,
         )
         self.scheduler = scheduler = Scheduler(policy)
         self.supply = supply = self.make_supply()
@@ -171,6 +173,7 @@ class Drive:
         crew.survivors.silence = policy.silence
         self.wait_elsewhere(crew)
         loop.use(crew if porter is None else porter)
+        loop.judge(Verdicts(self.run.note, self.run.say, events))
         self.begin_data()
 
         crew.on_left = self.is_free

@@ -18,6 +18,7 @@ from taskrun.driver.gate import Gate
 from taskrun.driver.porter import Porter
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.supply import StreamSupply, Supply
+from taskrun.driver.verdicts import Verdicts
 from taskrun.errors import Refused
 from taskrun.model import Planned, Supplied
 from taskrun.scheduling import messages as m
@@ -165,6 +166,9 @@ class Loop:
             m.Replace: crew.replace,
             m.SetAside: crew.set_aside,
         }
+
+    def judge(self, verdicts: Verdicts) -> None:
+        self._acts |= {m.Judged: verdicts.judged, m.Unfit: verdicts.unfit}
 
     def post(self, event: m.Event) -> None:
         self.queue.append(event)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from taskrun.driver.crew import Crew
+from taskrun.driver.member import Member
 from taskrun.driver.recorder import Recorder
 from taskrun.observers.progress import Progress
+from taskrun.scheduling.engine import Engine
 from taskrun.scheduling.scheduler import Scheduler
 
 #: What an engine does, in the words of a person.
@@ -68,6 +70,11 @@ class Picture:
             for name, context in self.scheduler.contexts.items()
         ]
 
+    def _state(self, member: Member, engine: Engine | None) -> str:
+        if engine is None:
+            return "starting" if member.joined else "connecting"
+        return self.scheduler.state_of(member.name) or STATES[engine.phase]
+
     def _engines(self) -> list[dict[str, Any]]:
         rows = []
         now = time.monotonic()
@@ -83,7 +90,7 @@ class Picture:
                     "host": member.request.host,
                     "rank": member.rank,
                     "slots": member.request.slots,
-                    "state": STATES[engine.phase] if engine is not None else "starting" if member.joined else "connecting",
+                    "state": self._state(member, engine),
                     "running": min(held, member.request.slots),
                     "held": held,
                     "finished": finished,

@@ -278,6 +278,8 @@ def _why_over(context: Context, visit: Visit) -> at.Over:
         return at.Over("its limit is reached", ExitCode.OK)
     if context.ends:
         return at.Over("its allocation ends", ExitCode.OK)
+    if context.is_unfit:
+        return at.Over("a START CHECK has failed on its hosts", ExitCode.STOPPED)
     if visit.last == "left":
         return at.Over("its engines have left", ExitCode.OK)
     if visit.last:

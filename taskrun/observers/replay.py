@@ -33,7 +33,7 @@ def from_files(prefix: Path, *, alive: bool) -> dict[str, Any]:
     state = "running" if not over else "killed" if run.ended is None else f"ended with exit code {run.exit_code}"
     engines = list(fold.engines.values())
     for each in engines:
-        if over and each["state"] in ("running", "draining"):
+        if over and each["state"] in ("running", "draining", "set aside"):
             each["state"] = "ended"
     for context in fold.contexts.values():
         if over and context["state"] in ("running", "draining"):
@@ -125,7 +125,7 @@ class Fold:
             }  # fmt: skip
             self._samples[name] = 0
         elif name in self.engines:
-            self.engines[name]["state"] = what
+            self.engines[name]["state"] = {"restored": "running", "set-aside": "set aside"}.get(what, what)
 
     def _sample(self, event: dict[str, Any]) -> None:
         """Load: the mean of a run; memory: the least there was left."""

@@ -296,7 +296,7 @@ class Attempts:
         engine = attempt.engine
         cause = result.cause
         if cause in OWN:
-            self.ledger.ended(engine.name, attempt.task, result, attempt.assigned)
+            self._per_engine_done(attempt, result)
         else:
             self.out.add(m.Attempted(engine.name, attempt.task, result))
             if cause == "throttled":
@@ -306,10 +306,16 @@ class Attempts:
                 if engine.crashes < self.suspects.limit and not self._expected(engine):
                     return
                 if not self._expected(engine):
-                    lost = result._replace(cause="crash-limit", code=-100, pid=-1)
-                    self.ledger.ended(engine.name, attempt.task, lost, attempt.assigned)
+                    self._per_engine_done(attempt, result._replace(cause="crash-limit", code=-100, pid=-1))
         engine.crashes = 0
         engine.step += 1
+
+    def _per_engine_done(self, attempt: Attempt, result: Result) -> None:
+        engine, command = attempt.engine, attempt.task
+        self.ledger.ended(engine.name, command, result, attempt.assigned)
+        if result.code and type(command) is PerEngine and command.check:
+            engine.unfit = True
+            self.out.add(m.Unfit(engine.context.name, engine.name, engine.node, command, result))
 
 
 def _may_be_systems(result: Result) -> bool:

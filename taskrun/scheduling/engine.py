@@ -36,7 +36,7 @@ class Context:
 
     __slots__ = (
         "alive", "asked", "detached", "engines", "gives_back", "keep", "left", "limited", "live", "losses", "name", "one_fate", "taken",
-        "unknown", "walltime",
+        "unfit", "unknown", "walltime",
     )  # fmt: skip
 
     def __init__(self, name: str, limit: int, expected: int, walltime: Walltime | None = None) -> None:
@@ -51,6 +51,7 @@ class Context:
         self.live = 0  # attempts of tasks its engines hold
         self.alive = True  # it may offer engines
         self.detached = False
+        self.unfit = False  # an engine of it was not used, since a START CHECK failed
         self.unknown = not expected  # nobody has told how many engines it will offer, and none has come
         self.asked = expected  # those that have not joined yet, replacements too
         self.engines: dict[str, Engine] = {}
@@ -72,6 +73,11 @@ class Context:
         return ((self.limited and self.left <= 0) or self.ends) and not self.live
 
     @property
+    def is_unfit(self) -> bool:
+        """START CHECK has failed on the last of its engines."""
+        return self.unfit and not self.engines and not self.asked
+
+    @property
     def promising(self) -> bool:
         """It has engines, or may offer some that are of use. One that never offered any is only given up by ContextGone."""
         if self.engines:
@@ -84,7 +90,8 @@ class Engine:
 
     __slots__ = (
         "alone", "began", "boot", "context", "counted", "crashes", "cut", "death", "detached", "due", "ended", "excused", "heard", "live",
-        "mean", "name", "node", "phase", "rank", "recalling", "slots", "step", "suspect", "told", "useless", "why", "window",
+        "mean", "most", "name", "node", "phase", "rank", "recalling", "slots", "step", "suspect", "told", "unfit", "useless", "why",
+        "window",
     )  # fmt: skip
 
     def __init__(self, name: str, context: Context, rank: int, slots: int, node: str, now: float) -> None:
@@ -102,6 +109,7 @@ class Engine:
         self.due: float | None = None  # when our patience with this phase ends
         self.mean = 1.0  # seconds a task takes, smoothed
         self.window = 2 * slots  # attempts it may hold
+        self.most: int | None = None  # and what the health of its host allows, None for any number
         self.counted = 0  # of them, those in Placement.windows
         self.recalling = False
         self.told = False  # the system told its agent to stop
@@ -110,11 +118,22 @@ class Engine:
         self.detached = False
         self.useless = False
         self.excused = 0.0  # until then its loss is the driver's doing, which did not run: not 0
+        self.unfit = False  # a START CHECK failed
         self.why = ""  # why it is lost
         self.boot = ""  # boot id of its host
         self.death: Literal["", "died", "charged"] = ""  # its agent is dead and its host is up; a task is charged with that
         self.suspect: Key | None = None  # the attempt of a suspect that it holds
         self.alone: int | None = None  # the task that it is kept for, or runs: nothing else comes here meanwhile
+
+    @property
+    def room(self) -> int:
+        """Attempts that it may hold."""
+        return self.window if self.most is None else min(self.window, self.most)
+
+    @property
+    def idle(self) -> int:
+        """Slots without a task that may get one."""
+        return min(self.slots, self.room) - len(self.live)
 
     def measured(self, seconds: float, count: int) -> None:
         """Learn from `count` results that took `seconds` together; the window is one attempt a slot, and what its slots end in AHEAD."""

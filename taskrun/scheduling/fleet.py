@@ -61,7 +61,7 @@ class Fleet:
         if engine.live:
             return
         if engine.phase == "start":
-            if self.stop.closing:
+            if self.stop.closing or engine.unfit:
                 self._set_phase(engine, "drain")
             elif not self.plan.header_done or self.suspended:
                 return
@@ -245,7 +245,8 @@ class Fleet:
         del context.engines[engine.name]
         if context.spent:
             self.step_context(context, now)
-        if engine.detached or not (engine.why or engine.told):
+        context.unfit = context.unfit or engine.unfit
+        if engine.detached or engine.unfit or not (engine.why or engine.told):
             return
         losses = self._count(engine)
         if context.alive and not context.detached and not context.taken and not self.stop.closing and not context.spent:

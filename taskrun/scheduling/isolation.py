@@ -45,7 +45,7 @@ class Isolation:
     @property
     def alone(self) -> int | None:
         """A task that runs alone, or is about to, on the only engines there are."""
-        ready = [engine for engine in self.engines.values() if engine.phase == "ready"]
+        ready = [engine for engine in self.engines.values() if _takes(engine)]
         return ready[0].alone if ready and all(engine.alone is not None for engine in ready) else None
 
     # --- suspects
@@ -74,7 +74,7 @@ class Isolation:
     def _nodes(self, task: int) -> Collection[str]:
         """Nodes where it is not to run: those where it was lost, if there is another."""
         nodes = self.suspects.nodes.get(task, ())
-        elsewhere = any(engine.phase == "ready" and engine.context.open and engine.node not in nodes for engine in self.engines.values())
+        elsewhere = any(_takes(engine) and engine.node not in nodes for engine in self.engines.values())
         return nodes if elsewhere else ()
 
     # --- those that run alone
@@ -96,7 +96,7 @@ class Isolation:
     @property
     def _room(self) -> bool:
         """Another engine may be kept for one task."""
-        ready = [engine for engine in self.engines.values() if engine.phase == "ready"]
+        ready = [engine for engine in self.engines.values() if _takes(engine)]
         return sum(engine.alone is not None for engine in ready) < max(1, len(ready) // 2)
 
     def _empty(self, nodes: Collection[str], last: bool) -> Engine | None:
@@ -113,8 +113,7 @@ class Isolation:
         able = [
             engine
             for engine in self.engines.values()
-            if engine.phase == "ready" and engine.alone is None and engine.context.open and engine.node not in nodes
-            and self._in_order(engine, last=False)
+            if _takes(engine) and engine.alone is None and engine.node not in nodes and self._in_order(engine, last=False)
         ]  # fmt: skip
         if able:
             engine = min(able, key=lambda each: (len(each.live), each.rank))
@@ -127,8 +126,7 @@ class Isolation:
     def _forget(self) -> None:
         """Engines are not kept that have left, or whose task has found another."""
         for task, engine in list(self._kept.items()):
-            gone = engine.phase != "ready" or not engine.context.open
-            if gone or task not in self.plan.again or not self.suspects.charges.get(task):
+            if not _takes(engine) or task not in self.plan.again or not self.suspects.charges.get(task):
                 self._let_go(task)
 
     def _let_go(self, task: int) -> None:
@@ -136,3 +134,8 @@ class Isolation:
         if engine is not None:
             engine.alone = None
             self.placement.update(engine)
+
+
+def _takes(engine: Engine) -> bool:
+    """Return whether it may get tasks, now or when it has room: one that is set aside may not."""
+    return engine.phase == "ready" and engine.context.open and engine.room > 0

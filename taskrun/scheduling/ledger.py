@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from taskrun.model import Barrier, PerEngine, Result, Skipped, Task
 from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.suspects import Suspects
@@ -34,17 +36,19 @@ class Ledger:
         self.counts = Counts()
         self.failed_since_barrier = False
         self.check_failed: Barrier | None = None
+        self.on_ended: Callable[[str, Result], None] = lambda *_: None  # a task, on an engine
 
     def ended(self, engine: str, task: Task | PerEngine, result: Result, assigned: float) -> None:
         """The final attempt of a task, or a PERENGINE command."""
         self.out.ended(engine, task, result, assigned)
         counts, suspects = self.counts, self.suspects
-        failed = result.code != 0
+        failed = result.code != 0 and not (type(task) is PerEngine and task.check)  # a check costs its engine, and nothing else
         if failed:
             self.failed_since_barrier = True
         if result.kind == "task":
             counts.done += 1
             counts.failed += failed
+            self.on_ended(engine, result)
             if result.cause == "crash-limit":
                 counts.given_up += 1
             else:

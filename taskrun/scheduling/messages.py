@@ -228,6 +228,35 @@ class SetAside(NamedTuple):
     failures: int
 
 
+Verdict: TypeAlias = Literal["held", "doubted", "set-aside", "probe-failed", "restored", "needed"]
+
+
+class Judged(NamedTuple):
+    """The last tasks of a host failed within seconds, and that has consequences, or has them no more.
+
+    held: what happens elsewhere is waited for · doubted: a probe failed meanwhile · set-aside: tasks succeed elsewhere · probe-failed ·
+    restored: a probe did not fail · needed: no other host is left
+    """
+
+    context: str
+    node: str
+    engines: tuple[str, ...]
+    verdict: Verdict
+    row: int  # failures, one after another
+    pause: float  # seconds to the next probe
+    last: Result | None  # of those failures
+
+
+class Unfit(NamedTuple):
+    """A START CHECK failed: the engine is not used, and none takes its place."""
+
+    context: str
+    engine: str
+    node: str
+    command: PerEngine
+    result: Result
+
+
 class Record(NamedTuple):
     """Final attempts: their status lines are written before anything else is done."""
 
@@ -272,5 +301,20 @@ class Finish(NamedTuple):
 
 
 Action: TypeAlias = (
-    Assign | Recall | End | Leave | GiveUp | Replace | SetAside | Record | RecordSkipped | RecordBarrier | Attempted | Late | Wait | Finish
+    Assign
+    | Recall
+    | End
+    | Leave
+    | GiveUp
+    | Replace
+    | SetAside
+    | Judged
+    | Unfit
+    | Record
+    | RecordSkipped
+    | RecordBarrier
+    | Attempted
+    | Late
+    | Wait
+    | Finish
 )

@@ -49,7 +49,7 @@ class Placement:
         if ready and engine.window != engine.counted:
             self.windows += engine.window - engine.counted
             engine.counted = engine.window
-        if not ready or held >= engine.window or engine.alone is not None or not engine.context.open:
+        if not ready or held >= engine.room or engine.alone is not None or not engine.context.open:
             if engine in free:
                 del free[engine]
             elif engine in ahead:
@@ -83,7 +83,7 @@ class Placement:
 
     def even_out(self, engines: Iterable[Engine], out: Outbox) -> None:
         """Engines have free slots and nothing is left to hand out, while others hold what they have not started: it is asked back."""
-        idle = sum(engine.slots - len(engine.live) for engine in self.free if engine.context.open)
+        idle = sum(engine.idle for engine in self.free if engine.context.open)
         if not idle:
             return
         for engine in engines:

@@ -19,6 +19,8 @@ class Policy(NamedTuple):
     grace: float = 5.0  # seconds from TERM to KILL
     lost_after: float = 180.0  # seconds of silence after which an engine's tasks run elsewhere (B)
     wait_for_engines: float = 0.0  # seconds to wait with no engine left
+    sick_after: int = 5  # tasks of a host that fail one after another, within seconds, before it is set aside; 0: it never is
+    probe_pause: float = 60.0  # seconds to its first probe
     open_ended: bool = False  # contexts are to come from elsewhere: that those that came are spent is no end
 
     @property

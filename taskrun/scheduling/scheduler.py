@@ -15,6 +15,7 @@ from taskrun.scheduling import messages as m
 from taskrun.scheduling.attempts import Attempts
 from taskrun.scheduling.engine import Context, Engine
 from taskrun.scheduling.fleet import Fleet
+from taskrun.scheduling.health import Health
 from taskrun.scheduling.isolation import Isolation
 from taskrun.scheduling.ledger import Counts, Ledger
 from taskrun.scheduling.outbox import Outbox
@@ -30,6 +31,8 @@ AT_HAND_MOST = 8192  # and at most, with many engines
 TASK_LIMIT = "the task limit is reached"
 NO_ENGINE = "waiting for an engine"
 SUSPENDED = "suspended: nothing new starts"
+UNFIT = "START CHECK has failed on every host"
+ALL_ASIDE = "every host that is ready is set aside: its last tasks failed within seconds"
 _MOVES_NOTHING = (m.Heard, m.Taken)
 _WHOLE = ("ok", "exit", "signal")  # ends of tasks that nobody cut short
 
@@ -48,6 +51,8 @@ class Scheduler:
         self._attempts = Attempts(self._plan, self._ledger, self._suspects, self._stop, self._out)
         self._fleet = Fleet(policy, self._plan, self._attempts, self._placement, self._stop, self._out)
         self._isolation = Isolation(self._suspects, self._plan, self._placement, self._fleet.engines, self._out)
+        self._health = Health(policy, self._plan, self._placement, self._fleet.contexts, self._out)
+        self._ledger.on_ended = self._health.ended
         self._barrier_since: float | None = None  # when a barrier became the next in line
         self._no_engine_since: float | None = None
         self._had_engine = False
@@ -71,7 +76,7 @@ class Scheduler:
             m.ContextEnds: self._context_ends,
             m.ContextGone: self._context_gone,
             m.EngineMissing: self._engine_missing,
-            m.EngineJoined: self._fleet.join,
+            m.EngineJoined: self._engine_joined,
             m.Told: self._told,
             m.Detach: lambda event, now: self._fleet.detach(event.name, event.now, now),
             m.Suspend: self._suspend,
@@ -115,7 +120,7 @@ class Scheduler:
     @property
     def deadline(self) -> float | None:
         """When it wants a Tick at the latest (monotonic seconds); silence is looked for at every Tick, so give one a second."""
-        times = [self._fleet.deadline, self._even_out_at]
+        times = [self._fleet.deadline, self._even_out_at, self._health.deadline]
         times += [context.walltime.deadline for context in self._fleet.contexts.values() if context.walltime is not None]
         if self._attempts.held:
             times.append(self._attempts.held[0].due)
@@ -136,6 +141,10 @@ class Scheduler:
     def engines(self) -> Mapping[str, Engine]:
         """Those that are there, by name. To be looked at only."""
         return self._fleet.engines
+
+    def state_of(self, engine: str) -> str:
+        """`set aside` or `on hold`, '' for what is neither."""
+        return self._health.state_of(engine)
 
     @property
     def left(self) -> int:
@@ -206,6 +215,12 @@ class Scheduler:
         if context is not None:
             context.asked = max(0, context.asked - 1)
 
+    def _engine_joined(self, event: m.EngineJoined, now: float) -> Engine | None:
+        engine = self._fleet.join(event, now)
+        if engine is not None:
+            self._health.joined(engine)
+        return engine
+
     @staticmethod
     def _taken(engine: Engine, event: m.Taken, _: float) -> None:
         for key in event.keys:
@@ -257,6 +272,7 @@ class Scheduler:
             self._move(engine, now)
         self._fail_fast(now)
         if stop.how is None and not fleet.suspended:
+            self._health.look(now, [each.attempt for each in self._attempts.held])
             self._hand_out(now)
             if self._ledger.check_failed is not None and stop.failed("drain", "a BARRIER CHECK failed"):
                 fleet.stop_all(now)
@@ -394,7 +410,7 @@ class Scheduler:
             return
         if self._no_engine_since is None:
             self._no_engine_since = now
-        limited = bool(contexts) and all(context.spent or context.taken for context in contexts.values())
+        limited = bool(contexts) and all(context.spent or context.taken or context.is_unfit for context in contexts.values())
         if (limited and not self.policy.open_ended) or now >= self._no_engine_since + self.policy.wait_for_engines:
             limited = limited or any(context.spent for context in contexts.values())
             self._stop.stuck(self._why_stuck(limited))
@@ -405,6 +421,8 @@ class Scheduler:
         for context in contexts:
             if context.walltime is not None and context.ends:
                 return context.walltime.why
+        if contexts and all(context.is_unfit for context in contexts):
+            return UNFIT
         if any(context.taken for context in contexts):
             return "the allocation is taken back"
         return TASK_LIMIT if limited else "no engine is left"
@@ -425,6 +443,8 @@ class Scheduler:
                 why = "waiting at a barrier"
             elif not self._placement.any_ready and all(engine.phase == "start" for engine in self._fleet.engines.values()):
                 why = "waiting for PERENGINE START commands"
+            elif self._health.stalled and not self._attempts.tasks:
+                why = ALL_ASIDE
         if why != self.waiting:
             self.waiting = why
             self._out.add(m.Wait(why))

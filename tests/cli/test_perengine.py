@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -53,6 +54,32 @@ def test_a_failing_start_under_fail_fast(taskrun: Taskrun) -> None:
     result = taskrun("tasks.txt", "-s", "localhost:2", "-f", "-p", "run", files={"tasks.txt": text})
     assert result.code == 1
     assert not (taskrun.folder / "after").exists()
+
+
+def test_a_check_that_succeeds_changes_nothing(taskrun: Taskrun) -> None:
+    text = "#TASKRUN PERENGINE START CHECK echo seen > seen\ncat seen\n"
+    result = taskrun("tasks.txt", "-s", "localhost:2", "-p", "run", files={"tasks.txt": text})
+    assert result.code == 0
+    assert [(each["Flags"], each["Command"]) for each in result.records()] == [("   P", "echo seen > seen"), (" O  ", "cat seen")]
+
+
+def test_no_engine_is_left_when_the_check_fails_on_the_only_one(taskrun: Taskrun) -> None:
+    check = "#PERENGINE START CHECK echo no GPU >&2; test -e gpu\n"
+    text = f"#PERENGINE START touch one\n{check}#PERENGINE START touch two\n#PERENGINE STOP rm one\ntouch ran\n"
+    result = taskrun("tasks.txt", "-s", "localhost:2", "-e", "-p", "run", files={"tasks.txt": text})
+    assert result.code == 3
+    assert (
+        f'{os.uname().nodename}: PERENGINE START CHECK in line 2 failed there (exit 1), and it is not used; last error: "no GPU"'
+        in result.err
+    )
+    assert "taskrun: stopped: START CHECK has failed on every host" in result.err
+    assert "taskrun: 0 tasks done, none failed, 1 not run" in result.err
+    assert [path.name for path in taskrun.folder.iterdir() if path.name in ("one", "two", "ran")] == []
+    assert [(each["Flags"], each["ReturnCode"]) for each in result.records()] == [("   P", 0), ("R EP", 1), ("   P", 0)]
+    (taskrun.folder / "gpu").touch()
+    again = taskrun("-r", "run_status.txt", "-p", "again")
+    assert again.code == 0, again.err
+    assert (taskrun.folder / "ran").exists()
 
 
 @pytest.mark.parametrize("text", ["#TASKRUN PERENGINE START touch started\n", "#TASKRUN PERENGINE STOP touch stopped\n"])

@@ -39,7 +39,7 @@ def result(key: Any, cause: Any = "ok", code: int = 0, elapsed: float = 1.0) -> 
 class Script:
     def __init__(self, *items: Planned, engines: int = 1, slots: int = 2, limit: int = 0, ended: bool = True, **policy: Any) -> None:
         self.now = 1000.0
-        self.scheduler = Scheduler(Policy(**policy))
+        self.scheduler = Scheduler(Policy(**{"sick_after": 0, **policy}))
         self.actions: list[Any] = []
         self(m.ContextJoined("c", limit))
         for number in range(engines):
