@@ -250,6 +250,8 @@ class Health:
             if host.probe is not None or not tasks or host.opened.phase != "ready":
                 self._cap(host.opened, 0)
                 host.opened = None
+            else:
+                self._open(host, host.opened)  # some of what it held may have ended, or have come back
         if host.probe is not None:
             attempt = next((engine.live[host.probe] for engine in host.engines.values() if host.probe in engine.live), None)
             if host.succeeded is None and attempt is not None and attempt.started and now >= attempt.assigned + FAST:
@@ -269,9 +271,13 @@ class Health:
             elif attempt is None and host not in failing:  # it came back, or went with its engine
                 host.probe = None
         if host.state and host.probe is None and host.opened is None and tasks and now >= host.probe_at and (ready := host.ready()):
-            host.opened, host.succeeded = ready[0], None
-            host.seen_there = frozenset(host.opened.live)
-            self._cap(host.opened, len(host.opened.live) + 1)
+            self._open(host, ready[0])
+
+    def _open(self, host: Host, engine: Engine) -> None:
+        """The next task that the engine is given is a probe."""
+        host.opened, host.succeeded = engine, None
+        host.seen_there = frozenset(engine.live)
+        self._cap(engine, len(engine.live) + 1)
 
     @property
     def deadline(self) -> float | None:

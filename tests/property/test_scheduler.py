@@ -1,14 +1,14 @@
 """The scheduler in a model of the world: agents are slow, die, hang and return, links close, signals come at any moment.
 
 After every action list the world checks what truth.md promises: no task lost, none recorded twice, none alive twice at
-once, barriers in order, limits kept. When the trouble ends, so does the run.
+once, barriers in order, limits kept, no host set aside without a success elsewhere. When the trouble ends, so does the run.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from typing import Any
+from typing import Any, TypeAlias
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,6 +25,9 @@ GRACE = 5.0
 CHUNK = 3.0  # seconds between two beats
 TASK_DOES = (*["ok"] * 8, "fail", "fail", "signal", "slot", "slot once", "agent", "agent once", "told", "long", "start")
 COMMAND_DOES = ("ok", "ok", "ok", "fail", "slot", "agent", "signal", "told")
+
+
+Place: TypeAlias = tuple[str, str]  # context, node
 
 
 class Run:
@@ -181,6 +184,14 @@ class World:
         self.suspended = False
         self.waits: list[str] = []
         self.finished = False
+        self.sick: set[str] = set()  # nodes on which every task fails at once
+        self.place_of: dict[str, Place] = {}  # engine -> where
+        self.slots_of: dict[str, int] = {}
+        self.verdicts: list[str] = []
+        self.history: list[tuple[int, Place, bool | None]] = []  # (turn, where, True: ok, False: failed within seconds, None: neither)
+        self.turn = 0
+        self.aside: dict[Place, m.Key | None] = {}  # with the last probe there
+        self.unfit: set[str] = set()
 
     # --- what happens
 
@@ -196,6 +207,8 @@ class World:
             self.started_in[agent.context] = self.started_in.get(agent.context, 0) + 1
             limit = self.limits[agent.context]
             assert not limit or self.started_in[agent.context] <= limit
+            if agent.node in self.sick:
+                return Run(self.now + 0.01, result(key, "exit", 127, 0.01))
         if what == "long":
             length = 100.0
         first = key[2] == 1 if key[0] == "task" else False
@@ -298,7 +311,8 @@ class World:
         if expected:
             self.counted.add(name)
         self.handle(m.ContextJoined(name, limit, expected))
-        self.to_join += [(name, f"{name}n{number}", None) for number in range(engines)]
+        shared = self.random.choice((1, 2))  # engines a node
+        self.to_join += [(name, f"{name}n{number // shared}", None) for number in range(engines)]
 
     def join(self, index: int) -> None:
         if not self.to_join:
@@ -310,6 +324,8 @@ class World:
         agent = Agent(self, context, node, self.ranks, self.random.choice((1, 2, 3)))
         self.ranks += 1
         self.agents[agent.name] = agent
+        self.place_of[agent.name] = (context, node)
+        self.slots_of[agent.name] = agent.slots
         self.handle(m.EngineJoined(agent.name, context, agent.rank, agent.slots, node))
 
     def miss(self, index: int, *, again: bool) -> None:
@@ -348,6 +364,7 @@ class World:
         if self.finished:
             return
         actions = self.scheduler.handle(event, self.now)
+        self.turn += 1
         others = False
         for action in actions:
             records = isinstance(action, (m.Record, m.RecordSkipped, m.RecordBarrier))
@@ -358,6 +375,8 @@ class World:
     def _Record(self, action: m.Record) -> None:  # noqa: N802
         for task, ended, _ in action.ended:
             if isinstance(task, Task):
+                good = None if ended.code and (ended.elapsed >= 10.0 or ended.cause == "crash-limit") else not ended.code
+                self.history.append((self.turn, self.place_of[action.engine], good))
                 self._record(task.id, ended.code)
                 assert (ended.cause == "crash-limit") == (ended.code == -100)
                 if ended.cause == "crash-limit":
@@ -367,6 +386,10 @@ class World:
                     assert max(self.losses.get(task.id, 0), suspected) >= self.policy.crash_limit
             else:
                 assert ended.cause in ("ok", "exit", "signal", "start", "crash-limit")
+                if task.check:
+                    if ended.code:
+                        self.unfit.add(action.engine)
+                    continue
             self._failed(ended.code)
 
     def _RecordSkipped(self, action: m.RecordSkipped) -> None:  # noqa: N802
@@ -400,6 +423,12 @@ class World:
             assert key[0] == "stop" or not (self.told or self.suspended), "nothing new starts"
             if key[0] == "task":
                 assert isinstance(task, Task)
+                assert agent.name not in self.unfit
+                where = self.place_of[agent.name]
+                if where in self.aside:
+                    probe = self.aside[where]
+                    assert probe is None or not any(probe in each.assigned for each in self.agents.values()), "one probe at a time"
+                    self.aside[where] = key
                 starts = {item.id for item in self.items[: self.supplied] if isinstance(item, PerEngine) and item.when == "START"}
                 assert starts <= agent.done_starts | self.crashed_starts, "START commands come first"
                 place = self.places[key[1]]
@@ -428,6 +457,7 @@ class World:
             self.given_up.append(agent)
 
     def _Replace(self, action: m.Replace) -> None:  # noqa: N802
+        assert action.engine not in self.unfit
         assert action.context not in self.gone_contexts
         before = next((each for each in self.everybody if each.name == action.engine), None)
         self.to_join.append((action.context, action.engine.rpartition("_")[0], before))
@@ -435,6 +465,24 @@ class World:
     def _SetAside(self, action: m.SetAside) -> None:  # noqa: N802
         assert action.context not in self.gone_contexts
         assert action.failures > self.policy.crash_limit
+
+    def _Judged(self, action: m.Judged) -> None:  # noqa: N802
+        where = (action.context, action.node)
+        self.verdicts.append(action.verdict)
+        if action.verdict == "set-aside":
+            assert where not in self.aside
+            rows = [(turn, good) for turn, place, good in self.history if place == where]
+            began, _ = rows[-action.row]
+            assert action.row >= self.policy.sick_after
+            assert all(good is False for _, good in rows[-action.row :])
+            assert any(good and turn >= began and place != where for turn, place, good in self.history), "nothing succeeded elsewhere"
+            self.aside[where] = None
+        elif action.verdict in ("restored", "needed"):
+            del self.aside[where]
+
+    def _Unfit(self, action: m.Unfit) -> None:  # noqa: N802
+        assert action.engine in self.unfit
+        assert action.command.check
 
     def _Attempted(self, action: m.Attempted) -> None:  # noqa: N802
         assert action.result.cause in ("engine-lost", "preempted", "cancelled", "throttled")
@@ -480,12 +528,12 @@ class World:
                 assert scheduler.exit_code(count_failures=True) == (ExitCode.TASKS_FAILED if self.any_failed else ExitCode.OK)
 
 
-def make_plan(kinds: list[tuple[str, int]], starts: list[str], stops: list[str]) -> tuple[list[Planned], dict[Any, str]]:
+def make_plan(kinds: list[tuple[str, int]], starts: list[str], stops: list[str], checks: bool) -> tuple[list[Planned], dict[Any, str]]:
     items: list[Planned] = []
     does: dict[Any, str] = {}
     for when, commands in (("START", starts), ("STOP", stops)):
         for number, what in enumerate(commands):
-            items.append(PerEngine(number, 1, when, b""))  # type: ignore[arg-type]
+            items.append(PerEngine(number, 1, when, b"", checks and when == "START"))  # type: ignore[arg-type]
             does[when.lower(), number] = what
     for number, (kind, value) in enumerate(kinds):
         if kind == "barrier":
@@ -512,10 +560,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         fail_fast=st.sampled_from((False, False, False, True)),
         wait=st.sampled_from((0.0, 20.0)),
         contexts=st.lists(st.tuples(st.sampled_from((0, 0, 0, 1, 3, 10)), st.integers(1, 3)), min_size=1, max_size=2),
+        sick_after=st.sampled_from((0, 1, 2, 2, 5)),
+        pause=st.sampled_from((3.0, 1e6)),
+        checks=st.booleans(),
     )
-    def begin(self, seed: int, kinds: Any, starts: Any, stops: Any, fail_fast: bool, wait: float, contexts: Any) -> None:
-        items, does = make_plan(kinds, starts, stops)
-        policy = Policy(fail_fast=fail_fast, grace=GRACE, lost_after=LOST_AFTER, wait_for_engines=wait)
+    def begin(
+        self,
+        seed: int,
+        kinds: Any,
+        starts: Any,
+        stops: Any,
+        fail_fast: bool,
+        wait: float,
+        contexts: Any,
+        sick_after: int,
+        pause: float,
+        checks: bool,
+    ) -> None:
+        items, does = make_plan(kinds, starts, stops, checks)
+        policy = Policy(
+            fail_fast=fail_fast, grace=GRACE, lost_after=LOST_AFTER, wait_for_engines=wait, sick_after=sick_after, probe_pause=pause
+        )
         self.world = World(seed, items, does, policy)
         for limit, engines in contexts:
             self.world.context(limit, engines)
@@ -603,6 +668,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             if first:  # some of the news of the end comes before that of the signal
                 self.world._live_until(self.world.now + 0.02)
                 agent.say(m.AgentTold(agent.name, 15))
+
+    @rule(index=small)
+    def sicken(self, index: int) -> None:
+        if agent := self.agent(index):
+            self.world.sick ^= {agent.node}
 
     @rule(index=small)
     def useless(self, index: int) -> None:
