@@ -32,7 +32,7 @@ from taskrun.observers.console import Console
 from taskrun.observers.summary import Ending, command_line, summary_lines
 from taskrun.options import Options, without_values
 from taskrun.planning.resume import Resume
-from taskrun.scheduling.scheduler import TASK_LIMIT
+from taskrun.scheduling.scheduler import TASK_LIMIT, UNFIT
 from taskrun.status import names, opening, owner, rescue, sidecar, trust
 from taskrun.status.carried import CarriedFile
 from taskrun.status.events import EventsWriter
@@ -116,7 +116,7 @@ class Run:
 
     def resumes_alone(self) -> bool:
         """It was stopped in a SLURM job, by what another start of the job may not meet again."""
-        person = self.drive.scheduler.stop_why in (TASK_LIMIT, signal.SIGINT.name)
+        person = self.drive.scheduler.stop_why in (TASK_LIMIT, UNFIT, signal.SIGINT.name)
         return bool(allocation.job_id(os.environ)) and self.source.path is not None and not person and not self.file_changed()
 
     def file_changed(self) -> bool:

@@ -316,3 +316,30 @@ def test_a_run_listens_after_a_second_without_being_asked(taskrun: Taskrun) -> N
     assert listening(running) == 1
     (taskrun.folder / "go").touch()
     assert [running.finish().code, guest.finish().code] == [0, 0]
+
+
+def test_a_guest_is_told_that_its_hosts_failed_the_check(meet: Meet) -> None:
+    meeting = meet("#PERENGINE START CHECK test $TASKRUN_ENGINE_RANK = 0\n" + gated(2), "-s", "localhost:1")
+    guest = meeting.attach("-s", "localhost:1").finish()
+    assert (guest.code, guest.err.split("\n")[-2]) == (3, "taskrun: context SSH1 is over: a START CHECK has failed on its hosts")
+    meeting.go()
+    result = meeting.running.finish()
+    assert result.code == 0
+    assert ": PERENGINE START CHECK in line 1 failed there (exit 1), and it is not used\n" in result.err
+
+
+def test_an_attached_host_that_fails_everything_is_set_aside(meet: Meet) -> None:
+    """The machine is the same, its surroundings are not."""
+    begin = "echo $TASKRUN_ENGINE_RANK 0 >> ran; until test -e begin; do sleep 0.05; done; "
+    line = begin + 'test $TASKRUN_ENGINE_RANK = 0 || { echo "no licence here" >&2; exit 3; }; sleep 0.2\n'
+    meeting = meet(line * 20 + gated(1), "-s", "localhost:1")
+    guest = meeting.attach("-s", "localhost:1")
+    meeting.wait_for(1, 1)
+    (meeting.folder / "begin").touch()
+    until(lambda: "set aside" in [engine["state"] for engine in meeting.picture()["engines"]], 20, "it to be set aside")
+    meeting.go()
+    result = meeting.running.finish()
+    assert (result.code, guest.finish().code) == (0, 0)
+    failed = [each for each in result.records() if each["ReturnCode"]]
+    assert 5 <= len(failed) <= 6, [each["TaskID"] for each in failed]
+    assert 'probed with one task in 1 min; last error: "no licence here"' in result.err

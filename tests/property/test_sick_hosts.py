@@ -41,9 +41,9 @@ def to_the_end(world: World, trouble: bool) -> None:
                 case 0, [agent, *_]:
                     world.sick ^= {agent.node}
                 case 1, [*_, agent]:
-                    agent.orphan("it was killed", 1)
+                    agent.orphan("it was killed", len(agent.out))
                 case 2, [_, agent, *_]:
-                    agent.orphan("it was killed", 0)
+                    agent.orphan("it was killed", len(agent.out))
         if not world.agents and not world.to_join:
             world.context_gone("c0")
         world.elapse(world.random.choice((0.1, 0.5, CHUNK)))

@@ -214,3 +214,19 @@ def test_the_examples(jobs: Jobs) -> None:
     found = sum(int(path.read_text()) for path in (jobs.folder / "primes").glob("*.txt"))
     assert found == 2762 - 168  # primes below 25000 but not below 1000
     assert {path.name for path in EXAMPLES.iterdir()} == {"primes.txt", "job.sh", "low.sh", "gpus.sh", "attach.sh"}
+
+
+def test_sick_nodes_are_set_aside_and_unfit_ones_not_used(jobs: Jobs) -> None:
+    """Neither is of use, and the job goes on with the third; the records of the sick one are the only failures."""
+    text = (
+        "#PERENGINE START CHECK test $SLURMD_NODENAME != node3\n"
+        "#REPEAT 30 test $SLURMD_NODENAME != node2 || { echo 'no such library' >&2; exit 3; }; sleep 0.2\n"
+    )
+    job = jobs.submit("-N3", "--wrap", "exec taskrun tasks.txt -p run -e", files={"tasks.txt": text})
+    assert job.wait() == "FAILED", job.output
+    assert "node3: PERENGINE START CHECK in line 1 failed there (exit 1), and it is not used" in job.output
+    assert "node2: its last" in job.output
+    records = [each for each in jobs.records() if "P" not in each["Flags"]]
+    assert len(records) == 30
+    assert {each["Node"] for each in records if each["ReturnCode"]} == {"node2"}
+    assert sum(each["ReturnCode"] != 0 for each in records) <= 8
