@@ -20,7 +20,9 @@ from taskrun.scheduling.policy import Policy
 FAST = 10.0  # seconds: a task that fails later has found what it needs to run
 PROBE_MOST = 1920.0  # seconds between two probes
 COMING_SECONDS = 20.0  # for other hosts to be there, before one that only fails goes on alone
-SHARE = 0.25  # of the tasks elsewhere that may fail where N failures in a row are enough; with more of them the row is to be longer
+LEFT_SECONDS = 300.0  # at most, for another host where only those are left that are set aside
+CHANCE = 0.01  # that some host of a run is set aside although it is like the others, about
+ROW = 5  # failures, for that chance; where the person asks for others it is another one
 OWN_FAILURES: frozenset[Cause] = frozenset(("exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out"))
 
 
@@ -29,7 +31,7 @@ class Host:
 
     __slots__ = (
         "bad", "bad_elsewhere", "context", "engines", "last", "name", "ok", "ok_elsewhere", "ok_then", "opened", "pause", "probe",
-        "probe_at", "row", "seen_there", "since", "state", "succeeded",
+        "probe_at", "row", "said", "seen_there", "since", "state", "succeeded",
     )  # fmt: skip
 
     def __init__(self, context: Context, name: str) -> None:
@@ -44,6 +46,7 @@ class Host:
         self.last: Result | None = None  # of the row
         self.state = ""  # held: it waits for what happens elsewhere · aside
         self.since = 0.0  # when the row was long enough to look elsewhere
+        self.said = False  # that it is held
         self.pause = 0.0  # seconds from one probe to the next
         self.ok_then = 0  # when it was used again
         self.probe_at = math.inf
@@ -67,6 +70,7 @@ class Health:
     def __init__(self, policy: Policy, plan: Plan, placement: Placement, contexts: Mapping[str, Context], out: Outbox) -> None:
         self.limit = policy.sick_after
         self.first_pause = policy.probe_pause
+        self.patience = min(policy.wait_for_engines, LEFT_SECONDS)
         self.plan = plan
         self.placement = placement
         self.contexts = contexts
@@ -78,6 +82,7 @@ class Health:
         self._changed: dict[Host, None] = {}
         self._ill: dict[Host, None] = {}  # those that may have to be set aside, or are
         self._now = 0.0
+        self._left_since: float | None = None  # only hosts are left that are set aside
         self.stalled = False  # every host that is ready is set aside
 
     # --- what happens
@@ -151,11 +156,12 @@ class Health:
                     host.probe = attempt.key
                 changed[host] = None
         several = len(self.hosts) > 1 or any(_offers(context) for context in self.contexts.values())
+        usual = self._bad >= max(self._ok, 4 * self.limit)  # that tasks fail
         for host in changed:
             if host.row + failing.get(host, 0) >= self.limit or host.state:
                 self._ill[host] = None
             else:
-                short = several and (not host.ok or host.row >= self._short)
+                short = several and not usual and (not host.ok or host.row >= self._short)
                 for engine in host.engines.values():
                     self._cap(engine, engine.slots if short else None)
         self.stalled = False
@@ -181,17 +187,24 @@ class Health:
                 continue
             ok = self._ok - host.ok - host.ok_elsewhere
             bad = self._bad - host.bad - host.bad_elsewhere + failed_elsewhere
+            share = _share(self._bad - host.bad + failed_elsewhere, self._ok - host.ok)
+            share = max(share, _share(bad, ok, share))
             host.since = host.since or now
-            if well and ok and host.row >= self.limit * _longer(ok, bad):
+            if well and ok and host.row >= self.limit * _longer(share, self._ok + self._bad):
                 self._close(host, "aside", now)
+            elif well and bad >= max(ok, self.limit):
+                self._let(host, None)  # they fail there, too
             elif (well and busy) or (not well and coming and alone and now < host.since + COMING_SECONDS):
                 self._hold(host, self.limit + ok + bad - row, now)
             else:
                 self._let(host, None)
         aside = [host for host in self._ill if host.state == "aside" and host.ready()]
         if aside and tasks and not coming and not any(host.state != "aside" and host.ready() for host in self.hosts.values()):
-            for host in aside:
+            self._left_since = now if self._left_since is None else self._left_since
+            for host in aside if now >= self._left_since + self.patience else ():
                 self._restore(host, "needed")
+        else:
+            self._left_since = None
         self.stalled = bool(self._ill) and not any(engine.most != 0 for host in self.hosts.values() for engine in host.ready())
 
     def _hold(self, host: Host, room: int, now: float) -> None:
@@ -220,11 +233,16 @@ class Health:
             if engine.phase == "ready" and engine.live and not engine.recalling:
                 engine.recalling = True
                 self.out.add(m.Recall(engine.name, len(engine.live)))
-        self._say(host, "set-aside" if state == "aside" else "held")
+        if state == "aside":
+            self._say(host, "set-aside")
+        elif not host.said:
+            host.said = True
+            self._say(host, "held")
 
     def _well(self, host: Host) -> None:
         del self._ill[host]
         host.since = 0.0
+        host.said = False
         self._let(host, None)
 
     def _restore(self, host: Host, what: m.Verdict) -> None:
@@ -290,6 +308,8 @@ class Health:
                 times.append(host.probe_at)
             if host.state != "aside" and host.since:
                 times.append(host.since + COMING_SECONDS)
+        if self._left_since is not None:
+            times.append(self._left_since + self.patience)
         return min((time for time in times if time > self._now), default=None)
 
     def state_of(self, engine: str) -> str:
@@ -299,7 +319,8 @@ class Health:
         return {"aside": "set aside", "held": "on hold"}.get(host.state, "")
 
     def _say(self, host: Host, what: m.Verdict) -> None:
-        self.out.add(m.Judged(host.context.name, host.name, tuple(host.engines), what, host.row, host.pause, host.last))
+        engines = tuple(name for name, engine in host.engines.items() if engine.phase != "gone")
+        self.out.add(m.Judged(host.context.name, host.name, engines, what, host.row, host.pause, host.last))
 
 
 def _offers(context: Context) -> bool:
@@ -307,7 +328,11 @@ def _offers(context: Context) -> bool:
     return context.asked > 0 and context.alive and not (context.detached or context.taken or context.spent)
 
 
-def _longer(ok: int, bad: int) -> float:
-    """How many times longer the row is to be, where so many have ended elsewhere: until chance makes it as seldom as where few fail."""
-    share = (bad + 0.5) / (ok + bad + 1)
-    return max(1.0, math.log(SHARE) / math.log(share))
+def _share(bad: int, ok: int, before: float = 0.5) -> float:
+    """Of tasks that fail, where so many did. `before`: what is thought of it without any."""
+    return (bad + before) / (ok + bad + 1)
+
+
+def _longer(share: float, ended: int) -> float:
+    """How many times longer a row is to be where this share of tasks fails anyway: of so many tasks some fail in a row by chance."""
+    return max(1.0, math.log(CHANCE / max(1, ended)) / math.log(share) / ROW)

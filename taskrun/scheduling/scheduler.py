@@ -32,7 +32,7 @@ TASK_LIMIT = "the task limit is reached"
 NO_ENGINE = "waiting for an engine"
 SUSPENDED = "suspended: nothing new starts"
 UNFIT = "START CHECK has failed on every host"
-ALL_ASIDE = "every host that is ready is set aside: its last tasks failed within seconds"
+ALL_ASIDE = "on every host that is ready the last tasks failed within seconds"
 _MOVES_NOTHING = (m.Heard, m.Taken)
 _WHOLE = ("ok", "exit", "signal")  # ends of tasks that nobody cut short
 
@@ -120,7 +120,9 @@ class Scheduler:
     @property
     def deadline(self) -> float | None:
         """When it wants a Tick at the latest (monotonic seconds); silence is looked for at every Tick, so give one a second."""
-        times = [self._fleet.deadline, self._even_out_at, self._health.deadline]
+        times = [self._fleet.deadline, self._even_out_at]
+        if self._stop.how is None:
+            times.append(self._health.deadline)
         times += [context.walltime.deadline for context in self._fleet.contexts.values() if context.walltime is not None]
         if self._attempts.held:
             times.append(self._attempts.held[0].due)

@@ -54,7 +54,7 @@ def to_the_end(world: World, trouble: bool) -> None:
 small = st.lists(st.booleans(), min_size=1, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.integers(0, 2**32), small, st.sampled_from((0.0, 0.0, 0.1, 0.5, 1.0)), st.sampled_from((1, 2, 5)), st.sampled_from((3.0, NEVER)),
     st.sampled_from((0, 40)),
@@ -76,7 +76,7 @@ def test_every_run_ends_and_nobody_is_set_aside_without_a_reason(
         event("set aside")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 4), st.sampled_from((1, 2, 5)))
 def test_one_sick_host_costs_a_few_tasks(seed: int, hosts: int, limit: int) -> None:
     world = world_of(seed, ["ok"] * 120, [True] + [False] * (hosts - 1), limit, NEVER, 0)

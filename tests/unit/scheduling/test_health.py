@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -54,9 +55,9 @@ class Hosts(Script):
         return [(each.node, each.verdict) for each in self.kind(m.Judged)]
 
 
-def sick() -> Hosts:
+def sick(**policy: Any) -> Hosts:
     """e0 is set aside."""
-    run = Hosts(200, lost_after=1e6)
+    run = Hosts(200, lost_after=1e6, **policy)
     run.fail("e0")
     run.succeed("e1")
     assert run.fail("e0", 100) == 5
@@ -260,7 +261,8 @@ def test_the_last_hosts_that_are_left_are_used_whatever_they_are() -> None:
 
 
 def test_one_is_waited_for_that_comes_back() -> None:
-    run = sick()
+    """As long as for an engine where there is none, with probes meanwhile."""
+    run = sick(wait_for_engines=200.0)
     for engine in ("e1", "e2"):
         run.queues[engine].clear()
         run(m.LinkClosed(engine, "it was killed"))
@@ -270,7 +272,40 @@ def test_one_is_waited_for_that_comes_back() -> None:
     assert run.held("e0") == 0
     run(m.EngineMissing("c", "e1", "away"))
     run(m.EngineMissing("c", "e2", "away"))
+    run.after(MINUTE)
+    assert run.fail("e0", 10) == 1
+    run.after(139.0)
+    assert run.fail("e0", 10) == 1
+    assert run.verdicts()[-1] == ("e0", "probe-failed")
+    assert (run.scheduler.deadline or 0.0) - run.now == pytest.approx(1.0, abs=0.1)
+    run.after(1.0)
     assert run.verdicts()[-1] == ("e0", "needed")
+
+
+def test_nothing_is_due_when_the_run_is_told_to_stop() -> None:
+    run = sick()
+    run(m.Told("drain", "SIGINT"))
+    run.leaves("e0")
+    run.now += 2 * MINUTE
+    assert run.scheduler.deadline is None
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_slots_are_used_where_tasks_fail_everywhere(share: float) -> None:
+    """Tasks that search and often find nothing, say: exit 1."""
+    dice = random.Random(3)
+    run = Hosts(3000, engines=3, slots=8, lost_after=1e6)
+    empty = 0
+    for _ in range(1500):
+        run.now += 0.1
+        engine = f"e{dice.randrange(3)}"
+        if dice.random() < share:
+            run.fail(engine, code=1, elapsed=2.0)
+        else:
+            run.succeed(engine)
+        empty += sum(max(0, 8 - run.held(each)) for each in run.queues)
+    assert "set-aside" not in [verdict for _, verdict in run.verdicts()]
+    assert empty / (1500 * 24) < 0.03
 
 
 def test_a_host_that_is_still_coming_is_waited_for_a_moment() -> None:
