@@ -87,7 +87,7 @@ class Placement:
         if not idle:
             return
         for engine in engines:
-            spare = len(engine.live) - engine.slots
+            spare = len(engine.live) - engine.slots - (engine.suspect is not None)  # which may have nowhere else to go
             if spare > 0 and engine.phase == "ready" and not engine.recalling:
                 engine.recalling = True
                 out.add(m.Recall(engine.name, min(spare, idle)))

@@ -45,6 +45,7 @@ class Pretender:
     failure = ""
     permanent = False
     lives_on = False
+    died = False
     held = False
     settled = True
     code = 0

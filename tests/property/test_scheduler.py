@@ -112,7 +112,7 @@ class Agent:
             self.say(m.Results(self.name, [run.result]))
         self.start()
 
-    def orphan(self, why: str, said: int, *, charged: bool = True) -> None:
+    def orphan(self, why: str, said: int, *, died: bool = False, charged: bool = True) -> None:
         """It dies, or its link does: of what it said last only a part arrives, its tasks end within two seconds."""
         if self.dead:
             return
@@ -120,7 +120,7 @@ class Agent:
             self.out.pop()
         self.stopped_at = None
         self.unsaid.clear()
-        self.say(m.LinkClosed(self.name, why))
+        self.say(m.LinkClosed(self.name, why, None, died))
         self.dead = True
         self.queue.clear()
         for key, run in self.running.items():
@@ -261,7 +261,7 @@ class World:
                 self.doomed.remove(doom)  # type: ignore[arg-type]
                 self.now = max(self.now, doom[0])
                 assert doom[1] is not None
-                doom[1].orphan("it was killed", len(doom[1].out))
+                doom[1].orphan("it was killed", len(doom[1].out), died=True)
                 continue
             self.now = max(self.now, soonest[0])
             agent = next(each for each in self.everybody if each.name == soonest[1])
@@ -614,10 +614,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         if agent := self.agent(index):
             self.world.deliver(agent, count)
 
-    @rule(index=small, said=st.integers(0, 3))
-    def kill_agent(self, index: int, said: int) -> None:
+    @rule(index=small, said=st.integers(0, 3), died=st.booleans())
+    def kill_agent(self, index: int, said: int, died: bool) -> None:
         if agent := self.agent(index):
-            agent.orphan("it was killed", said)
+            agent.orphan("it was killed", said, died=died)
 
     @rule(index=small)
     def system_kills_all(self, index: int) -> None:
@@ -629,7 +629,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     run.result = result(key, "signal", -9)
                     self.world.lost(key)  # it may be charged: its end is held when the link closes
             self.world._live_until(self.world.now + 0.02)
-            agent.orphan("it was killed", len(agent.out))
+            agent.orphan("it was killed", len(agent.out), died=True)
             self.world.deliver(agent, len(agent.out))
 
     @rule(index=small)
