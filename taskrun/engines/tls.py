@@ -8,11 +8,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import resource
 import socket
 import ssl
+from pathlib import Path
 from typing import NamedTuple
 
+from taskrun.errors import Refused
+from taskrun.sizes import size_text
+
 READ_MOST = 1 << 18  # bytes taken from a socket at a time
+MEMORY = 64 << 20  # bytes of address space for making a certificate, several times over
 LINGER = 1.0  # seconds for the last words of a connection
 
 
@@ -32,7 +38,8 @@ class Identity(NamedTuple):
 
 
 def make_identity() -> Identity:
-    """A new key and its own certificate. They are never on a disk. Raises OSError."""
+    """A new key and its own certificate. They are never on a disk. Raises OSError, Refused."""
+    _look_for_memory()
     from datetime import datetime, timedelta, timezone
 
     from cryptography import x509
@@ -62,6 +69,14 @@ def make_identity() -> Identity:
     context.num_tickets = 0
     _load(context, pem)
     return Identity(context, certificate.fingerprint(hashes.SHA256()).hex())
+
+
+def _look_for_memory() -> None:
+    """The library that makes certificates ends the whole process where it gets no memory. Raises Refused."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if limit != resource.RLIM_INFINITY and limit - used < MEMORY:
+        raise Refused(f"less than {size_text(MEMORY)} are left of `ulimit -v`: raise it, or do without (--use-address off)")
 
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:

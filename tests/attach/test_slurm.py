@@ -34,13 +34,14 @@ def test_a_job_brings_its_nodes(jobs: Jobs) -> None:
 def test_the_time_of_a_job_that_attached_is_changed(jobs: Jobs) -> None:
     """Its nodes get nothing that could not end there; the run goes on without them."""
     listen = ("-s", "localhost:1", "--listen", f"{jobs.cluster.machine}:0")
-    meeting = Meeting(jobs.taskrun, "sleep 1\n" * 70, *listen, "--task-time", "100", "--grace", "1")
+    meeting = Meeting(jobs.taskrun, "test -e go || sleep 1\n" * 70, *listen, "--task-time", "100", "--grace", "1")
     job = jobs.submit("-N1", "-n2", "--time=10", "--wrap", "exec taskrun attach run")
     until(lambda: len(jobs.records()) > 4, 60, "the first tasks")
     jobs.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=1")
     assert job.wait(90) == "COMPLETED", job.output
     assert "taskrun: SLURM has changed the time of this job: it ends at 20" in job.output
     assert meeting.running.process.poll() is None, "the job left before the run was over"
+    meeting.go()
     assert meeting.running.finish(90).code == 0
     records = jobs.records()
     assert len(records) == 70

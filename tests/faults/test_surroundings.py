@@ -312,6 +312,13 @@ def test_little_memory(taskrun: Taskrun, kilobytes: int, starter: str) -> None:
     complete(taskrun, result)
 
 
+def test_little_memory_when_it_would_listen(taskrun: Taskrun) -> None:
+    """A second after its start: what makes certificates would end the whole driver."""
+    result = run(taskrun, "ulimit -v 60000", text="until grep -q attach run_driver.log; do sleep 0.1; done; echo 0 >> ran\n")
+    complete(taskrun, result, 1)
+    assert "nobody can attach to this run: less than 64.0 MiB are left of `ulimit -v`" in (taskrun.folder / "run_driver.log").read_text()
+
+
 NO_ROOM = """\
 import resource, sys
 from pathlib import Path

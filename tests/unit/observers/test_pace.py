@@ -52,12 +52,12 @@ def error_at(share: float, end: float, said: Said) -> float:
 @pytest.mark.parametrize("slots", [2, 8, 64])
 def test_at_half_of_a_run_of_mixed_lengths_it_is_right_within_a_fifth(sigma: float, slots: int) -> None:
     errors = []
-    for seed in range(20):
+    for seed in range(8):
         draw = random.Random(seed)
         lengths = [draw.lognormvariate(0.0, sigma) for _ in range(max(600, 100 * slots))]
         errors.append(error_at(0.5, *simulate(lengths, slots)))
     assert abs(statistics.median(errors)) < 0.1
-    assert sum(abs(error) < 0.2 for error in errors) >= (15 if sigma == 1.0 else 20)  # then chance alone is worth a tenth
+    assert sum(abs(error) < 0.2 for error in errors) >= (6 if sigma == 1.0 else 8)  # then chance alone is worth a tenth
 
 
 def test_it_is_right_from_early_to_late_with_equal_lengths() -> None:
