@@ -64,7 +64,7 @@ def context_rows(picture: dict[str, Any], width: int | None = None, cut: str = "
         own = [each for each in picture.get("engines") or [] if each["context"] == context["name"]]
         slots, running = (sum(each[name] or 0 for each in own) for name in ("slots", "running"))
         seen = {name: sum(each[name] or 0 for each in own) for name in ("finished", "failed")}
-        finished, failed = (context.get(name, seen[name]) for name in seen)  # engines may have gone
+        finished, failed = (seen[name] if context.get(name) is None else context[name] for name in seen)  # engines may have gone
         numbers = (len(own), slots, running, max(0, finished - failed), failed, context.get("limit_left"))
         rows.append((context["name"], context["state"], *numbers, context.get("from")))
     return table(CONTEXT_COLUMNS, rows, width, cut=cut)

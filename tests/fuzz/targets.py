@@ -25,7 +25,7 @@ from taskrun.language.reader import Reader
 from taskrun.language.source import scan
 from taskrun.language.whole import parse_whole
 from taskrun.model import Barrier, PerEngine, Result, Staging, Task
-from taskrun.observers import monitor
+from taskrun.observers import monitor, replay
 from taskrun.observers.monitor_view import MonitorView
 from taskrun.options import Options
 from taskrun.planning.expand import Expander
@@ -178,10 +178,10 @@ def attach_file(data: bytes) -> None:
 
 def events_file(data: bytes) -> None:
     """Assert that `monitor` shows text, whatever the events say."""
-    fold = monitor.Fold()
+    fold = replay.Fold()
     for line in data.splitlines(keepends=True):
         fold.take(line)
-    shown = {"prefix": "p", "started": 1.0, "ended": fold.last, "done": fold.done, "failed": fold.failed, "waiting": fold.waiting,
+    shown = {"prefix": "p", "started": 1.0, "ended": fold.last, "done": fold.finished, "failed": fold.failed, "waiting": fold.waiting,
              "stopping": fold.told, "contexts": list(fold.contexts.values()), "engines": list(fold.engines.values())}  # fmt: skip
     assert all(char == "\n" or char.isprintable() for char in monitor.text(shown))
 
@@ -195,9 +195,12 @@ def picture(value: dict[str, Any]) -> None:
     assert all(char == "\n" or char.isprintable() for char in monitor.text(shown))
     view = MonitorView("utf-8", color=False)
     view.show(shown)
-    for key in ("down", "E", "n", "C", "y"):
-        view.frame(80, 24)
+    for key, (width, height) in zip(("down", "E", "n", "C", "y"), ((80, 24), (40, 10), (60, 8), (1, 1), (200, 4)), strict=True):
+        lines = view.frame(width, height)
+        assert len(lines) <= max(1, height - 1)
+        assert all(cells <= max(1, width - 1) for _, cells in lines)
         view.key(key)
+    assert len(monitor.text(shown, 40, 10).splitlines()) <= 10
 
 
 def file_list(data: bytes) -> None:
