@@ -57,6 +57,14 @@ def count(text: str) -> int:
     return value
 
 
+def natural(text: str) -> int:
+    """A whole number from 0 on, and no -1."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
 def silence(text: str) -> float:
     """A length of time from 1 s on: what lives is heard from several times in it."""
     value = seconds(text)
@@ -247,6 +255,24 @@ OPTIONS = (
         ENGINES,
         kind=None,
     ),
+    Option(
+        "restarts",
+        ("--restarts",),
+        "SLURM: with --requeue, how many times at most the job is started again (default 100)",
+        ENGINES,
+        kind=natural,
+        default=100,
+        metavar="N",
+    ),
+    Option("each_element", ("--each-element",), "SLURM: run the whole file in every element of a job array", ENGINES, kind=None),
+    Option(
+        "no_comment",
+        ("--no-comment",),
+        "SLURM: leave the job's comment alone, which otherwise tells how far the run is",
+        ENGINES,
+        kind=None,
+        inherit=True,
+    ),
     Option("no_retire", ("--no-retire",), "keep all nodes until the end", ENGINES, kind=None, inherit=True),
     Option(
         "gpu",
@@ -434,6 +460,7 @@ OPTIONS = (
         "where `taskrun attach` finds this run: HOST:PORT, HOST, :PORT (all interfaces), or `off` (default: this host's name, any port)",
         ENGINES,
         metavar="H:P",
+        inherit=True,
     ),
     Option(
         "taskcommand",

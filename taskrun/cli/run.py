@@ -25,9 +25,13 @@ def run(argv: list[str]) -> int:
     trust.trust_everybody(options.trust_records)
     earlier: Sidecar | None = None
     name = None
+    if not taskfile and not options.resume_from:
+        raise Refused("which task file? `taskrun tasks.txt`, `taskrun -` for standard input, `taskrun -r STATUS` to carry on")
+    if "SLURM_ARRAY_TASK_ID" in os.environ and typed_in:
+        from taskrun.driver import job_array
+
+        job_array.check(taskfile, options, os.environ)
     if not taskfile:
-        if not options.resume_from:
-            raise Refused("which task file? `taskrun tasks.txt`, `taskrun -` for standard input, `taskrun -r STATUS` to carry on")
         taskfile, name, earlier = _from_earlier(options, typed_in)
     elif taskfile == "-" and options.resume_from:
         name = _stream_again(options, typed_in)

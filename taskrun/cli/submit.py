@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from taskrun.engines import job_request
 from taskrun.errors import ExitCode, Refused
 from taskrun.visible import visible
 
+if TYPE_CHECKING:
+    from taskrun.options import Options
+
 MARK = "# Written by `taskrun submit`"
+SUM = "# taskrun submit: sha256 "  # of all other lines: what does not match it was edited
 SUFFIX = ".sbatch"
 
 #: What every such job has; options on the command line come after these, and win.
@@ -20,16 +27,17 @@ DEFAULTS = (
     ("--no-kill", "a node that is lost does not end the job"),
     ("--requeue", "SLURM may start it again: after a preemption, the loss of its first node, the end of its time"),
     ("--open-mode=append", "and its output goes on where it ended"),
-    ("--signal=B:USR1@60", "a minute before the end of its time taskrun gives its tasks back"),
+    ("--signal=B:USR1@60", "a minute or more before the end, or before a preemption, taskrun asks SLURM again when that is"),
 )
 
 _HELP = """\
-usage: taskrun submit TASKFILE [options of sbatch] [--dry-run] [-- options of taskrun]
+usage: taskrun submit TASKFILE [options of sbatch] [--dry-run] [--overwrite] [-- options of taskrun]
 
 Writes TASKFILE.sbatch, a job script that runs TASKFILE with taskrun, and submits it. At the end of its time the job is
 started again and carries on, until nothing is left to run.
 
   --dry-run    print the script; write and submit nothing
+  --overwrite  replace TASKFILE.sbatch also if it was edited, or not written by this command
   -h, --help   this text
 
 examples:
@@ -48,9 +56,13 @@ def submit(argv: list[str]) -> int:
     if "-h" in asked or "--help" in asked:
         sys.stdout.write(_HELP)
         return ExitCode.OK
-    dry_run = "--dry-run" in asked
-    taskfile, options = split([word for word in asked if word != "--dry-run"], resumes="-r" in own or "--resume-from" in own)
-    values = check(taskfile, own)
+    dry_run, overwrite = "--dry-run" in asked, "--overwrite" in asked
+    words = [word for word in asked if word not in ("--dry-run", "--overwrite")]
+    taskfile, options = split(words, resumes="-r" in own or "--resume-from" in own)
+    values, of_run = check(taskfile, own)
+    groups = grouped(options)
+    if job_request.is_array(groups) and not of_run.each_element:
+        raise Refused(no_array(taskfile))
     path = Path((Path(taskfile).name if taskfile else "resume") + SUFFIX)
     if taskfile and any(word.startswith(("-D", "--chdir")) for word in options):
         taskfile = str(Path(taskfile).absolute())
@@ -63,12 +75,14 @@ def submit(argv: list[str]) -> int:
             f"taskrun: the script names {names} without a value: sbatch hands it to the job from its environment, here and whenever "
             "the script is submitted again\n"
         )
+    if few := job_request.at_a_time(groups, slots=of_run.tasks_per_node, fill=of_run.fill):
+        sys.stderr.write(f"taskrun: without -n {few}\n")
     if dry_run:
         sys.stdout.write(text)
         return ExitCode.OK
     if shutil.which("sbatch") is None:
         raise Refused("there is no sbatch here: submit where SLURM is, or look at the script with --dry-run")
-    write(path, text)
+    write(path, text, overwrite=overwrite)
     from taskrun.engines import controller
 
     try:
@@ -89,10 +103,21 @@ def split(words: list[str], *, resumes: bool) -> tuple[str, list[str]]:
     raise Refused("which task file? `taskrun submit tasks.txt -n 20`, or `taskrun submit -n 20 -- -r STATUS` to carry on")
 
 
-def check(taskfile: str, own: list[str]) -> dict[str, str]:
+def no_array(taskfile: str) -> str:
+    """The refusal of --array, with the commands that would work."""
+    named = shlex.quote(taskfile) if taskfile else ""
+    return (
+        "each element of a job array would run the whole task file; submit one job, and when it runs add nodes by an array:\n"
+        f"  taskrun submit {f'{named} ' if named else ''}-- -p run\n"
+        "  sbatch --array=1-3 --wrap 'exec taskrun attach run'\n"
+        "-- --each-element runs the whole file in each element"
+    )
+
+
+def check(taskfile: str, own: list[str]) -> tuple[dict[str, str], Options]:
     """Refuse now what a job would find out after waiting for a day. Raises Refused.
 
-    Returns the variables that --env NAME=VALUE sets here: they stand in no script.
+    Returns the variables that --env NAME=VALUE sets here, which stand in no script, and the options of taskrun.
     """
     from taskrun.options import parse
 
@@ -106,8 +131,8 @@ def check(taskfile: str, own: list[str]) -> dict[str, str]:
 
         open_source(named, options).lists.close()
     if options.origins.get("env") != "flag":
-        return {}
-    return {name: value for name, equals, value in (item.partition("=") for item in options.env) if equals and name}
+        return {}, options
+    return {name: value for name, equals, value in (item.partition("=") for item in options.env) if equals and name}, options
 
 
 def command() -> list[str]:
@@ -122,7 +147,29 @@ def script(taskfile: str, options: list[str], own: list[str], taskrun: list[str]
     lines = ["#!/bin/bash", f"{MARK}; it may be changed, and submitted again with sbatch.", directive(f"--job-name={name}")]
     lines += [f"{directive(option)}  # {why}" for option, why in DEFAULTS]
     lines += [directive(*each) for each in grouped(options)]
-    return "\n".join([*lines, "", shlex.join(["exec", *taskrun, *([taskfile] if taskfile else []), "--requeue", *own]), ""])
+    return with_sum("\n".join([*lines, "", shlex.join(["exec", *taskrun, *([taskfile] if taskfile else []), "--requeue", *own]), ""]))
+
+
+def with_sum(text: str) -> str:
+    """The script with a line, its third, that tells whether it was edited since."""
+    first, mark, rest = text.split("\n", 2)
+    return f"{first}\n{mark}\n{SUM}{digest(encoded(text))}\n{rest}"
+
+
+def encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_unedited(data: bytes) -> bool:
+    """It is as `with_sum` made it."""
+    lines = data.split(b"\n")
+    sums = [line for line in lines if line.startswith(SUM.encode())]
+    rest = b"\n".join(line for line in lines if not line.startswith(SUM.encode()))
+    return sums == [SUM.encode() + digest(rest).encode()]
 
 
 def directive(*words: str) -> str:
@@ -144,14 +191,19 @@ def grouped(options: list[str]) -> list[list[str]]:
     return found
 
 
-def write(path: Path, text: str) -> None:
-    """Raises Refused when it cannot be written, or would take the place of somebody's own script."""
+def write(path: Path, text: str, *, overwrite: bool) -> None:
+    """Raises Refused when it cannot be written, or would take the place of what somebody has written or edited."""
     from taskrun.status import durable, opening
 
+    found = None
     try:
         with contextlib.suppress(FileNotFoundError), os.fdopen(opening.to_read(path), "rb") as file:
-            if MARK.encode() not in file.read():
-                raise Refused(f"{path} exists, and taskrun has not written it: rename it, or submit it with sbatch {path}")
-        durable.replace_whole(path, text.encode("utf-8", "surrogateescape"), 0o750)
+            found = file.read()
+        if found is not None and not overwrite and not is_unedited(found):
+            what = "was edited" if SUM.encode() in found else "has no checksum of taskrun"
+            raise Refused(
+                f"{path} exists and {what}: submit it as it is with sbatch {shlex.quote(f'./{path}')}, or replace it with --overwrite"
+            )
+        durable.replace_whole(path, encoded(text), 0o750)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from None

@@ -16,6 +16,7 @@ from taskrun.errors import Refused
 _COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 _NODES_MOST = 100_000  # of one allocation: more is a damaged variable
 _FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
+_COMMENT = re.compile(r" Comment=(.*?)(?:\s+\w[\w/:]*=|\s*$)")
 _GPU = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)")
 
 #: Who asked for GPUs task by task gets them so, slot by slot.
@@ -54,6 +55,24 @@ def inside(environ: Mapping[str, str]) -> bool:
 
 def job_id(environ: Mapping[str, str]) -> str:
     return environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID") or ""
+
+
+class Array(NamedTuple):
+    """The job array that a job is an element of."""
+
+    job: str
+    number: str  # of this element
+    size: int
+    elements: str  # as `--array` takes them
+
+
+def array(environ: Mapping[str, str]) -> Array | None:
+    """The array of this environment, if it has several elements. A task of a run that such a job brings nodes to is in none."""
+    index, first, last = (environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("ID", "MIN", "MAX"))
+    count = _number(environ, "SLURM_ARRAY_TASK_COUNT") or (2 if first != last else 1)
+    if not index or count < 2 or "TASKRUN_ATTEMPT" in environ:
+        return None
+    return Array(environ.get("SLURM_ARRAY_JOB_ID", ""), index, count, f"1-{count}")
 
 
 def check_copy(environ: Mapping[str, str]) -> None:
@@ -178,3 +197,9 @@ def parse_job(text: str) -> Job:
         preempted=preempted,
         requeues=flags.get("Requeue") == "1",
     )
+
+
+def comment_of(text: str) -> str:
+    """The comment of a job, of `scontrol show job -o`; '' for none. (Words of its command may look like one.)"""
+    found = _COMMENT.search(text.partition(" Command=")[2])
+    return found[1].strip() if found else ""
