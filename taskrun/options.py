@@ -57,14 +57,6 @@ def count(text: str) -> int:
     return value
 
 
-def natural(text: str) -> int:
-    """A whole number from 0 on, and no -1."""
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
-
-
 def silence(text: str) -> float:
     """A length of time from 1 s on: what lives is heard from several times in it."""
     value = seconds(text)

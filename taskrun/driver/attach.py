@@ -128,8 +128,10 @@ class Door:
         host: Host,
         loop_selector: selectors.BaseSelector,
         log: Callable[[str, str], None],
+        *,
+        earlier: bool = False,
     ) -> None:
-        """Raises Refused when --use-address names what cannot be listened on."""
+        """Raises Refused when --use-address names what cannot be listened on; not if it is that of an `earlier` run: then any will do."""
         self.path = names.with_suffix(prefix, names.ATTACH)
         self.script = names.with_suffix(prefix, names.DBUTIL)
         self.prefix = prefix
@@ -141,8 +143,9 @@ class Door:
         self._unsaid = 0
         self.address = parse_address(options.use_address)
         self._listener: tuple[socket.socket, list[tuple[str, int]]] | None = None
+        self.news = ""  # about an earlier run's address, for the person
         if self.address is not None and self.address.given:
-            self._listener = listen(self.address)
+            self._listener = self._listen_again(self.address) if earlier else listen(self.address)
         self.began = time.monotonic()
         self.guests: set[Guest] = set()
         self._thread: threading.Thread | None = None
@@ -151,6 +154,20 @@ class Door:
         self._selector = selectors.DefaultSelector()
         self._mail = Mailbox(self._selector)
         self._to_loop = Mailbox(loop_selector)
+
+    def _listen_again(self, address: Address) -> tuple[socket.socket, list[tuple[str, int]]]:
+        """Where the earlier run did, if it can be."""
+        why = ""
+        try:
+            found = listen(address)
+        except Refused as error:
+            why = f"{error}; "
+            self.address = address = parse_address(None) or address
+            found = listen(address)
+        if why or not address.port:
+            host, port = found[1][0]
+            self.news = f"{why}this run listens on {host}:{port}"
+        return found
 
     # for the driver's loop
 

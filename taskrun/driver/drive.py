@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import shlex
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from taskrun import __version__, job
 from taskrun.driver import elsewhere, files
 from taskrun.driver.absence import Missed
 from taskrun.driver.attach import Door
+from taskrun.driver.comment import Comment, text_of
 from taskrun.driver.contexts import Engines, carried_environment, driver_node
 from taskrun.driver.crew import Crew
 from taskrun.driver.gate import Gate
@@ -35,6 +37,7 @@ from taskrun.errors import ExitCode, RecordsFailed, Refused
 from taskrun.observers.progress import Progress
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.scheduler import NO_ENGINE, Policy, Scheduler
+from taskrun.scheduling.walltime import ENDS, Walltime
 from taskrun.status import names
 from taskrun.status.events import EventsWriter
 from taskrun.status.writer import StatusWriter
@@ -46,6 +49,13 @@ if TYPE_CHECKING:
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
+#: What follows a signal, by how the run is told to stop.
+STOPPING = {
+    "drain": "nothing new starts, what runs ends",
+    "preempt": "what runs is given back, and runs again when the run is carried on",
+    "cancel": "what runs is ended",
+    "kill": "what runs is ended now",
+}
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
 
 DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and of those it carries on, are called
@@ -54,6 +64,11 @@ DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and 
 def by_monotonic(when: float) -> float:
     """Epoch seconds in the scheduler's time."""
     return time.monotonic() + when - time.time()
+
+
+def clock(when: float) -> str:
+    """Epoch seconds as a person reads them."""
+    return time.strftime("%F %T", time.localtime(when))
 
 
 class Drive:
@@ -66,6 +81,8 @@ class Drive:
         self.waiting = ""
         self.door: Door | None = None
         self.supply: Supply | None = None
+        self.comment: Comment | None = None
+        self.job_end: JobEnd | None = None  # of the SLURM job that the run has its nodes from
 
     def make_supply(self) -> Supply:
         source = self.run.source
@@ -98,6 +115,8 @@ class Drive:
             code = self.finish_data(self.gate.data, loop, code)
         self.crew.close()
         self.close_door()
+        if self.comment is not None:
+            self.comment.close()
         self.run.console.leave()
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
                      skipped=scheduler.counts.skipped, stopped=scheduler.stop_why)  # fmt: skip
@@ -195,7 +214,11 @@ class Drive:
             crew.add_context(self.offer(engines), engines.requests, engines.steps)
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
             if engines.steps is not None:
-                loop.every_second.append(self.make_job_end(engines.label, engines.steps, loop).step)
+                self.job_end = self.make_job_end(engines.label, engines.steps, loop)
+                loop.every_second.append(self.job_end.step)
+                if not options.no_comment:
+                    self.comment = Comment(engines.steps.job, self.comment_text, self.run.log.write)
+                    loop.every_second.append(self.comment.step)
         return loop
 
     def was_absent(self, missed: Missed) -> None:
@@ -290,7 +313,8 @@ class Drive:
         Raises RecordsFailed: then nothing is removed.
         """
         hard = any(told.how != "drain" for told in loop.told)
-        code = data.finish(code, lambda done: loop.linger(self.run.signals, done, [self.run.claim.touch]), hard=hard)
+        each_second = [self.run.claim.touch, *([] if self.job_end is None else [lambda: self.look_at_end(loop)])]
+        code = data.finish(code, lambda done: loop.linger(self.run.signals, done, each_second), hard=hard)
         counts = self.scheduler.counts
         data.write_manifest(
             self.run.prefix,
@@ -321,7 +345,19 @@ class Drive:
         said, given, task_time = self.run.say, self.run.add_given, self.run.options.task_time
         self.visits = Visits(self.crew, self.scheduler, picture, events, said, given, task_time)
         self.crew.on_changed = self.visits.engine_changed
-        return Door(self.run.prefix, self.run.run_id, self.run.options, self.visits, self.run.selector, self.run.log.write)
+        earlier = self.run.requeued is not None or self.run.options.origins.get("use_address") == "inherited"
+        door = Door(
+            self.run.prefix,
+            self.run.run_id,
+            self.run.options,
+            self.visits,
+            self.run.selector,
+            self.run.log.write,
+            earlier=earlier,
+        )
+        if door.news:
+            self.run.say(door.news)
+        return door
 
     def close_door(self) -> None:
         if self.door is not None:
@@ -382,10 +418,36 @@ class Drive:
             return None if context is None or context.walltime is None else context.walltime.deadline
 
         def moved(end: float) -> None:
-            self.run.say(f"SLURM has changed the time of this job: it ends at {time.strftime('%F %T', time.localtime(end))}")
+            self.run.say(f"SLURM has changed the time of this job: it ends at {clock(end)}")
             loop.post(m.ContextEnds(label, by_monotonic(end)))
 
-        return JobEnd(steps.job, steps.end, deadline, moved)
+        def warned(end: float | None) -> None:
+            if end is None:
+                loop.tell(m.Told("preempt", signal.SIGUSR1.name))
+            else:
+                self.run.say(
+                    f"SIGUSR1: this job ends at {clock(end)}; what runs goes on until shortly before, nothing starts that would not end"
+                )
+
+        made = JobEnd(steps.job, steps.end, deadline, moved)
+        made.on_warned = warned
+        self.run.signals.warned = self.is_warned
+        return made
+
+    def is_warned(self) -> bool:
+        """SIGUSR1 has come, in a job of SLURM: when that ends is asked."""
+        assert self.job_end is not None
+        self.run.log.write("INFO", "SIGUSR1: SLURM is asked when this job ends")
+        self.job_end.warned()
+        return True
+
+    def look_at_end(self, loop: Loop) -> None:
+        """While outputs are delivered: the scheduler does not look at the end of the job any more."""
+        assert self.job_end is not None
+        self.job_end.step()
+        end = self.job_end.end
+        if end is not None and time.monotonic() >= Walltime(by_monotonic(end), None, self.run.options.grace).stop_at:
+            loop.tell(m.Told("preempt", ENDS))
 
     def wait_elsewhere(self, crew: Crew) -> None:
         """What earlier runs may have left on other hosts ends before anything is started."""
@@ -420,11 +482,32 @@ class Drive:
 
     def wait(self, why: str) -> None:
         self.waiting = why
+        if why.startswith(ENDS):
+            self.run.say(f"{why}; nothing more starts")
         patience = self.scheduler.policy.wait_for_engines
         if why == NO_ENGINE and patience and self.crew.admission.had_one:
             prefix = shlex.quote(self.run.shown(self.run.prefix))
             more = "" if self.run.options.use_address == "off" else f"; `taskrun attach {prefix} -s HOST:4` adds some"
             self.run.say(f"no engine is left: waiting for one{'' if patience == math.inf else f', at most {patience:g} s'}{more}")
+
+    def comment_text(self) -> str:
+        counts, scan = self.scheduler.counts, self.run.source.scan
+        total = None if scan is None else scan.tasks
+        return text_of(counts.done + counts.skipped, total, counts.failed + counts.skipped_failed)
+
+    @property
+    def at_limit(self) -> bool:
+        """Tasks ran until the time of this job was over, not only until SLURM took its nodes for another one."""
+        preempted = self.job_end is not None and self.job_end.preempted
+        return self.recorder.tried and not preempted and (self.scheduler.ends or self.scheduler.stop_why == signal.SIGUSR1.name)
+
+    def told(self, told: m.Told) -> None:
+        """By a signal: to the log when it comes, and to the output of a job, where nobody has typed it."""
+        text = f"{told.why}: {STOPPING[told.how]}"
+        if self.job_end is not None and told.how in ("preempt", "kill"):
+            self.run.say(text)
+        else:
+            self.run.log.write("INFO", text)
 
     def progress(self) -> Progress:
         latest, self.recorder.latest = self.recorder.latest[-LENGTHS_SHOWN:], []

@@ -24,15 +24,23 @@ class Log:
         """`path`: None for no log. Raises OSError when the file cannot be opened, or holds something else."""
         self._least = LEVELS.index(level)
         self._fd = _open(path) if path is not None else -1
+        self._early: list[tuple[str, str]] | None = [] if path is None else None
         self.made = self._fd >= 0 and not os.fstat(self._fd).st_size  # nothing was in it before
 
     def write(self, level: str, text: str) -> None:
+        if self._early is not None:
+            self._early.append((level, text))
         if self._fd >= 0 and LEVELS.index(level) >= self._least:
             now = time.time()
             stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d}"
             shown = visible(text, keep="\n")  # also a log is read on a terminal
             with contextlib.suppress(OSError):
                 os.write(self._fd, f"{stamp} {level} {shown}\n".encode())
+
+    def take_early(self) -> list[tuple[str, str]]:
+        """What was written to a log that has no file yet; nothing more is kept."""
+        early, self._early = self._early or [], None
+        return early
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -35,9 +35,13 @@ class Watcher(Protocol):
 
     def wait(self, why: str) -> None: ...
 
+    def told(self, told: m.Told) -> None: ...
+
 
 class Signals:
     """Signals as events: the first INT drains, the second cancels; TERM, HUP, USR1 give tasks back, the second kills; TSTP suspends.
+
+    USR1 only if it is not `warned` of: then it may be SLURM's warning that the job ends soon.
 
     The end of the front that stands for this process is one HUP, unless it was told to stop before.
     """
@@ -49,6 +53,7 @@ class Signals:
         self.read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.came: deque[int] = deque()
         self.suspended = False
+        self.warned: Callable[[], bool] = lambda: False  # True: USR1 is a warning, and somebody finds out when the end is
         self._ended = 0
         self._interrupted = 0
         self._selector = selector
@@ -93,6 +98,8 @@ class Signals:
             elif number == signal.SIGINT:
                 self._interrupted += 1
                 told.append(m.Told("drain" if self._interrupted == 1 and not self._ended else "cancel", name))
+            elif number == signal.SIGUSR1 and not self._ended and self.warned():
+                continue
             else:
                 self._ended += 1
                 told.append(m.Told("preempt" if self._ended == 1 else "kill", name))
@@ -193,11 +200,11 @@ class Loop:
             self._absence.waits(until)
             call_ready(self.selector, max(0.0, until - now))
             for told in signals.events():
-                if isinstance(told, m.Told):
-                    self._is_told(told)
-                else:
+                if isinstance(told, m.Suspend):
                     self._suspend(told)
-                self.post(told)
+                    self.post(told)
+                else:
+                    self.tell(told)
             now = self._look_at_clock()
             if now >= self._tick_at:
                 self._tick_at = now + TICK
@@ -208,9 +215,18 @@ class Loop:
                 self.post(m.Tick())
             self.watcher.tick(scheduler)
 
+    def tell(self, told: m.Told) -> None:
+        """Somebody has told the run to stop, or to stop sooner."""
+        self.told.append(told)
+        self.on_told()
+        self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
+        self.watcher.told(told)
+        self.post(told)
+
     def linger(self, signals: Signals, done: Callable[[], bool], every_second: list[Callable[[], None]]) -> bool:
         """When no task is left: signals, view and records as before, until `done`. False when it was told to end at once."""
         tick_at = 0.0
+        before = len(self.told)
         while not done():
             self.recorder.events.flush()
             if self.failures:
@@ -219,21 +235,16 @@ class Loop:
             for told in signals.events():
                 if isinstance(told, m.Suspend):
                     self._suspend(told)
-                    continue
-                self._is_told(told)
-                if told.how != "drain":
-                    return False
+                else:
+                    self.tell(told)
+            if any(told.how != "drain" for told in self.told[before:]):
+                return False
             if time.monotonic() >= tick_at:
                 tick_at = time.monotonic() + TICK
                 for each in every_second:
                     each()
             self.watcher.tick(self.scheduler)
         return True
-
-    def _is_told(self, told: m.Told) -> None:
-        self.told.append(told)
-        self.on_told()
-        self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
 
     def _suspend(self, told: m.Suspend) -> None:
         if told.on != self.suspended:

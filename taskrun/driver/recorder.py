@@ -33,6 +33,7 @@ class Recorder:
     last_failures: deque[tuple[Task | PerEngine, Result]] = field(default_factory=lambda: deque(maxlen=FAILURES_LIVE))
     latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
     tried: bool = False  # a task was begun
+    saved: bool = False  # a task that was told to end, and runs again, has ended with 0: it saves its state
     by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # attempts that ended, and of them failed
     by_node: dict[str, tuple[int, int]] = field(default_factory=dict)  # host -> tasks that ended there, and of them failed
     late_of: Counter[str] = field(default_factory=Counter)  # by engine
@@ -85,7 +86,9 @@ class Recorder:
 
     def attempted(self, action: m.Attempted) -> None:
         _, result, _ = self._timed((action.task, action.result, 0.0))
-        self.tried = self.tried or result.kind == "task"
+        if result.kind == "task":
+            self.tried = True
+            self.saved = self.saved or (result.cause == "preempted" and result.code == 0 and result.elapsed > 0)
         self.events.add(attempt_line(result, action.engine, result.start, blame=action.blame))
 
     def late(self, action: m.Late) -> None:

@@ -51,15 +51,14 @@ def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd
     return None
 
 
-STARTS_MOST = 100  # of one job: one that is stopped for the hundredth time makes no progress
 TAKING_SECONDS = 120.0  # in which SLURM ends a job that it has preempted or requeued
 
 
-def end_in_order(job: str, wanted: bool, say: Callable[[str], object], *, hopeless: bool = False) -> None:
+def end_in_order(job: str, restarts: int | None, say: Callable[[str], object], hopeless: str = "") -> None:
     """The run was stopped before its end, in this SLURM job; its files are closed. May not return: SLURM ends the job meanwhile.
 
     A job that is preempted is started again only if it is still there when SLURM ends it: one that ends by itself has failed.
-    `wanted`: --requeue, also a job whose time is over is started again. `hopeless`: its time is too short for any task.
+    `restarts`: how many times a job whose time is over may be started again, None without --requeue. `hopeless`: why that would be useless.
     """
     try:
         now = allocation.parse_job(controller.show_job(job))
@@ -71,11 +70,14 @@ def end_in_order(job: str, wanted: bool, say: Callable[[str], object], *, hopele
     if now.preempted and now.requeues:
         say("SLURM takes this job's nodes for another one, and starts it again later")
         time.sleep(max(0.0, (now.end or 0.0) - time.time()) + TAKING_SECONDS)
-    elif wanted and hopeless:
-        say("no task would end before this job does, so it is not started again: submit it anew with more --time to carry on")
-    elif wanted and owner.slurm_job().start + 1 >= STARTS_MOST:
-        say(f"this job was started {STARTS_MOST} times and is not started again: submit it anew to carry on")
-    elif wanted:
+    elif restarts is None:
+        return
+    elif hopeless:
+        say(hopeless)
+    elif (start := owner.slurm_job().start) >= restarts:
+        again = f"{start} {'time' if start == 1 else 'times'}"
+        say(f"SLURM has started this job again {again}, and --restarts {restarts} allows no more: submit it anew to carry on")
+    else:
         say("SLURM is asked to start this job again (--requeue)")  # it ends this process before it answers
         try:
             controller.ask(["scontrol", "requeue", job])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 #: What disBatch does: the job keeps the nodes that work, and the driver's own.
 SLURM_COMMAND = 'scontrol update JobId="$SLURM_JOBID" NodeList="${DRIVER_NODE:+$DRIVER_NODE,}$ACTIVE"'
@@ -31,6 +33,7 @@ class Retirement:
         self.environ = environ
         self.say = say
         self.now = time.monotonic
+        self.folder = Path()  # where the command runs
         self.active = list(nodes)
         self._ended: list[tuple[str, int]] = []  # not given back yet
         self._due = 0.0
@@ -90,7 +93,7 @@ class Retirement:
         for pause in (*pauses, None):
             problem = self._attempt(env)
             if not problem:
-                self.say("info", f"given back: {env['NODES']}; at work: {env['ACTIVE']}")
+                self.say("notice", f"given back: {env['NODES']}; at work: {env['ACTIVE']}")
                 return
             if pause is None:
                 self.say("warning", f"{env['NODES']} could not be given back: {problem}")
@@ -99,6 +102,26 @@ class Retirement:
 
     def _attempt(self, env: Mapping[str, str]) -> str:
         """Run it with /bin/sh; '' or what went wrong."""
+        there = self._scripts()
+        try:
+            return self._carry_out(env)
+        finally:
+            for path in self._scripts() - there:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _scripts(self) -> set[Path]:
+        """What scontrol leaves where it has made this job smaller: shell scripts that set its variables, of use to an interactive shell."""
+        job = self.environ.get("SLURM_JOBID", "")
+        paths = [self.folder / f"slurm_job_{job}_resize.{kind}" for kind in ("sh", "csh")] if job.isdecimal() else []
+        found = set()
+        for path in paths:
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    found.add(path)
+        return found
+
+    def _carry_out(self, env: Mapping[str, str]) -> str:
         try:
             self._command = command = subprocess.Popen(
                 ["/bin/sh", "-c", self.command],

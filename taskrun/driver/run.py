@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
-from taskrun.driver import edited, elsewhere, files, held, lineage
+from taskrun.driver import edited, elsewhere, files, held, lineage, starts
 from taskrun.driver.account import Account, OnRecord, account
 from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
@@ -96,6 +96,7 @@ class Run:
         self.carried: CarriedFile | None = None  # what a new status file begins with
         self.code = ExitCode.OK
         self.before: OnRecord | None = None  # of a regular file
+        self.idle_starts = starts.IdleStarts()
         self.later: edited.LaterLines | None = None  # what the sidecar is to say of a long task file
         self.drive = Drive(self)
 
@@ -107,12 +108,27 @@ class Run:
     def go(self) -> ExitCode:
         self.stack.callback(self.console.close)
         self.last = self.stack.enter_context(contextlib.ExitStack())  # what ends after all that is in order
-        with self.stack:
-            code = self._go()
-        if code == ExitCode.STOPPED and self.resumes_alone():
-            job, wanted, say = allocation.job_id(os.environ), self.options.requeue, lambda text: sys.stderr.write(told(text) + "\n")
-            end_in_order(job, wanted, say, hopeless=not self.drive.recorder.tried and self.drive.scheduler.ends)
+        with contextlib.closing(self):
+            with self.stack:
+                code = self._go()
+            if code == ExitCode.STOPPED and self.resumes_alone():
+                restarts = self.options.restarts if self.options.requeue else None
+                end_in_order(allocation.job_id(os.environ), restarts, self.say_last, self.hopeless())
         return code
+
+    def close(self) -> None:
+        self.log.close()
+
+    def say_last(self, text: str) -> None:
+        """When the view is closed."""
+        self.log.write("INFO", text)
+        sys.stderr.write(told(text) + "\n")
+
+    def hopeless(self) -> str:
+        """Why this job would get no further in another start, '' if it may."""
+        if not self.drive.recorder.tried and self.drive.scheduler.ends:
+            return "no task would end before this job does, so it is not started again: submit it anew with more --time to carry on"
+        return starts.SAID if self.idle_starts.is_hopeless else ""
 
     def resumes_alone(self) -> bool:
         """It was stopped in a SLURM job, by what another start of the job may not meet again."""
@@ -149,6 +165,8 @@ class Run:
             self.stack.enter_context(index)
         if indexes:
             continued = next((each for each in indexes if self.append and each.path.samefile(self.status_path)), None)
+            if continued is not None and self.requeued is not None:
+                self.idle_starts = starts.before(self.requeued, len(continued))
             self.resume = Resume(
                 indexes,
                 retry=options.retry,
@@ -252,8 +270,11 @@ class Run:
         finally:
             events.close()
         self.end_sidecar(code)
-        if not options.quiet or code not in (ExitCode.OK, ExitCode.TASKS_FAILED):
-            for line in summary_lines(self.ending(code)):
+        shown = not options.quiet or code not in (ExitCode.OK, ExitCode.TASKS_FAILED)
+        for line in summary_lines(self.ending(code)):
+            if line.startswith("taskrun: "):
+                self.log.write("INFO", line.removeprefix("taskrun: "))
+            if shown:
                 self.console.say(line)
         return code
 
@@ -282,6 +303,7 @@ class Run:
                 names.with_suffix(self.prefix, suffix).unlink()
 
     def open_log(self) -> None:
+        early = self.log.take_early()
         path = files.absolute(self.options.logfile) if self.options.logfile else names.with_suffix(self.prefix, names.DRIVER_LOG)
         try:
             self.log = Log(path, self.options.loglevel)
@@ -289,8 +311,9 @@ class Run:
             if self.options.logfile:
                 raise Refused(f"--logfile {self.options.logfile}: {error.strerror}") from None
             self.say(f"no log is kept: {path} cannot be written: {error.strerror}")
-        self.stack.callback(self.log.close)
         self.log.write("INFO", f"taskrun {__version__}, run {self.run_id}: {command_line(self.argv)}")
+        for level, text in early:
+            self.log.write(level, text)
 
     def make_sidecar(self, engines: Engines) -> sidecar.Sidecar:
         source = self.source
@@ -308,6 +331,7 @@ class Run:
         job = owner.slurm_job()
         if job.id:
             extra["slurm"] = list(job)
+            extra[starts.KEY] = self.idle_starts.to_plain()
         if self.resume is not None and self.carried is None:
             extra["carried"] = False  # what is skipped gets its S lines as the run goes
         return sidecar.Sidecar(
@@ -347,6 +371,10 @@ class Run:
 
     def end_sidecar(self, code: ExitCode, *, quiet: bool = False) -> None:
         scheduler = self.drive.scheduler
+        if starts.KEY in self.sidecar.extra:
+            ended = scheduler.counts.done > 0 or self.drive.recorder.saved
+            self.idle_starts = self.idle_starts.after(ended=ended, at_limit=self.drive.at_limit)
+            self.sidecar.extra[starts.KEY] = self.idle_starts.to_plain()
         self.sidecar.ended = time.time()
         self.sidecar.exit_code = int(code)
         self.sidecar.counts = self.account(over=True).counts(scheduler.counts.failed)
@@ -376,6 +404,9 @@ class Run:
 
     def note(self, level: str, text: str) -> None:
         """Something an engine says: to the log, and to the person when it matters."""
+        if level == "notice":
+            self.say(text)
+            return
         level = level.upper() if level.upper() in LEVELS else "WARNING"
         self.log.write(level, text)
         if level in ("WARNING", "ERROR", "CRITICAL"):

@@ -12,6 +12,7 @@ State: TypeAlias = Literal["open", "closing", "over"]
 
 SHARE = 0.95  # of the tasks so far: one that takes longer than that much of them is not reckoned with
 MARGIN = 10.0  # seconds for files, beside twice the grace: tasks end in the first, STOP commands in the second
+ENDS = "the allocation ends"
 _STEP = 1.05  # the estimate is right to 5 %
 
 
@@ -89,7 +90,7 @@ class Walltime:
         if self.state == "open":
             return ""
         if not self.needs or self.state == "over":
-            return "the allocation ends"
+            return ENDS
         known = "a task takes" if self.task_time is not None else "of 20 tasks 19 took up to"
         return f"the allocation ends too soon for another task: {known} {length(self.needs)}"
 

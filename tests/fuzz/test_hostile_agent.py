@@ -92,6 +92,8 @@ class Nobody:
 
     def wait(self, why: str) -> None: ...
 
+    def told(self, told: m.Told) -> None: ...
+
 
 class Stage:
     """Everything of a driver but its signals."""

@@ -39,7 +39,7 @@ def test_nodes_that_end_together_are_given_back_together(tmp_path: Path) -> None
     clock.seconds = 105.0 + COLLECT_SECONDS
     nodes.step()
     until(lambda: said)
-    assert said == [("info", "given back: b,c; at work: a,d")]
+    assert said == [("notice", "given back: b,c; at work: a,d")]
     clock.seconds = 200.0
     nodes.ended("a", 0)
     clock.seconds = 300.0
