@@ -41,6 +41,6 @@ def at_a_time(groups: Groups, *, slots: int = -1, fill: bool = False) -> str:
         return f"one task runs at a time on every {f'{cores} cores' if cores and cores != '1' else 'core'} of {node}; {advice}"
     each = each or "1"
     total = int(nodes) * int(each) if nodes.isdecimal() and each.isdecimal() else 0
-    count = "1 task runs" if total == 1 else f"{total} tasks run" if total else f"{each} tasks run"
+    count = total or each
     where = "" if nodes == "1" else f", {each} on {node}" if total else f" on {node}"
-    return f"{count} at a time{where}; {advice}"
+    return f"{count} {'task runs' if str(count) == '1' else 'tasks run'} at a time{where}; {advice}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -343,3 +344,24 @@ def test_an_attached_host_that_fails_everything_is_set_aside(meet: Meet) -> None
     failed = [each for each in result.records() if each["ReturnCode"]]
     assert 5 <= len(failed) <= 6, [each["TaskID"] for each in failed]
     assert 'probed with one task in 1 min; last error: "no licence here"' in result.err
+
+
+def test_a_resume_listens_where_the_earlier_run_did(taskrun: Taskrun) -> None:
+    """Or, where it cannot, somewhere else, and says so."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    first = taskrun("tasks.txt", "-p", "run", "-s", "localhost:1", "--listen", f"127.0.0.1:{port}", "-q", files={"tasks.txt": "exit 1\n"})
+    assert first.code == 0, first.err
+    same = taskrun("-r", "run_status.txt", "-R", "-p", "same")
+    assert f"listens on 127.0.0.1:{port} " in (taskrun.folder / "same_driver.log").read_text()
+    assert "listen" not in same.err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        other = taskrun("-r", "run_status.txt", "-R", "-p", "other")
+        again = taskrun("-r", "other_status.txt", "-R", "-p", "again", "--listen", f"127.0.0.1:{port}")
+    said = re.search(rf"taskrun: --use-address: 127.0.0.1:{port} cannot be listened on: .*; this run listens on \S+:(\d+)\n", other.err)
+    assert (other.code, said is not None) == (0, True), other.err
+    assert said is None or int(said[1]) != port
+    assert again.code == 2, "what is typed is meant"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import Record, Result, Taskrun, until
+from harness import Record, Result, Running, Taskrun, until
 
 from taskrun.driver.claim import Claim
 from taskrun.options import parse
@@ -223,3 +223,94 @@ def test_append_after_a_torn_line(taskrun: Taskrun) -> None:
     result = taskrun("-r", "run_status.txt", "--append")
     assert "run_status.txt:2: the last line is torn and does not count; its task runs again\n" in result.err
     assert rows(result.records("run")) == [("R   ", 0, 3), ("    ", 1, 0), ("    ", 2, 0), ("    ", 3, 0)]
+
+
+class Slurm:
+    """A scontrol that knows one running job, and notes when it is to be started again."""
+
+    def __init__(self, taskrun: Taskrun) -> None:
+        self.taskrun = taskrun
+        self.start = 0
+        programs = taskrun.folder / "programs"
+        programs.mkdir()
+        (programs / "scontrol").write_text(
+            f"""#!/bin/sh
+            [ "$1" != requeue ] || {{ echo >> {taskrun.folder}/requeued; echo ended by a test >&2; exit 1; }}
+            echo "JobId=77 UserId=me JobState=RUNNING Requeue=1 BatchFlag=1 EndTime=Unknown Command=/x" """
+        )
+        (programs / "scontrol").chmod(0o755)
+        self.env = {**FIRST, "PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def begin(self, *flags: str) -> Running:
+        """The next start of the job."""
+        arguments = ("tasks.txt", "-s", "localhost:1", "-p", "run", "--requeue", *flags)
+        running = self.taskrun.start(*arguments, env={**self.env, "SLURM_RESTART_COUNT": str(self.start)})
+        self.start += 1
+        return running
+
+    def run(self, *flags: str, number: int = signal.SIGUSR1) -> Result:
+        """A start whose time is over while a task runs."""
+        started = self.taskrun.folder / "started"
+        started.unlink(missing_ok=True)
+        running = self.begin(*flags)
+        until(started.exists, what="a task to start")
+        running.send(number)
+        return running.finish()
+
+    @property
+    def requeued(self) -> int:
+        path = self.taskrun.folder / "requeued"
+        return len(path.read_text()) if path.exists() else 0
+
+
+NO_PROGRESS = "taskrun: no task ended in two starts: tasks need more than the job's time; raise --time\n"
+
+
+def test_a_job_that_makes_no_progress_is_not_started_again(taskrun: Taskrun) -> None:
+    """Two starts in a row that reached the time limit; one that was killed, or ended by another signal, says nothing about the time."""
+    slurm = Slurm(taskrun)
+    taskrun.write({"tasks.txt": "touch started; exec sleep 60\n"})
+    for number, code, requeued in (
+        (signal.SIGUSR1, 3, 1),
+        (signal.SIGKILL, -9, 1),
+        (signal.SIGTERM, 3, 2),
+    ):
+        result = slurm.run(number=number)
+        assert (result.code, slurm.requeued, NO_PROGRESS in result.err) == (code, requeued, False), result.err
+    last = slurm.run()
+    assert (last.code, slurm.requeued, last.err.count(NO_PROGRESS)) == (3, 2, 1), last.err
+    log = (taskrun.folder / "run_driver.log").read_text()
+    for text in (
+        "SIGUSR1: what runs is given back, ",
+        "stopped: SIGUSR1",
+        "SLURM is asked to start this job again (--requeue)",
+        "SLURM has started this job again: it goes on with run_status.txt",
+        NO_PROGRESS.removeprefix("taskrun: "),
+    ):
+        assert text in log, text
+
+
+def test_a_task_that_ended_meanwhile_is_progress(taskrun: Taskrun) -> None:
+    """Also in a start that was killed, of which the sidecar knows nothing."""
+    slurm = Slurm(taskrun)
+    taskrun.write({"tasks.txt": "until test -e go; do touch started; sleep 0.05; done\ntouch started; exec sleep 60\n"})
+    assert slurm.run().code == 3
+    started = taskrun.folder / "started"
+    running = slurm.begin()
+    (taskrun.folder / "go").touch()
+    status = taskrun.folder / "run_status.txt"
+    until(lambda: status.read_text() != "", what="a record")
+    running.send(signal.SIGKILL)
+    running.finish()
+    assert NO_PROGRESS not in slurm.run().err
+    assert started.exists()
+    assert slurm.run().err.count(NO_PROGRESS) == 1
+
+
+def test_restarts(taskrun: Taskrun) -> None:
+    slurm = Slurm(taskrun)
+    taskrun.write({"tasks.txt": "touch started; exec sleep 60\n"})
+    assert slurm.run("--restarts", "1").code == 3
+    last = slurm.run("--restarts", "1", number=signal.SIGTERM)
+    said = "taskrun: SLURM has started this job again 1 time, and --restarts 1 allows no more: submit it anew to carry on\n"
+    assert (last.code, slurm.requeued, last.err.count(said)) == (3, 1, 1), last.err

@@ -157,6 +157,7 @@ def test_the_time_is_over(jobs: Jobs) -> None:
     waits = [each["why"] for each in jobs.events("wait")]
     assert "the allocation ends too soon for another task: a task takes 4 s" in waits
     assert "taskrun: stopped: the allocation ends too soon for another task: a task takes 4 s\n" in job.output
+    assert "taskrun: the allocation ends too soon for another task: a task takes 4 s; nothing more starts\n" in job.output
     assert jobs.records()
     records = len(jobs.records())
     until(lambda: len(jobs.records()) > records, 60, "a record of the second start")
@@ -175,6 +176,21 @@ def test_a_job_whose_time_is_too_short_for_any_task_is_not_started_again(jobs: J
     assert job.wait() == "FAILED"
     assert "stopped: the allocation ends too soon for another task: a task takes 2 min\n" in job.output
     assert "so it is not started again: submit it anew with more --time" in job.output
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_job_that_makes_no_progress_is_not_started_for_ever(jobs: Jobs) -> None:
+    """Its tasks need more than its time: two starts show that."""
+    job = jobs.submit("-N2", "--time=1", "--requeue", "--wrap", "exec taskrun tasks.txt -p run --requeue --grace 15",
+                      files={"tasks.txt": WORK.format(4, 200)})  # fmt: skip
+    assert job.wait(200) == "FAILED", job.output
+    said = "no task ended in two starts: tasks need more than the job's time; raise --time\n"
+    assert job.output.endswith(f"taskrun: {said}"), job.output
+    assert "ExitCode=3:0" in jobs.run("scontrol", "show", "job", job.number).stdout
+    assert job.output.count("SLURM is asked to start this job again (--requeue)\n") == 1
+    assert jobs.log().endswith(said)
+    assert (jobs.folder / "notes").read_text().count("start") == 4
 
 
 @pytest.mark.long
@@ -254,6 +270,9 @@ def test_idle_nodes_are_given_back_one_after_the_other(accounting: SlurmCluster,
     (jobs.folder / "go_node1").touch()
     assert job.wait() == "COMPLETED", job.output
     assert re.findall("given back: (.*)", jobs.log()) == ["node2; at work: node1,node3", "node3; at work: node1"]
+    for what in ("node2; at work: node1,node3", "node3; at work: node1"):
+        assert f"taskrun: given back: {what}\n" in job.output
+    assert not list(jobs.folder.glob("slurm_job_*"))
     assert (jobs.folder / "told").read_text() == ("node2 node2 0 A=node1,node3 R=node2 D=\nnode3 node3 0 A=node1 R=node2,node3 D=\n")
     assert sorted((each["Flags"][3], each["Node"]) for each in jobs.records()) == [
         (kind, f"node{k}") for kind in (" ", "P") for k in (1, 2, 3)

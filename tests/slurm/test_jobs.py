@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -24,13 +25,15 @@ def seen(folder: Path, name: str = "seen") -> list[tuple[str, ...]]:
 
 
 def test_the_program_itself_is_a_job_script(jobs: Jobs) -> None:
-    job = jobs.submit("-n", "6", "--ntasks-per-node", "2", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": SEEN.format(12)})
+    text = SEEN.format(12) + "exit 3\n"
+    job = jobs.submit("-n", "6", "--ntasks-per-node", "2", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": text})
     assert job.wait() == "COMPLETED", job.output
+    assert re.search(r"Comment=taskrun 13/13, 1 failed *\n", jobs.run("scontrol", "show", "job", job.number).stdout)
     records = jobs.records()
     assert Counter(each["Node"] for each in records).keys() == {"node1", "node2", "node3"}
-    assert [each["ReturnCode"] for each in records] == [0] * 12
+    assert sorted(each["ReturnCode"] for each in records) == [0] * 12 + [3]
     assert [each[:4] for each in seen(jobs.folder)] == [(str(rank), str(slot), "1", "1") for rank in range(3) for slot in range(2)]
-    assert re.search(r"12 tasks done, none failed", job.output)
+    assert re.search(r"13 tasks done, 1 failed", job.output)
     assert jobs.nothing_runs()
     assert not list(jobs.folder.glob("run_node*.log")), "srun had nothing to say"
 
@@ -136,6 +139,39 @@ def test_attached_nodes(jobs: Jobs) -> None:
     assert {each["Node"] for each in jobs.records()} == {"node1", "node2", "node3"}
 
 
+def test_job_arrays(jobs: Jobs) -> None:
+    """A file that all elements would run is refused; the commands that are named then run each task once, as they are typed."""
+    jobs.taskrun.write(
+        {
+            "tasks.txt": "#TASKRUN REPEAT 3 until test -e go; do sleep 0.1; done\n#TASKRUN REPEAT 57 sleep 0.1\n",
+            "part_1.txt": "echo 1 >> parts\n",
+            "part_2.txt": "echo 2 >> parts\n",
+            "nested.sh": "#!/bin/bash\nexec sbatch --parsable -W -o nested.out --wrap 'exec taskrun one.txt -p nested'\n",
+            "one.txt": "true\n",
+        }
+    )
+    parts = jobs.submit("--array=1-2", "--wrap", "exec taskrun part_$SLURM_ARRAY_TASK_ID.txt")
+    (jobs.folder / "nested.sh").chmod(0o755)
+    nested = jobs.submit("--array=1-2", "--wrap", "test $SLURM_ARRAY_TASK_ID = 2 || exec ./nested.sh")
+    done = jobs.run("sbatch", "-W", "--array=1-2", "--output=refused_%a", "--wrap", "exec taskrun tasks.txt -p run_$SLURM_ARRAY_TASK_ID")
+    assert done.returncode == 2, done.stderr
+    said = [(jobs.folder / f"refused_{element}").read_text().splitlines() for element in (1, 2)]
+    assert said[0] == said[1]
+    driver, engines = (re.sub("^  sbatch ", "", line) for line in said[0] if line.startswith("  sbatch "))
+    assert not list(jobs.folder.glob("run*"))
+    first = jobs.submit(*shlex.split(driver))
+    jobs.until((jobs.folder / "run_attach.json").exists, what="the run")
+    second = jobs.submit(*shlex.split(engines))
+    jobs.until(lambda: len(jobs.events("engine")) >= 3, what="three engines")
+    (jobs.folder / "go").touch()
+    for job in (first, second, parts, nested):
+        assert job.wait() == "COMPLETED", job.output
+    check_once(jobs, 60)
+    assert len({attempt["engine"] for attempt in jobs.events("attempt")}) == 3
+    assert sorted((jobs.folder / "parts").read_text().split()) == ["1", "2"]
+    assert len(jobs.records("nested")) == 1, "a job that an element submits is no element"
+
+
 def test_submit(jobs: Jobs) -> None:
     jobs.taskrun.write({"tasks.txt": "exit 3\n", "wrong.txt": "#TASKRUN BARIER\n"})
     shown = jobs.run("taskrun", "submit", "tasks.txt", "-n", "4", "--comment", "a b", "--dry-run", "--", "-e")
@@ -143,12 +179,14 @@ def test_submit(jobs: Jobs) -> None:
     done = jobs.run("taskrun", "submit", "tasks.txt", "-n", "4", "--comment", "a b", "-o", "out", "--", "-e")
     number = re.fullmatch(r"Submitted batch job (\d+)\n", done.stdout)
     assert number, done.stderr
-    assert (jobs.folder / "tasks.txt.sbatch").read_text() == shown.stdout.replace("'a b'\n", "'a b'\n#SBATCH -o out\n")
+    without_sum = [line for line in shown.stdout.splitlines(keepends=True) if "sha256" not in line]
+    written = [line for line in (jobs.folder / "tasks.txt.sbatch").read_text().splitlines(keepends=True) if "sha256" not in line]
+    assert "".join(written) == "".join(without_sum).replace("'a b'\n", "'a b'\n#SBATCH -o out\n")
     job = Job(jobs.cluster, number[1], jobs.folder / "out")
     assert job.wait() == "FAILED"
     assert "1 failed" in job.output
     told = jobs.run("scontrol", "show", "job", number[1]).stdout
-    assert "Comment=a b" in told
+    assert re.search(r"Comment=a b *\n", told), "it is the person's own"
     assert "JobName=tasks.txt\n" in told
     assert "Requeue=1" in told
     for arguments, why in {
@@ -190,7 +228,7 @@ def test_outside_and_inside(jobs: Jobs, where: str) -> None:
 def test_the_examples(jobs: Jobs) -> None:
     """Each script of examples/slurm runs the tasks to their end; attach.sh brings nodes to the second. (low.sh: see test_faults.py)
 
-    The first is told by SLURM that its time is nearly over: it stops in order, is started again by itself, and goes on.
+    The first is warned by SLURM, and goes on, since its end is far. Then it is told to stop, is started again by itself, and goes on.
     """
     for path in EXAMPLES.iterdir():
         (jobs.folder / path.name).write_bytes(path.read_bytes())
@@ -198,8 +236,13 @@ def test_the_examples(jobs: Jobs) -> None:
     first = jobs.submit("--ntasks=2", "job.sh")
     jobs.until(lambda: len(list((jobs.folder / "primes").glob("*.txt"))) >= 2, what="tasks to end")
     jobs.run("scancel", "--batch", "--signal=USR1", first.number)
+    jobs.until(lambda: "taskrun: SIGUSR1: this job ends at 20" in first.output, what="the end to be asked for")
+    ended = len(list((jobs.folder / "primes").glob("*.txt")))
+    jobs.until(lambda: len(list((jobs.folder / "primes").glob("*.txt"))) >= ended + 4, what="tasks that start after the warning")
+    jobs.run("scancel", "--batch", "--signal=TERM", first.number)
     jobs.until(lambda: "SLURM is asked to start this job again (--requeue)\n" in first.output, what="the job to be started again")
-    assert "taskrun: stopped: SIGUSR1\n" in first.output
+    assert "taskrun: SIGTERM: what runs is given back, and runs again when the run is carried on\n" in first.output
+    assert "taskrun: stopped: SIGTERM\n" in first.output
     gpus = jobs.submit("--ntasks=2", "gpus.sh")
     prefix = f"primes.txt_{gpus.number}"
     jobs.until((jobs.folder / f"{prefix}_attach.json").exists, what="the door")

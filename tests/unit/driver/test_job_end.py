@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from taskrun.driver.job_end import FIRST, LAST, USUAL, JobEnd
 from taskrun.engines.controller import Unanswered
 
@@ -66,3 +68,50 @@ def test_a_busy_controller_is_asked_less_and_less() -> None:
 def test_once_more_before_the_end() -> None:
     place = Place(1100.0)
     assert place.pass_to(1100.0) == [1015.0, 1045.0, 1100.0 - LAST, 1100.0]
+
+
+def test_a_warning_has_the_end_asked_at_once() -> None:
+    place = Place()
+    heard: list[float | None] = []
+    place.job.on_warned = heard.append
+    place.pass_to(1005.0)
+    place.said = "JobState=RUNNING EndTime=1090"
+    place.job.warned()
+    assert place.pass_to(1008.0) == [1006.0]
+    assert (heard, place.moved) == ([1090.0], [1090.0])
+    place.said = ""
+    place.job.warned()
+    place.pass_to(1012.0)
+    assert heard == [1090.0, 1090.0], "what is not answered has not changed"
+
+
+def test_a_warning_where_no_end_is_known() -> None:
+    place = Place()
+    heard: list[float | None] = []
+    place.job.on_warned = heard.append
+    place.job.end = None
+    place.said = "JobState=RUNNING EndTime=Unknown"
+    place.job.warned()
+    place.pass_to(1003.0)
+    assert heard == [None]
+
+
+def test_an_answer_to_a_warning_is_not_waited_for_longer_than_ten_seconds() -> None:
+    place = Place()
+    heard: list[float | None] = []
+    place.job.on_warned = heard.append
+    answers = threading.Event()
+
+    def show(_: str) -> str:
+        answers.wait(30)
+        return "JobState=RUNNING EndTime=6000"
+
+    place.job.show = show
+    place.job.warned()
+    for _ in range(12):
+        place.now += 1.0
+        place.job.step()
+    assert heard == [5000.0]
+    answers.set()
+    place.pass_to(1014.0)
+    assert place.moved == [6000.0]

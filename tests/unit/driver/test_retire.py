@@ -102,3 +102,18 @@ def test_without_a_command_nothing_is_given_back(tmp_path: Path) -> None:
 
 def test_slurms_command_keeps_the_drivers_node() -> None:
     assert SLURM_COMMAND == 'scontrol update JobId="$SLURM_JOBID" NodeList="${DRIVER_NODE:+$DRIVER_NODE,}$ACTIVE"'
+
+
+def test_scripts_that_scontrol_leaves_are_removed(tmp_path: Path) -> None:
+    """Only those of this job, and only what was not there before."""
+    clock = Clock()
+    names = [f"slurm_job_{job}_resize.{kind}" for job in (7, 71) for kind in ("sh", "csh")]
+    (tmp_path / names[1]).write_text("mine")
+    nodes, said = retirement(tmp_path, clock, f"touch {' '.join(names)}")
+    nodes.folder = tmp_path
+    nodes.environ = {**nodes.environ, "SLURM_JOBID": "7"}
+    nodes.ended("b", 0)
+    clock.seconds = 60.0
+    nodes.step()
+    until(lambda: said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
