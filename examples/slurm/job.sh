@@ -4,6 +4,6 @@
 #SBATCH --time=10
 #SBATCH --requeue               # SLURM may start the job again
 #SBATCH --no-kill               # a lost node does not end the job: its tasks run on the others
-#SBATCH --signal=B:USR1@60      # a minute before the end of its time taskrun is told, and gives its tasks back
+#SBATCH --signal=B:USR1@60      # a minute or more before the end, or before a preemption, taskrun asks SLURM again when that is
 #SBATCH --open-mode=append
 exec taskrun primes.txt --requeue

@@ -48,13 +48,15 @@ class Comment:
 
     def close(self) -> None:
         """The run is over: the last comment. A SLURM that does not answer soon is not waited for."""
-        if self._closed:
-            return
         end = self.now() + CLOSE_SECONDS
         self._wait(end)
         if not self._busy:
             self._write()
             self._wait(end)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Nothing more is written; what hangs is ended."""
         self._closed = True
         process = self._process
         if process is not None and process.poll() is None:

@@ -81,6 +81,7 @@ class Drive:
         self.waiting = ""
         self.door: Door | None = None
         self.supply: Supply | None = None
+        self.label = ""  # of the context that the run brings itself
         self.comment: Comment | None = None
         self.job_end: JobEnd | None = None  # of the SLURM job that the run has its nodes from
 
@@ -115,7 +116,7 @@ class Drive:
             code = self.finish_data(self.gate.data, loop, code)
         self.crew.close()
         self.close_door()
-        if self.comment is not None:
+        if self.comment is not None and all(told.how != "kill" for told in loop.told):
             self.comment.close()
         self.run.console.leave()
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
@@ -211,6 +212,7 @@ class Drive:
             door.open_now()
             self.say_how_to_attach()
         elif self.run.before is None or self.run.before.to_run > 0:
+            self.label = engines.label
             crew.add_context(self.offer(engines), engines.requests, engines.steps)
             events.event("context", time.time(), what="joined", context=engines.label, hosts=engines.given["hosts"])
             if engines.steps is not None:
@@ -219,6 +221,7 @@ class Drive:
                 if not options.no_comment:
                     self.comment = Comment(engines.steps.job, self.comment_text, self.run.log.write)
                     loop.every_second.append(self.comment.step)
+                    self.run.stack.callback(self.comment.abandon)
         return loop
 
     def was_absent(self, missed: Missed) -> None:
@@ -498,8 +501,11 @@ class Drive:
     @property
     def at_limit(self) -> bool:
         """Tasks ran until the time of this job was over, not only until SLURM took its nodes for another one."""
+        why = self.scheduler.stop_why
         preempted = self.job_end is not None and self.job_end.preempted
-        return self.recorder.tried and not preempted and (self.scheduler.ends or self.scheduler.stop_why == signal.SIGUSR1.name)
+        own = self.scheduler.contexts.get(self.label)
+        reached = why == signal.SIGUSR1.name or (why.startswith(ENDS) and own is not None and own.ends)
+        return self.recorder.tried and reached and not preempted
 
     def told(self, told: m.Told) -> None:
         """By a signal: to the log when it comes, and to the output of a job, where nobody has typed it."""

@@ -37,9 +37,10 @@ class JobEnd:
         self._asked_since = False
 
     def warned(self) -> None:
-        """SLURM says that the end is near, but not when it is: `step` asks, and calls `on_warned`."""
+        """SLURM says that the end is near, but not when it is: that is asked, and `step` calls `on_warned`."""
         if self._warned_at is None:
             self._warned_at = self.now()
+            self._look_at_warning(self._warned_at, self._warned_at)
 
     def step(self) -> None:
         """Once a second, before the clock is looked at."""

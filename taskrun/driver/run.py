@@ -160,13 +160,13 @@ class Run:
         self.stack.callback(claim.release)
         claim.take()
         self.prefix, self.status_path, self.append = claim.prefix, claim.status_path, claim.append
+        if self.requeued is not None:
+            self.idle_starts = starts.before(self.requeued)
         indexes = open_records(options, self.say)
         for index in indexes:
             self.stack.enter_context(index)
         if indexes:
             continued = next((each for each in indexes if self.append and each.path.samefile(self.status_path)), None)
-            if continued is not None and self.requeued is not None:
-                self.idle_starts = starts.before(self.requeued, len(continued))
             self.resume = Resume(
                 indexes,
                 retry=options.retry,
@@ -373,7 +373,8 @@ class Run:
         scheduler = self.drive.scheduler
         if starts.KEY in self.sidecar.extra:
             ended = scheduler.counts.done > 0 or self.drive.recorder.saved
-            self.idle_starts = self.idle_starts.after(ended=ended, at_limit=self.drive.at_limit)
+            size = starts.size_of(self.status_path)
+            self.idle_starts = self.idle_starts.after(size, ended=ended, at_limit=self.drive.at_limit)
             self.sidecar.extra[starts.KEY] = self.idle_starts.to_plain()
         self.sidecar.ended = time.time()
         self.sidecar.exit_code = int(code)

@@ -18,32 +18,35 @@ SAID = "no task ended in two starts: tasks need more than the job's time; raise 
 
 
 class IdleStarts(NamedTuple):
-    """How many there were in a row, and how many tasks were on record then."""
+    """How many there were in a row, and the size of the status file after the last of them."""
 
     number: int = 0
-    records: int = 0
+    size: int = 0
 
     @property
     def is_hopeless(self) -> bool:
         """There is no reason to believe that another start would end a task."""
         return self.number >= MOST
 
-    def after(self, *, ended: bool, at_limit: bool) -> IdleStarts:
+    def after(self, size: int, *, ended: bool, at_limit: bool) -> IdleStarts:
         """What this start makes of it. `ended`: a task has; `at_limit`: the job's time was over, and tasks had run in it."""
-        if ended:
-            return IdleStarts()
-        return self._replace(number=self.number + 1) if at_limit else self
+        return IdleStarts(0 if ended else self.number + at_limit, size)
 
     def to_plain(self) -> dict[str, int]:
-        return {"number": self.number, "records": self.records}
+        return {"number": self.number, "size": self.size}
 
 
-def before(status: Path | None, records: int) -> IdleStarts:
-    """Those before this start. `status`: the file it goes on with, None at the first; `records`: tasks on record there."""
-    found = None
-    if status is not None:
-        with contextlib.suppress(Refused):
-            found = sidecar.load(names.with_suffix(names.prefix_of(status), names.SIDECAR)).extra.get(KEY)
-    if found is None or found["records"] != records:  # tasks have ended since, in a start that was killed
-        return IdleStarts(0, records)
-    return IdleStarts(found["number"], records)
+def before(status: Path) -> IdleStarts:
+    """Those before this start, which goes on with this status file."""
+    with contextlib.suppress(Refused):
+        found = sidecar.load(names.with_suffix(names.prefix_of(status), names.SIDECAR)).extra.get(KEY)
+        if found is not None and found["size"] == size_of(status):  # else a start that was killed has got on
+            return IdleStarts(found["number"], found["size"])
+    return IdleStarts()
+
+
+def size_of(status: Path) -> int:
+    try:
+        return status.stat().st_size
+    except OSError:
+        return 0

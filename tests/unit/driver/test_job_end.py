@@ -76,8 +76,12 @@ def test_a_warning_has_the_end_asked_at_once() -> None:
     place.job.on_warned = heard.append
     place.pass_to(1005.0)
     place.said = "JobState=RUNNING EndTime=1090"
+    place.questions.clear()
     place.job.warned()
-    assert place.pass_to(1008.0) == [1006.0]
+    assert place.job._asking is not None
+    place.job._asking.join()
+    assert place.questions == [1005.0]
+    place.pass_to(1006.0)
     assert (heard, place.moved) == ([1090.0], [1090.0])
     place.said = ""
     place.job.warned()
