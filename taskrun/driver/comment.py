@@ -53,6 +53,7 @@ class Comment:
         if not self._busy:
             self._write()
             self._wait(end)
+        self._say_left_alone()
         self.abandon()
 
     def abandon(self) -> None:
@@ -72,13 +73,15 @@ class Comment:
 
     def _write(self) -> None:
         text = self.text()
-        if self._left_alone:
-            if not self._told:
-                self._told = True
-                self.log("INFO", "the comment of this job is somebody else's, and is left alone")
-        elif text != self._written:
+        self._say_left_alone()
+        if text != self._written and not self._left_alone:
             self._writing = threading.Thread(target=self._replace, args=(text,), name="comment", daemon=True)
             self._writing.start()
+
+    def _say_left_alone(self) -> None:
+        if self._left_alone and not self._told:
+            self._told = True
+            self.log("INFO", "the comment of this job is somebody else's, and is left alone")
 
     def _replace(self, text: str) -> None:
         """In a thread of its own. Whose comment is there now is asked each time: somebody may have written one meanwhile."""
