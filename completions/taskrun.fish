@@ -14,7 +14,7 @@ complete -c taskrun -s C -l context-task-limit -x -d 'attempts these engines tak
 complete -c taskrun -s l -l label -x -d 'name of these engines in logs and views'
 complete -c taskrun -l ssh -x -d 'reach other hosts by this program, e.g. `ssh -p 2222`, instead of the built-in SSH'
 complete -c taskrun -l workdir -r -d 'where tasks run on hosts that do not share this folder; made there if need be'
-complete -c taskrun -l env -x -d 'carry this variable to other hosts; NAME=VALUE sets one, and other users see it in the list of processes; may be repeated'
+complete -c taskrun -l env -x -d 'carry this variable to other hosts; NAME=VALUE sets one on all, and other users see it in the list of processes; may be repeated'
 complete -c taskrun -l require-all -d 'start nothing unless every host can be used'
 complete -c taskrun -l fill -d 'SLURM: as many slots as the job\'s cores allow, not as many as SLURM has tasks'
 complete -c taskrun -l task-time -x -d 'how long a task takes: where the allocation ends sooner none is started (default: what 19 of 20 took)'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -208,7 +209,7 @@ OPTIONS = (
     Option(
         "env",
         ("--env",),
-        "carry this variable to other hosts; NAME=VALUE sets one, and other users see it in the list of processes; may be repeated",
+        "carry this variable to other hosts; NAME=VALUE sets one on all, and other users see it in the list of processes; may be repeated",
         ENGINES,
         metavar="NAME",
         many=True,
@@ -478,6 +479,9 @@ OPTIONS = (
     Option("kvsserver", ("--kvsserver",), "", OTHER, metavar="H:P", later=_KVS),
 )
 
+#: What a shell takes for a variable, and the name under which bash exports a function.
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|BASH_FUNC_[^=%]+%%")
+
 VALUED = "valued"  # key of --env in the sidecar: names that were given with a value
 
 BY_NAME = {option.name: option for option in OPTIONS}
@@ -541,6 +545,15 @@ def split_variables(wanted: list[str]) -> list[str]:
     """The items of --env, each NAME or NAME=VALUE. Without any value several may stand in one, with commas."""
     items = wanted if any("=" in item for item in wanted) else ",".join(wanted).split(",")
     return [item.strip() for item in items if item.strip()]
+
+
+def check_variables(wanted: list[str]) -> None:
+    """Raises Refused when an item of --env names none."""
+    for name in map(_without_value, split_variables(wanted)):
+        if not name:
+            raise Refused("--env =VALUE: the name is missing; write --env NAME=VALUE")
+        if not _VARIABLE.fullmatch(name):
+            raise Refused(f"--env {name}: this is no name of a variable, which has letters, digits and _, and no digit first")
 
 
 def without_values(argv: list[str]) -> list[str]:
@@ -718,6 +731,7 @@ def _parse(made: Parser, argv: list[str], chosen: tuple[Option, ...], environ: M
         if option.later:
             raise Refused(option.later)
         options.set(option.name, value, "flag")
+    check_variables(options.env)
     return namespace, options
 
 

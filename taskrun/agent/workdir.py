@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import time
 
 TOKEN_TRIES = 4  # a network file system may show a new file a little late
@@ -45,10 +46,20 @@ def is_shared(cwd: str, token: "Dict[str, Any]") -> bool:
 
 
 def place(cwd: str, wanted: str) -> str:
-    """Where `--workdir` is. A relative one is in the home. Raises Unusable when there is none."""
+    """Where `--workdir` is: `~` and variables are this host's, a relative one is in the home. Raises Unusable when there is none."""
     if not wanted:
         raise Unusable("this host does not share the working directory %s: give one there with --workdir DIR" % cwd)
-    return os.path.abspath(os.path.join(os.path.expanduser("~"), os.path.expanduser(wanted)))
+
+    def value(found: "Any") -> str:
+        name = found.group(1) or found.group(2)
+        if not os.environ.get(name):
+            raise Unusable("--workdir %s: %s is not set on this host" % (wanted, name))
+        return os.environ[name]
+
+    path = os.path.expanduser(wanted)
+    if path.startswith("~"):
+        raise Unusable("--workdir %s: there is no user %s on this host" % (wanted, path[1:].partition("/")[0]))
+    return os.path.abspath(os.path.join(os.path.expanduser("~"), re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)))
 
 
 def check(cwd: str, wanted: str) -> None:

@@ -24,7 +24,7 @@ class Common(NamedTuple):
     """What all agents of a run are told."""
 
     config: dict[str, Any]  # with the `env` of all tasks
-    shipped: dict[str, Any]  # only those on other hosts: where to run, how to know this folder, in `env` what to carry along
+    shipped: dict[str, Any]  # in `env` what --env names; the rest only for those on other hosts: where to run, how to know this folder
 
 
 def brief(
@@ -52,12 +52,12 @@ def brief(
         "DISBATCH_CORES_PER_TASK": str(request.cores_per_task),
         "TASKRUN_CORES_PER_TASK": str(max(1, request.cores_per_task)),
     }
+    env = {**common.shipped["env"], **(visit.variables(request) if visit is not None else {}), **env}
     if steps is not None:
         env |= slurm.task_environment(request, steps)
         config |= {"share": slurm.share_of(request, steps, config["share"]), "alone": slurm.alone(request, steps)}
     if not member.here:
         config |= {name: value for name, value in common.shipped.items() if name != "env"}
-        env = {**common.shipped["env"], **(visit.variables(request) if visit is not None else {}), **env}
         if common.config["starter"] != "builtin" and facts["perl"] and not facts["parallel"]:
             config["parallel"] = packed_parallel()
         if earlier.runs:

@@ -109,12 +109,10 @@ def is_here(address: str, here: str) -> bool:
 
 
 def carried_environment(wanted: list[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """What `--env NAME` and `--env NAME=VALUE` give the tasks on other hosts. Raises Refused."""
+    """What `--env NAME` and `--env NAME=VALUE` give the tasks. Raises Refused."""
     env = {}
     for item in split_variables(wanted):
         name, equals, value = item.partition("=")
-        if not name:
-            raise Refused("--env =VALUE: the name is missing; write --env NAME=VALUE")
         if equals:
             env[name] = value
         elif name in environ:

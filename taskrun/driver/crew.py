@@ -45,7 +45,7 @@ class Crew:
         self,
         selector: selectors.BaseSelector,
         post: Callable[[m.Event], None],
-        note: Callable[[str, str], None],
+        note: Callable[[str, str, str], None],
         joined: Callable[[Member], None],
         config: dict[str, Any],
         prefix: Path,
@@ -53,7 +53,10 @@ class Crew:
         ssh: str = "",
         require_all: bool = False,
     ) -> None:
-        """`config`: what every agent is told; its item `shipped` holds what only those on other hosts are."""
+        """`note`: takes a level, a sentence, and the host that it is about ('' for none).
+
+        `config`: what every agent is told; its item `shipped` holds what only those on other hosts are.
+        """
         self.selector = selector
         self.post = post
         self.note = note
@@ -75,7 +78,7 @@ class Crew:
         self.survivors = self.admission.survivors
         self.missing: list[str] = []  # hosts that could not be had, each with why
         self.ending: list[tuple[float, Agent]] = []  # agents whose links are closed, and when they are killed
-        self.notes: deque[tuple[str, str]] = deque()  # from threads
+        self.notes: deque[tuple[str, str, str]] = deque()  # from threads
         self.closed = False
         self.heartbeat = Heartbeat(min(15.0, max(0.2, config["lost_after"] / 8.0)))
         self._handlers: dict[type, Callable[[Member, Any], None]] = {
@@ -113,13 +116,18 @@ class Crew:
         self.seats[member.name] = (member.context, member.request)
         steps, visit = self.steps.get(member.context), self.visits.get(member.context)
         try:
-            member.start(self.held_fd, self.ssh, lambda text: self.notes.append(("warning", text)), steps, visit)
+            member.start(self.held_fd, self.ssh, lambda text: self._note_later(member.request.host, text), steps, visit)
         except OSError as error:
             self._unreachable(member, f"its agent cannot be started: {error}", permanent=isinstance(error, FileNotFoundError))
             return
         self.members[member.name] = member
         self.selector.register(member.agent.link.read_fd, selectors.EVENT_READ, lambda: self._readable(member))
         self._write_later(member)
+
+    def _note_later(self, host: str, text: str) -> None:
+        """Called in threads. A sentence about another host (a jump host) begins with its name."""
+        own = text.removeprefix(f"{host}: ")
+        self.notes.append(("warning", own, host if own != text else ""))
 
     def _drop(self, member: Member) -> None:
         self.members.pop(member.name, None)
@@ -154,8 +162,9 @@ class Crew:
         if self.members.get(member.name) is not member:
             return  # it was given up meanwhile
         agent = member.agent
-        said = member.why or agent.failure or ("" if member.joined else last_words(member.log, member.log_start) or agent.link.noise)
-        permanent = bool(member.why) or agent.permanent
+        said = member.why or agent.failure or ("" if member.joined else last_words(member.log, member.log_start))
+        said = said or ("" if member.joined or agent.link.echoed else agent.link.noise)
+        permanent = bool(member.why) or agent.permanent or agent.link.echoed
         lives_on = agent.lives_on
         self._drop(member)
         self.ending.append((time.monotonic() + 2.0, agent))
@@ -165,7 +174,7 @@ class Crew:
             if lives_on:
                 member.lost_for_good = permanent and member.request.reach == "slurm"
                 what = "SLURM has lost this node" if member.lost_for_good else (said or why).removesuffix(".")
-                self.note("warning", f"{member.request.host}: {what}; what it ran runs elsewhere when it has been silent for long enough")
+                self.note("warning", f"{what}; what it ran runs elsewhere when it has been silent for long enough", member.request.host)
                 if member.lost_for_good:
                     self.set_apart.add((member.context, member.request.host))
                 self.survivors.lost(member.place, member.heard)
@@ -175,7 +184,7 @@ class Crew:
         else:
             self.admission.gone(member)
             if not said and not member.joined and member.request.reach in ("ssh", "relay"):
-                said = silent_end(agent, member.request.address)
+                said = silent_end(agent, member.request.address, self.ssh if member.request.reach == "ssh" else "")
             self._unreachable(member, frames.sentence(said).removeprefix("taskrun: ") if said else why, permanent=permanent)
 
     def _unreachable(self, member: Member, why: str, *, permanent: bool) -> None:
@@ -184,13 +193,13 @@ class Crew:
         if self._is_deserted(member):
             return
         host = member.request.host
-        again = f"{host}: {why.removesuffix('.')}; it is tried again"
+        again = f"{why.removesuffix('.')}; it is tried again"
         member.tries += 1
         first = member.tries == 1
         slurm = member.request.reach == "slurm"
         if member.replaces and not (permanent and slurm):
             if first:
-                self.note("info" if slurm else "warning", again)
+                self.note("info" if slurm else "warning", again, host)
                 self.post(m.EngineMissing(member.context, host, why))
         elif permanent or member.tries >= TRIES:
             self.missing.append(f"{host}: {why}")
@@ -198,10 +207,10 @@ class Crew:
             alone = not self.admission.had_one and not self.starting and not any(each is not member for each in self.members.values())
             if (self.admission.require_all or alone) and member.request.reach != "relay":
                 raise Refused(self.missing[-1] if alone else f"{self.missing[-1]} (--require-all)")  # the others have been told
-            self.note("info" if member.replaces else "error", f"{host}: {why}")  # that the node is lost was said
+            self.note("info" if member.replaces else "error", why, host)  # that the node is lost was said
             return
         elif first:
-            self.note("warning", again)
+            self.note("warning", again, host)
         self.starting.add(member, min(PAUSE_MOST, 2.0 ** (member.tries - 1)))
 
     def _is_deserted(self, member: Member) -> bool:
@@ -290,6 +299,11 @@ class Crew:
         while self.notes:
             self.note(*self.notes.popleft())
 
+    def unused(self) -> list[str]:
+        """Return the hosts of which nothing has come yet, and nothing was said."""
+        waiting = [*self.members.values(), *(member for _, member in self.starting)]
+        return [each.request.host for each in waiting if not (each.here or each.available or each.joined or each.replaces or each.tries)]
+
     def may_live_on(self) -> dict[str, float]:
         """Return host -> epoch seconds until which something of this run, or of those it carries on, may live there, once all is closed."""
         now = time.monotonic()
@@ -321,7 +335,7 @@ class Crew:
             if not member.available:  # another try would end so, too
                 member.why = why
             else:
-                self.note("warning", f"{member.request.host}: {why}")
+                self.note("warning", why, member.request.host)
             self._closed(member, why)
             return
         if received and member.joined:
@@ -356,9 +370,9 @@ class Crew:
         """Say what an agent says, as long as that is not without end."""
         member.quoted += 1
         if member.quoted <= QUOTES_MOST:
-            self.note(level, f"{member.request.host}: {text}")
+            self.note(level, text, member.request.host)
         elif member.quoted == QUOTES_MOST + 1:
-            self.note("warning", f"{member.request.host}: its agent has said {QUOTES_MOST} things, and the rest is left out")
+            self.note("warning", f"its agent has said {QUOTES_MOST} things, and the rest is left out", member.request.host)
 
     @staticmethod
     def _on_beat(member: Member, message: frames.Beat) -> None:
@@ -384,7 +398,7 @@ class Crew:
         self.on_changed("lost", action.engine, action.why)
         member = self.members.get(action.engine)
         if member is not None:
-            self.note("warning", f"{member.request.host}: the engine is lost: {action.why}")
+            self.note("warning", f"the engine is lost: {action.why}", member.request.host)
             self.survivors.lost(member.place, member.heard)
             self._drop(member)
             self.on_left(member)
@@ -392,7 +406,7 @@ class Crew:
 
     def refuse(self, member: Member, why: str) -> None:
         """It is there and of no use to this run."""
-        self.note("error", f"{member.request.host}: {why}")
+        self.note("error", why, member.request.host)
         self._drop(member)
         self.ending.append((time.monotonic() + END_SECONDS, member.agent))  # it leaves nothing there
         self._is_missing(member, why)
@@ -410,14 +424,14 @@ class Crew:
             self.post(m.EngineMissing(context, request.host, "it is lost for good"))
             return
         level = "info" if request.reach == "slurm" else "warning"  # the person needs one sentence, and had it
-        self.note(level, f"{request.host}: a new agent takes the place of the lost one")
+        self.note(level, "a new agent takes the place of the lost one", request.host)
         member = self._member(context, request)
         member.replaces, member.gone_keys = True, action.keys
         self.starting.add(member)
         self.starting.step()
 
     def set_aside(self, action: m.SetAside) -> None:
-        self.note("error", f"{action.node}: {action.failures} engines were lost there in a row, and it is set aside")
+        self.note("error", f"{action.failures} engines were lost there in a row, and it is set aside", action.node)
 
     def _send(self, engine: str, message: dict[str, Any]) -> None:
         member = self.members.get(engine)

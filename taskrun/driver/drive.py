@@ -25,6 +25,7 @@ from taskrun.driver.gate import Gate
 from taskrun.driver.job_end import JobEnd
 from taskrun.driver.loop import Loop
 from taskrun.driver.member import Member
+from taskrun.driver.notes import several
 from taskrun.driver.picture import Picture
 from taskrun.driver.porter import Porter
 from taskrun.driver.recorder import Recorder
@@ -114,10 +115,14 @@ class Drive:
         code = scheduler.exit_code(count_failures=self.run.options.exit_code)
         if self.gate is not None and self.gate.data is not None:
             code = self.finish_data(self.gate.data, loop, code)
+        if unused := self.crew.unused():
+            were, they = ("were", "they") if len(unused) > 1 else ("was", "it")
+            self.run.say(f"{several(unused)} {were} not used: {they} had not answered when the run ended")
         self.crew.close()
         self.close_door()
         if self.comment is not None and all(told.how != "kill" for told in loop.told):
             self.comment.close()
+        self.run.notes.flush()
         self.run.console.leave()
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
                      skipped=scheduler.counts.skipped, stopped=scheduler.stop_why)  # fmt: skip
@@ -206,7 +211,7 @@ class Drive:
         loop.on_absent = self.was_absent
         loop.on_suspend = self.is_suspended
         loop.every_second += [crew.check, self.visits.tick, door.tick, self.run.claim.touch, self.retirement.step]
-        loop.every_second.append(self.run.keep_lines)
+        loop.every_second += [self.run.keep_lines, self.run.notes.step]
         loop.every_second.append(Sampling(crew.members.values, events).tick)
         if options.startup_only:
             door.open_now()
@@ -388,7 +393,7 @@ class Drive:
             environ["SLURM_JOBID"] = engines.steps.job
             keep = driver_node(engines.requests, os.environ)
         nodes = [each.host for each in engines.requests]
-        made = Retirement(nodes, keep, command, environ, lambda *said: self.crew.notes.append(said))
+        made = Retirement(nodes, keep, command, environ, lambda level, text: self.crew.notes.append((level, text, "")))
         self.run.stack.callback(made.close)
         return made
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from taskrun.errors import Refused
 from taskrun.status import names, sidecar
 
 _ANYWHERE = "."
+_VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})")
 KEY = "before"  # of the sidecar: limits of the earlier starts that wrote the same files
 
 
@@ -91,7 +93,12 @@ def _texts(value: Any) -> set[str]:
 
 
 def _is_at(path: str, wanted: str) -> bool:
-    """Return whether a host may have made `path` of --workdir: a relative one, or one with a `~`, is below an unknown home."""
+    """Return whether a host may have made `path` of --workdir: homes and values of variables are not known."""
+    first, *rest = _VARIABLE.split(os.path.normpath(wanted))
+    if rest:
+        first = first.partition("/")[2] if first.startswith("~") else first
+        start = re.escape(first) if first.startswith("/") else f"/(?:.*/)?{re.escape(first)}" if first else ""
+        return re.fullmatch(start + "".join(f".+{re.escape(each)}" for each in rest), path) is not None
     if wanted.startswith("/"):
         return path == os.path.normpath(wanted)
     below = os.path.normpath(f"/{wanted.partition('/')[2] if wanted.startswith('~') else wanted}")

@@ -49,8 +49,9 @@ def token(folder: str) -> Iterator[Token | None]:
 class Looking:
     """One host."""
 
-    def __init__(self, request: EngineRequest, ask: dict[str, Any]) -> None:
+    def __init__(self, request: EngineRequest, ask: dict[str, Any], ssh: str) -> None:
         self.request = request
+        self.ssh = ssh
         self.ask = ask
         self.agent: Agent
         self.log: Path
@@ -118,7 +119,7 @@ def look(engines: Engines, options: Options) -> list[HostSeen]:
             "token": None if made is None else {"path": made.path, "text": made.text, "inode": 0},
             "folder": f"taskrun-{os.urandom(8).hex()}",
         }
-        hosts = [Looking(each, ask) for each in engines.requests]
+        hosts = [Looking(each, ask, options.ssh or "") for each in engines.requests]
         _ask_all(hosts, engines, options, Path(folder))
         return [each.seen(each.request.reach == "local") for each in hosts]
 
@@ -167,8 +168,9 @@ def _read(host: Looking, selector: selectors.BaseSelector) -> None:
     try:
         received = host.agent.link.read()
         if received is None:
-            said = host.agent.failure or last_words(host.log, 0) or host.agent.link.noise
-            said = said or silent_end(host.agent, host.request.address)
+            link = host.agent.link
+            said = host.agent.failure or last_words(host.log, 0) or ("" if link.echoed else link.noise)
+            said = said or silent_end(host.agent, host.request.address, host.ssh)
             host.why = frames.sentence(said).removeprefix("taskrun: ")
             host.over = True
         else:

@@ -22,6 +22,7 @@ from taskrun.driver.contexts import Engines, choose_engines
 from taskrun.driver.drive import DATA_TAG, Drive
 from taskrun.driver.log import LEVELS, Log
 from taskrun.driver.loop import Signals
+from taskrun.driver.notes import Notes
 from taskrun.driver.requeue import end_in_order, own_status
 from taskrun.driver.source import color_wanted, open_source
 from taskrun.driver.supply import FileSupply, Foreseen, StreamSupply, find_mismatches
@@ -90,6 +91,7 @@ class Run:
             self.source = self.source._replace(name=stream_name)
         self.console = Console(options.quiet)
         self.console.on_failure = lambda text: self.log.write("WARNING", text)
+        self.notes = Notes(lambda text: self.console.say(told(text)))
         self.log = Log(None, options.loglevel)  # until its file is opened
         self.resume: Resume | None = None
         self.foreseen: Foreseen | None = None
@@ -107,6 +109,7 @@ class Run:
 
     def go(self) -> ExitCode:
         self.stack.callback(self.console.close)
+        self.stack.callback(self.notes.flush)
         self.last = self.stack.enter_context(contextlib.ExitStack())  # what ends after all that is in order
         with contextlib.closing(self):
             with self.stack:
@@ -403,15 +406,18 @@ class Run:
         """The run that is carried on ran on nodes of SLURM."""
         return self.earlier is not None and any(each.get("kind") == "slurm" for each in self.earlier.contexts)
 
-    def note(self, level: str, text: str) -> None:
-        """Something an engine says: to the log, and to the person when it matters."""
+    def note(self, level: str, text: str, host: str = "") -> None:
+        """Something that is said of an engine, or of `host`: to the log, and to the person when it matters."""
         if level == "notice":
-            self.say(text)
+            self.say(f"{host}: {text}" if host else text)
             return
         level = level.upper() if level.upper() in LEVELS else "WARNING"
-        self.log.write(level, text)
+        self.log.write(level, f"{host}: {text}" if host else text)
         if level in ("WARNING", "ERROR", "CRITICAL"):
-            self.console.say(told(text))
+            if host:
+                self.notes.add(host, text)
+            else:
+                self.console.say(told(text))
 
     # the end
 

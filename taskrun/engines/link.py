@@ -8,9 +8,12 @@ import time
 from typing import Any, Protocol
 
 from taskrun.agent import wire
+from taskrun.engines import advice
 from taskrun.engines.frames import Decoder
 
 KILL_SECONDS = 0.2  # for the threads of agents that were killed to close what they hold
+ECHO = b"exec /bin/sh -c "  # how bootstrap.remote_command() begins
+NOISE = 200  # characters of it that are quoted
 LAST_WORDS = 2000  # bytes of a log that are looked at for why an agent ended
 
 
@@ -91,7 +94,13 @@ class Link:
     def noise(self) -> str:
         """The last line of what came before the agent's marker: an error of a login shell, perhaps."""
         lines = self._noise[-LAST_WORDS:].decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        last = lines[-1] if lines else ""
+        return last if len(last) <= NOISE else last[: NOISE - 1] + "…"
+
+    @property
+    def echoed(self) -> bool:
+        """The command that starts the agent came back instead of its words."""
+        return ECHO in self._noise
 
     @property
     def waiting(self) -> bool:
@@ -140,10 +149,14 @@ class Link:
                 os.close(self.write_fd)
 
 
-def silent_end(agent: Agent, address: str) -> str:
-    """Why there is no agent where nobody has said why."""
+def silent_end(agent: Agent, address: str, ssh: str) -> str:
+    """Why there is no agent where nobody has said why, or what came only looks like it. `ssh`: as --ssh."""
+    if agent.link.echoed:
+        if not ssh:
+            return "its login shell only prints the command that it is to run, so that no task can run there"
+        return f"--ssh {ssh!r} only prints the command that it is to run there; name a program that runs it, as ssh does"
     code = f" with exit code {agent.code}" if agent.code else ""
-    return f"the login ended{code} before the agent came, and said nothing: see `ssh {address} true`"
+    return f"the login ended{code} before the agent came, and said nothing: see `{advice.login(address, ssh=ssh)}`"
 
 
 def end_agents(agents: list[Agent], seconds: float) -> list[Agent]:

@@ -50,6 +50,8 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
         text = item.strip()
         if not text:
             continue
+        if "://" in text:
+            raise Refused(_no_url(text))
         name, colon, number = text.rpartition(":")
         name = name.strip()
         number = number.strip()
@@ -76,6 +78,18 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
     if not hosts:
         raise Refused("-s names no host; write -s localhost:4 for four slots on this machine")
     return hosts, warnings
+
+
+def _no_url(text: str) -> str:
+    """Why `ssh://ann@gpu01:2222` is no host of -s, and what to write."""
+    scheme, _, rest = text.partition("://")
+    found = re.match(r"([^/\[\]]*@)?(\[[^/\]]*\]|[^:/]*)(?::([0-9]+))?(?=[/:]|$)", rest)
+    if scheme.lower() != "ssh" or found is None or not found[2]:
+        return f"-s {text}: an engine's host is no URL; write HOST:CORES or USER@HOST:CORES"
+    address, port = f"{found[1] or ''}{found[2]}", int(found[3] or 22)
+    host = address.rpartition("@")[2].strip("[]")
+    where = "" if port == 22 else f", with `Host {host}` and `Port {port}` in ~/.ssh/config or with --ssh 'ssh -p {port}'"
+    return f"-s {text}: a host is followed by its number of cores, and a port is ssh's; write -s {address}:4 for four{where}"
 
 
 def expand_hosts(nodes: str) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskrun.engines import advice
 from taskrun.engines.ssh_known_hosts import CannotConnect, check_host_key, known_hosts, prefer_known_types
 from taskrun.engines.ssh_settings import Settings, settings_of
 from taskrun.errors import Refused
@@ -53,24 +54,24 @@ def open_transport(
         known = known_hosts(settings)
         prefer_known_types(transport, known)
         transport.start_client(timeout=LOGIN_SECONDS)
-        check_host_key(host, settings, known, transport.get_remote_server_key(), note)
-        _log_in(host, settings, transport)
+        check_host_key(address, settings, known, transport.get_remote_server_key(), note, port)
+        _log_in(address, settings, transport, port)
     except (OSError, EOFError) as error:
-        raise CannotConnect(_socket_words(error, settings), permanent=isinstance(error, socket.gaierror)) from error
+        raise CannotConnect(_socket_words(error, settings, address), permanent=isinstance(error, socket.gaierror)) from error
     except paramiko.SSHException as error:
         reset = settings.proxy_command and "banner[Errno" in str(error)  # it ended before it had taken what we said first
-        raise CannotConnect(_socket_words(error, settings) if reset else f"ssh failed: {error}", permanent=False) from error
+        raise CannotConnect(_socket_words(error, settings, address) if reset else f"ssh failed: {error}", permanent=False) from error
     return transport
 
 
-def _socket_words(error: Exception, settings: Settings) -> str:
+def _socket_words(error: Exception, settings: Settings, address: str) -> str:
     where = settings.hostname if settings.port == 22 else f"{settings.hostname} port {settings.port}"
     if isinstance(error, socket.gaierror):
         return f"there is no host of this name ({error.strerror}: {settings.hostname})"
     if isinstance(error, TimeoutError):
         return f"{where} did not answer within {settings.connect_seconds:.0f} s"
     if settings.proxy_command:
-        return f"its ProxyCommand has ended without a connection: `ssh {settings.name} true` says why"
+        return f"its ProxyCommand has ended without a connection: `{advice.login(address)}` says why"
     return f"{where}: {error.strerror if isinstance(error, OSError) and error.strerror else 'the connection was closed'}"
 
 
@@ -144,7 +145,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     return (name, int(port)) if port.isdigit() and name and ":" not in name else (text, 0)
 
 
-def _log_in(host: str, settings: Settings, transport: paramiko.Transport) -> None:
+def _log_in(address: str, settings: Settings, transport: paramiko.Transport, port: int) -> None:
     """Public keys: those of the agent, then the files. Raises CannotConnect with what could be done."""
     import paramiko
 
@@ -167,7 +168,9 @@ def _log_in(host: str, settings: Settings, transport: paramiko.Transport) -> Non
                     problems.append("it takes no more tries: too many keys, name the right one (IdentityFile, IdentitiesOnly yes)")
                     break
     remedy = "; ".join(problems) or (
-        "check `ssh -o BatchMode=yes " + host + " true`" if tried else "there is no key to show: ssh-keygen, then ssh-copy-id " + host
+        f"check `{advice.login(address, ssh='ssh -o BatchMode=yes', port=port)}`"
+        if tried
+        else f"there is no key to show: ssh-keygen, then {advice.login(address, '', ssh='ssh-copy-id', port=port)}"
     )
     count = "1 key" if tried == 1 else f"{tried} keys"
     raise CannotConnect(f"the login of {settings.user} was refused ({count} tried); {remedy}", permanent=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskrun.engines import advice
 from taskrun.engines.ssh_settings import Settings
 
 if TYPE_CHECKING:
@@ -93,8 +94,10 @@ def prefer_known_types(transport: paramiko.Transport, known: Known) -> None:
     options.key_types = tuple([each for each in offered if each in types] + [each for each in offered if each not in types])
 
 
-def check_host_key(host: str, settings: Settings, known: Known, key: paramiko.PKey, note: Callable[[str], None]) -> None:
-    """Raises CannotConnect unless the host is the one that is known."""
+def check_host_key(address: str, settings: Settings, known: Known, key: paramiko.PKey, note: Callable[[str], None], port: int = 0) -> None:
+    """Raises CannotConnect unless the host is the one that is known. `address`, `port`: as they were given."""
+    host = address.rpartition("@")[2]
+    login = advice.login(address, "", port=port)
     if key in known.revoked:
         raise CannotConnect(f"its host key {key.fingerprint} is marked @revoked", permanent=True)
     if any(key == each for each, _ in known.keys):
@@ -108,7 +111,7 @@ def check_host_key(host: str, settings: Settings, known: Known, key: paramiko.PK
         where = (same_type or [known.keys[0][1]])[0]
         raise CannotConnect(
             f"its host key has changed: {key.fingerprint} is not the one of {where}; if that is meant: "
-            f"ssh-keygen -f {shlex.quote(where.rpartition(':')[0])} -R {shlex.quote(_lookup_name(settings))}, then ssh {host} once",
+            f"ssh-keygen -f {shlex.quote(where.rpartition(':')[0])} -R {shlex.quote(_lookup_name(settings))}, then {login} once",
             permanent=True,
         )
     if known.authority:
@@ -122,4 +125,4 @@ def check_host_key(host: str, settings: Settings, known: Known, key: paramiko.PK
         except OSError as error:
             note(f"{host}: its new host key could not be written to {path}: {os.strerror(error.errno or 0)}")
         return
-    raise CannotConnect(f"its host key is not known ({key.get_name()} {key.fingerprint}): ssh {host} once, and compare it", permanent=True)
+    raise CannotConnect(f"its host key is not known ({key.get_name()} {key.fingerprint}): {login} once, and compare it", permanent=True)

@@ -85,6 +85,24 @@ def test_an_exported_function(taskrun: Taskrun, starter: str) -> None:
     assert (taskrun.folder / "said").read_text() == "hello you\n"
 
 
+def test_env_sets_variables_on_this_machine_too(taskrun: Taskrun) -> None:
+    """Also over what the run has there, but never over what is said of the task."""
+    flags = ("--env", "NEW=a b", "--env", "OLD", "--env", "LANG=C.UTF-8", "--env", "TASKRUN_JOBID=x")
+    run_one(taskrun, "env -0 > seen", *flags, env={"OLD": "here"})
+    seen = environment_of(taskrun.folder / "seen")
+    assert (seen[b"NEW"], seen[b"OLD"], seen[b"LANG"], seen[b"TASKRUN_JOBID"]) == (b"a b", b"here", b"C.UTF-8", b"run")
+
+
+@pytest.mark.parametrize("given", ["1BAD=secret", "a-b=secret", "a b", "=secret"])
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)], ids=["run", "dry"])
+def test_env_that_names_no_variable(taskrun: Taskrun, given: str, flags: tuple[str, ...]) -> None:
+    """Refused before anything, and the value is not repeated."""
+    result = taskrun("tasks.txt", "-s", "localhost:1", f"--env={given}", *flags, files={"tasks.txt": "true\n"})
+    assert result.code == 2
+    assert result.err.startswith(f"taskrun: --env {given.partition('=')[0]}")
+    assert "secret" not in result.err
+
+
 def test_a_nested_run_has_options_and_variables_of_its_own(taskrun: Taskrun) -> None:
     inner = f"{shlex.quote(sys.executable)} -m taskrun inner.txt -q -s localhost:1 -p inner"
     taskrun.write({"inner.txt": "\n\ncat /proc/self/environ > inner_env\n"})

@@ -108,7 +108,7 @@ class Stage:
         recorder = Recorder(self.status, self.events, node_of=lambda engine: engine)
         self.loop = Loop(self.scheduler, Tasks(start), recorder, Nobody(), self.selector)
         config: dict[str, Any] = {"lost_after": 120.0, "env": {}, "run": "r", "starter": "builtin", "shipped": {"env": {}}, "share": {}}
-        note: Callable[[str, str], None] = lambda level, text: self.notes.append((level, text))  # noqa: E731
+        note: Callable[[str, str, str], None] = lambda level, text, host: self.notes.append((level, f"{host}: {text}"))  # noqa: E731
         self.crew = Crew(self.selector, self.loop.post, note, self.joined, config, folder / "x", 0)
         self.loop.use(self.crew)
         self.crew.add_context(m.ContextJoined("local0"), [EngineRequest("vm", 2, 2, 1)])

@@ -138,6 +138,9 @@ def test_a_login_shell_that_refuses(taskrun: Taskrun, hosts: SshHosts) -> None:
     result = run(taskrun, "host1:2")
     assert result.code == 2
     assert result.err == "taskrun: host1: the login ended with exit code 5 before the agent came, and said nothing: see `ssh host1 true`\n"
+    for reach in ("ssh", "ssh -p 22"):
+        result = run(taskrun, "root@host1:2", "--ssh", reach)
+        assert result.err.endswith(f"before the agent came, and said nothing: see `{reach} root@host1 true`\n")
     with login_shell(hosts, 1, "/usr/sbin/nologin"):
         hosts.path(2, "/root/.bashrc").write_text("echo 'this machine is closed' >&2; exit 3\n")
         result = run(taskrun, "host[1-3]:2")
@@ -154,6 +157,22 @@ def test_a_login_shell_that_reads(taskrun: Taskrun, hosts: SshHosts) -> None:
     assert "does a login script here read standard input?" in result.err
 
 
+def test_a_short_run_names_hosts_that_have_not_answered(taskrun: Taskrun, hosts: SshHosts) -> None:
+    hosts.cut_host(1)
+    hosts.cut_host(2)
+    result = run(taskrun, "host[1-3]:2")
+    assert (result.code, nodes(result)) == (0, {"host3"})
+    assert "taskrun: host1, host2 were not used: they had not answered when the run ended\n" in result.err
+
+
+def test_a_program_that_prints_its_arguments(taskrun: Taskrun) -> None:
+    """One sentence, at once, and nothing of ours is quoted."""
+    said = "host1: --ssh 'echo hi' only prints the command that it is to run there; name a program that runs it, as ssh does\n"
+    result = run(taskrun, "host1:2", "--ssh", "echo hi")
+    assert (result.code, result.err) == (2, f"taskrun: {said}")
+    assert taskrun("hosts", "-s", "host1:2", "--ssh", "echo hi").out.splitlines(keepends=True)[2:] == [said]
+
+
 def test_a_slow_profile(taskrun: Taskrun, hosts: SshHosts) -> None:
     """The first task does not wait for it."""
     hosts.path(1, "/root/.bashrc").write_text("sleep 3\n")
@@ -164,7 +183,7 @@ def test_a_slow_profile(taskrun: Taskrun, hosts: SshHosts) -> None:
     assert nodes(result) == {"host1", "host2"}
 
 
-@pytest.mark.parametrize(("given", "found"), [("night/a b", "/root/night/a b"), ("~/x", "/root/x"), ("/srv/deep/er", "/srv/deep/er")])
+@pytest.mark.parametrize(("given", "found"), [("night/a b", "/root/night/a b"), ("~/x", "/root/x"), ("$HOME/x/${USER}", "/root/x/root")])
 def test_workdir(taskrun: Taskrun, hosts: SshHosts, given: str, found: str) -> None:
     result = run(taskrun, "host1:1", workdir=given, text="pwd; touch it\n")
     assert [each["OutputSnippet"] for each in result.records()] == [rf"'{found}\n'"]
@@ -179,6 +198,10 @@ def test_workdirs_that_cannot_be(taskrun: Taskrun, hosts: SshHosts) -> None:
     assert "taskrun: host1: --workdir /srv/file: File exists\n" in result.err
     refused = taskrun("tasks.txt", "-s", "host1:2", "-p", "two", "--workdir", "/usr/x")
     assert (refused.code, refused.err) == (2, "taskrun: host1: --workdir /usr/x: Read-only file system\n")
+    refused = taskrun("tasks.txt", "-s", "host1:2", "-p", "two", "--workdir", "/srv/$NO_SUCH/x")
+    assert (refused.code, refused.err) == (2, "taskrun: host1: --workdir /srv/$NO_SUCH/x: NO_SUCH is not set on this host\n")
+    looked = taskrun("hosts", "-s", "host1:2", "--workdir", "~nobodyhere/x")
+    assert "host1: --workdir ~nobodyhere/x: there is no user nobodyhere on this host\n" in looked.out
 
 
 def test_the_folder_is_not_there(taskrun: Taskrun, hosts: SshHosts) -> None:
@@ -232,6 +255,15 @@ def test_the_table(taskrun: Taskrun, hosts: SshHosts) -> None:
         ("host[3-1]:2", "-s host[3-1]:2: `[3-1]` is no range of numbers; write it as [01-16] or [1-4,7]"),
         ("@host1:2", "-s @host1:2: `@host1` is no name of a host; write HOST:2 or USER@HOST:2"),
         ("-oProxyCommand=x:2", "is no name of a host"),
+        (
+            "ssh://ann@host1:22",
+            "a host is followed by its number of cores, and a port is ssh's; write -s ann@host1:4 for four\n",
+        ),
+        (
+            "ssh://ann@[::1]:2222",
+            "-s ann@[::1]:4 for four, with `Host ::1` and `Port 2222` in ~/.ssh/config or with --ssh 'ssh -p 2222'",
+        ),
+        ("http://host1:2", "an engine's host is no URL; write HOST:CORES or USER@HOST:CORES"),
         (",", "-s names no host; write -s localhost:4 for four slots on this machine"),
     ],
 )
