@@ -12,6 +12,7 @@ START_LIMIT = 10.0  # seconds in which a started lease must connect
 PARALLEL_TRIES = 3  # GNU Parallels that may fail in a row before the built-in starter takes over
 BUILTIN_TRIES = 10
 FOLDER_GONE = "the agent's folder is gone"
+DELAY_TOLD = 3  # of them, after which the person is told
 
 
 class Leases(object):
@@ -26,11 +27,14 @@ class Leases(object):
         self.worked = False  # a slot has come
         self.pause_until = 0.0
         self.useless = ""  # why no slot can be started at all
+        self.delayed = 0  # the error for which none can be started for now
         self.starter: "Union[starter.Builtin, starter.Parallel]" = starter.Builtin(arguments)
         if config["starter"] != "builtin" and not self.use_parallel() and config["starter"] == "parallel":
             note("error", "GNU Parallel was asked for and cannot be used here: the built-in starter starts slots")
 
     def use_parallel(self) -> bool:
+        if self.config["starter"] == "auto" and starter.is_narrow(self.config["slots"]):
+            return False
         path, version = starter.find_parallel(
             os.environ.get("PATH", os.defpath) + os.pathsep + os.path.dirname(starter.shipped_path(self.folder))
         )
@@ -72,6 +76,8 @@ class Leases(object):
                 self.starter.start(lease)
             except OSError as error:
                 self.failed(str(error), now)
+                if self.failures == DELAY_TOLD:
+                    self.delayed = error.errno or 0
                 return
             self.starting[lease] = now
 

@@ -4,6 +4,7 @@ Reports are gathered for GATHER seconds while the slots have more to take, so th
 a hundred wake-ups, and go out at once when a slot would be idle.
 """
 
+import errno
 import os
 import select
 import signal
@@ -42,6 +43,7 @@ class Agent(object):
         self.orphaned = 0.0
         self.alone = False  # the driver fell silent
         self.useless = False
+        self.told_of_delay = False
         self.poll = select.poll()
         self.urgent = select.poll()  # what is looked at while results are gathered
         self.wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -305,6 +307,14 @@ class Agent(object):
     def check_use(self) -> None:
         """Slots that were set aside, and the end of the last one."""
         slots = self.slots
+        delayed = slots.delayed or self.leases.delayed
+        if delayed and not self.told_of_delay:
+            self.told_of_delay = True
+            self.note("warning", refusal(delayed))
+        if self.leases.useless and slots.alive() and not self.useless:  # there is room for these
+            slots.refused.append(self.leases.useless)
+            slots.count = min(slots.count, slots.alive())
+            self.leases.useless = ""
         while slots.refused:
             why = slots.refused.pop()
             self.note("warning", "%s: %d slot%s on" % (why, slots.count, " goes" if slots.count == 1 else "s go"))
@@ -316,6 +326,8 @@ class Agent(object):
         if self.leases.useless and not self.useless:
             self.useless = True
             self.send({"k": "useless", "why": self.leases.useless})
+        if self.useless and not slots.count and len(slots.queue):  # what no slot will take any more
+            self.on_recall({"n": len(slots.queue)})
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -325,6 +337,17 @@ class Agent(object):
             self.losses.kill(loss.key, loss.session, 2.0)
         self.leases.kill()
         folder.remove(self.folder)
+
+
+def refusal(code: int) -> str:
+    """That processes are refused, and where they may be limited."""
+    import resource
+
+    text = "no more processes can be started for now (%s)" % os.strerror(code)
+    if code == errno.EAGAIN:
+        limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        text += ": `ulimit -u` is %s" % ("unlimited, the system's limit or a cgroup's is reached" if limit < 0 else limit)
+    return text + "; tasks wait, and slots that get none for 10 s are set aside"
 
 
 def key_size(_key: tuple) -> int:

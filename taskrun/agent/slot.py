@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 # from a slot
-HERE, TAKEN, RUNNING, RESULT, UNSTARTED, EMPTIED, ALIVE, BYE = range(8)
+HERE, TAKEN, RUNNING, RESULT, UNSTARTED, EMPTIED, ALIVE, BYE, REFUSED = range(9)
 # to a slot
 CONFIG, BEAT, END, QUIT, ROLL, GO = range(6)
 
 QUIET_MS = 5  # a task shorter than this costs one wake-up: its pipes are read after its end unless it takes longer
+REFUSED_TOLD = 3  # of them, after which the agent is told, half a second
+REFUSED_APART = 4
 REFUSED_TRIES = 12  # forks refused in a row before the slot is set aside, about 10 s
 ORPHAN_GRACE = 2.0  # seconds from TERM to KILL when the agent is lost
 ALONE = 1.0  # seconds after which a slot that was told to stop by the system, and not by its agent, takes itself for the only one
@@ -336,7 +338,9 @@ class Slot(object):
                         0.0, 0.0, 0, 0, b"", len(reason), reason, False,
                     )  # fmt: skip
                 tries += 1
-                if tries > REFUSED_TRIES:
+                if tries == REFUSED_TOLD:
+                    self.send((REFUSED, code))
+                if tries > REFUSED_TRIES + self.number % REFUSED_APART:  # the end of one slot may make room for the next
                     return self.give_back(code)
                 self.pause(min(1.0, 0.1 * tries))
                 if self.told or self.quitting or self.end_how:

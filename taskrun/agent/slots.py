@@ -65,6 +65,7 @@ class Slots(object):
         self.announced: "List[Peer]" = []  # that wait until the driver has been told what they hold
         self.connected: "List[str]" = []  # leases whose slot has come
         self.refused: "List[str]" = []  # why slots were set aside
+        self.delayed = 0  # the error for which a slot cannot start its task for now
         self.closing = False
         self.missing: "Set[Tuple[Any, ...]]" = set()  # roll call: tasks that nobody has said to hold
         self.asked: "Dict[int, int]" = {}  # and the answers still to come of each slot: with the last one, all it took is told
@@ -78,10 +79,12 @@ class Slots(object):
     def held(self) -> int:
         return sum(1 for peer in self.peers.values() if peer.task is not None)
 
+    def alive(self) -> int:
+        return sum(1 for peer in self.peers.values() if not peer.goodbye)
+
     def wanted(self) -> int:
         """How many leases there should be beside those that live."""
-        live = sum(1 for peer in self.peers.values() if not peer.goodbye)
-        count: int = min(self.count, len(self.queue) + self.held()) - live
+        count: int = min(self.count, len(self.queue) + self.held()) - self.alive()
         return count
 
     def accept(self) -> None:
@@ -153,9 +156,15 @@ class Slots(object):
                 raise ValueError("it holds no task")
             self.queue.backlog.appendleft(task)
             if message[2]:
-                self.refused.append("no process can be started (%s)" % os.strerror(message[2]))
                 self.count -= 1
                 peer.number = -1
+                if not self.held():  # nothing of ours ends and makes room: the others would fare no better
+                    self.count = 0
+                self.refused.append("no process can be started (%s)" % os.strerror(message[2]))
+        elif what == slot.REFUSED:
+            if peer.task is None or type(message[1]) is not int:
+                raise ValueError("it starts no task")
+            self.delayed = message[1]
         elif what == slot.EMPTIED:
             self.queue.emptied([tuple(key) for key in message[1]])
         elif what == slot.BYE:

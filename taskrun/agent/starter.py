@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: A job told to stop by GNU Parallel keeps its own time for ending its task: KILL comes a minute later.
 _TERM_SEQUENCE = "TERM,60000,KILL"
+PARALLEL_PROCESSES = 10  # that it starts beside its jobs, about
 
 
 def quote(text: str) -> str:
@@ -41,6 +42,14 @@ def find_parallel(search: str) -> tuple:
             if version:
                 return path, version
     return "", ""
+
+
+def is_narrow(slots: int) -> bool:
+    """Whether GNU Parallel, which starts several processes for itself, would find no room beside so many slots and their tasks."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    return bool(os.geteuid()) and 0 <= limit < 2 * slots + PARALLEL_PROCESSES
 
 
 def has_perl() -> bool:

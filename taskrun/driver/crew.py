@@ -6,7 +6,7 @@ import contextlib
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,14 @@ from taskrun.scheduling import messages as m
 
 if TYPE_CHECKING:
     from taskrun.driver.visits import Visit
+    from taskrun.scheduling.engine import Engine
 
 READY_SECONDS = 60.0  # an agent that is not ready by then, once its host has answered, will not be
 REACH_SECONDS = 180.0  # and one of which nothing is heard: connecting and logging in have limits of their own
 TRIES = 4  # to reach a host at first, unless the first says that the others will fail, too
 PAUSE_MOST = 60.0  # seconds between two tries to reach a host that was lost
 QUOTES_MOST = 1000  # notes of one agent that are shown
+QUIET_SECONDS = 1.0  # without a result, after which every task that runs has been named
 END_SECONDS = 6.0  # for agents to end what they still run, when the run is over
 
 
@@ -299,6 +301,18 @@ class Crew:
         while self.notes:
             self.note(*self.notes.popleft())
 
+    def running(self, engines: Mapping[str, Engine]) -> int:
+        """Return how many attempts run on these. One that ends results all the time does not say what its slots are at."""
+        count = 0
+        quiet = time.monotonic() - QUIET_SECONDS
+        for engine in engines.values():
+            running = min(len(engine.live), engine.slots)
+            member = self.members.get(engine.name)
+            if running and member is not None and member.worked < quiet:
+                running = min(running, sum(attempt.started for attempt in engine.live.values()))
+            count += running
+        return count
+
     def unused(self) -> list[str]:
         """Return the hosts of which nothing has come yet, and nothing was said."""
         waiting = [*self.members.values(), *(member for _, member in self.starting)]
@@ -349,6 +363,7 @@ class Crew:
         if message.taken:
             self.post(m.Taken(member.name, message.taken))
         if message.results:
+            member.worked = time.monotonic()
             self.post(m.Results(member.name, member.by_our_clock(message.results)))
 
     def _on_lost(self, member: Member, message: frames.Lost) -> None:

@@ -526,7 +526,7 @@ class Drive:
 
     def counted(self) -> Progress:
         scheduler, recorder = self.scheduler, self.recorder
-        tasks, running = self.run.account(over=False), scheduler.running
+        tasks, running = self.run.account(over=False), self.crew.running(scheduler.engines)
         return Progress(
             done=tasks.done,
             failed=tasks.failed,

@@ -55,6 +55,7 @@ class Member:
         self.lost_for_good = False  # its node is no longer the context's
         self.tries = 0  # that failed before this one
         self.quoted = 0  # notes of it that came
+        self.worked = 0.0  # when it last said that something had ended
         self.beat: Beat | None = None  # what it said last of its node
 
     def again(self) -> Member:

@@ -295,6 +295,33 @@ def test_few_processes(taskrun: Taskrun) -> None:
         assert {record["TaskID"] for record in read_status(taskrun.folder / "run_status.txt")} <= set(ran(taskrun))
 
 
+def test_no_process_at_all(taskrun: Taskrun) -> None:
+    """The refusal is reported at once, not when the run gives up; slots and engine are set aside, and no task is recorded."""
+    as_root()
+    need("setpriv")
+    taskrun.folder.chmod(0o777)
+    Path(taskrun.env["TMPDIR"]).chmod(0o777)
+    taskrun.write({"tasks.txt": "#TASKRUN REPEAT 6 sleep 1\n"})
+    shell = Taskrun(taskrun.folder, taskrun.env, command=("/bin/bash", "-c"))
+    user = ANOTHER_USER.replace("64999", "64998")
+    running = shell.start(f"ulimit -u 6; exec {user} {TASKRUN} tasks.txt -s localhost:3 -p run --grace 1")
+    log = taskrun.folder / "run_driver.log"
+
+    def told(what: str) -> None:
+        until(lambda: log.exists() and what in log.read_text(), 30, what=what)
+
+    told("no more processes can be started for now (Resource temporarily unavailable): `ulimit -u` is 6; tasks wait")
+    assert "set aside\n" in log.read_text()
+    assert " slots go on" not in log.read_text()
+    told(": 0 slots go on")
+    running.send(signal.SIGTERM)
+    result = running.finish(20)
+    shell.close()
+    assert result.code == 3, result.err
+    assert "GNU Parallel" not in result.err
+    assert not read_status(taskrun.folder / "run_status.txt")
+
+
 @pytest.mark.parametrize("number", [10, 13, 16, 19, 22, 26, 32])
 def test_few_descriptors(taskrun: Taskrun, number: int) -> None:
     result = run(taskrun, f"ulimit -n {number}", flags="-s localhost:4 -p run --grace 1")
