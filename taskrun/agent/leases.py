@@ -8,10 +8,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Union
 
-START_LIMIT = 10.0  # seconds in which a started lease must connect
+START_LIMIT = 10.0  # seconds without any work of the starter's, after which a lease that was asked for will not connect
+SLOW_LIMIT = 60.0  # seconds in which it must connect, however much the starter works
 PARALLEL_TRIES = 3  # GNU Parallels that may fail in a row before the built-in starter takes over
 BUILTIN_TRIES = 10
 FOLDER_GONE = "the agent's folder is gone"
+LOOK_AFTER = 2.0  # seconds from which on the starter's work is looked at
 DELAY_TOLD = 3  # of them, after which the person is told
 
 
@@ -25,6 +27,8 @@ class Leases(object):
         self.count = 0
         self.failures = 0  # in a row
         self.worked = False  # a slot has come
+        self.work: "Any" = None  # what the starter had done
+        self.worked_at = 0.0  # when that was seen to grow
         self.pause_until = 0.0
         self.useless = ""  # why no slot can be started at all
         self.delayed = 0  # the error for which none can be started for now
@@ -65,8 +69,8 @@ class Leases(object):
             return
         if not self.starter.reap():
             self.failed("it ended", now)
-        if self.starting and now - min(self.starting.values()) > START_LIMIT:
-            self.failed("a slot was not started within %d s" % START_LIMIT, now, stuck=True)
+        if self.starting and self.is_stuck(now):
+            self.failed("it has started no slot, and done nothing for %d s" % START_LIMIT, now, stuck=True)
         if now < self.pause_until:
             return
         while len(self.starting) < missing:
@@ -80,6 +84,17 @@ class Leases(object):
                     self.delayed = error.errno or 0
                 return
             self.starting[lease] = now
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether a lease is overdue. On a busy machine a starter that works is merely slow."""
+        asked = min(self.starting.values())
+        waited = now - asked
+        if waited <= LOOK_AFTER:
+            return False
+        work = self.starter.work()
+        if work != self.work:
+            self.work, self.worked_at = work, now
+        return waited > SLOW_LIMIT or now - max(asked, self.worked_at) > START_LIMIT
 
     def failed(self, why: str, now: float, stuck: bool = False) -> None:
         """GNU Parallel is gone or stuck: a new one. After three without a slot, or a first one that hangs, the built-in starter."""

@@ -147,6 +147,24 @@ def parallel_environment(env: dict, folder: str) -> dict:
     return clean
 
 
+def work_of(pids: list) -> tuple:
+    """(processes, ticks and page faults) of these processes and all below them: it grows while they do something."""
+    left = list(pids)
+    count = total = 0
+    while left:
+        pid = left.pop()
+        try:
+            with open("/proc/%d/stat" % pid, "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            total += sum(int(field) for field in fields[7:15])  # faults and times, its own and those of children that ended
+            count += 1
+            with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as file:
+                left += [int(field) for field in file.read().split()]
+        except (OSError, ValueError, IndexError):
+            pass  # it has ended, or this kernel does not tell
+    return count, total
+
+
 class Builtin(object):
     """Starts each slot as a child of the agent."""
 
@@ -166,6 +184,9 @@ class Builtin(object):
         for pid in [pid for pid, child in self.children.items() if child.poll() is not None]:
             del self.children[pid]
         return True
+
+    def work(self) -> tuple:
+        return work_of(list(self.children))
 
     def close(self) -> None:
         """Nothing more will be started."""
@@ -202,6 +223,9 @@ class Parallel(object):
 
     def reap(self) -> bool:
         return self.process is None or self.process.poll() is None
+
+    def work(self) -> tuple:
+        return work_of([self.process.pid] if self.process is not None else [])
 
     def close(self) -> None:
         """It waits for its running jobs, then exits."""

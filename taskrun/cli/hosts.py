@@ -40,7 +40,7 @@ def hosts(argv: list[str]) -> int:
         sys.stderr.write(told(warning) + "\n")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # its temporary files do not stay
-    seen = look(engines, options)
+    seen = look(engines, options, lambda text: print(told(text), file=sys.stderr, flush=True))
     if given.json:
         sys.stdout.write(json.dumps([plain(each) for each in seen], indent=1) + "\n")
     else:

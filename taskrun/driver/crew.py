@@ -249,6 +249,8 @@ class Crew:
                 what = "the agent was not ready after" if member.joined else "nothing was heard for"
                 self._closed(member, f"{what} {patience:.0f} s")
             else:
+                if member.arrival is not None and not member.joined and (said := member.arrival.step()):
+                    self.note("warning", said, member.request.host)
                 self._write_later(member)
 
     def absent(self, seconds: float) -> None:

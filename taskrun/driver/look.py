@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskrun.agent import starter, wire
+from taskrun.driver.arrival import Arrival
 from taskrun.driver.contexts import Engines
 from taskrun.driver.member import REACHES, Reaching
 from taskrun.engines import frames
@@ -23,7 +24,9 @@ from taskrun.options import Options
 from taskrun.status import opening
 
 PINGS = 5  # to tell the latency: the shortest round trip counts
-PATIENCE = 90.0  # seconds for a host to answer all, connecting included
+CONNECT_PATIENCE = 14.0  # seconds for a connection; OpenSSH may wait minutes for one
+OTHER_PATIENCE = 90.0  # and without ssh: SLURM may be busy
+PATIENCE = 12.0  # seconds for a host to answer all, once there is one
 END_SECONDS = 5.0  # for agents to go
 
 
@@ -54,6 +57,7 @@ class Looking:
         self.ssh = ssh
         self.ask = ask
         self.agent: Agent
+        self.arrival: Arrival
         self.log: Path
         self.facts: dict[str, Any] | None = None
         self.sent = 0.0
@@ -80,6 +84,21 @@ class Looking:
         elif isinstance(message, frames.Looked):
             self.looked = message
             self.over = True
+
+    def step(self, say: Callable[[str], None]) -> None:
+        """Every second: whether it has had its time. `say`: takes a sentence for the person."""
+        now = time.monotonic()
+        said = self.arrival.step()
+        if self.request.reach != "ssh":
+            if now - self.arrival.began > OTHER_PATIENCE:
+                self.why, self.over = f"nothing was heard for {OTHER_PATIENCE:.0f} s", True
+            return
+        if said and self.facts is None:
+            say(f"{self.request.host}: {said}")
+        reached = self.arrival.reached
+        if now - (self.arrival.began if reached is None else reached) > (CONNECT_PATIENCE if reached is None else PATIENCE):
+            self.over = True
+            self.why = self.arrival.silence() if self.facts is None else f"its agent has not answered all within {PATIENCE:.0f} s"
 
     def _ping(self) -> None:
         self.sent = time.time()
@@ -108,8 +127,8 @@ class Looking:
         )
 
 
-def look(engines: Engines, options: Options) -> list[HostSeen]:
-    """What is seen of every host, in the order of -s."""
+def look(engines: Engines, options: Options, say: Callable[[str], None]) -> list[HostSeen]:
+    """What is seen of every host, in the order of -s. `say`: takes a sentence for the person meanwhile."""
     cwd = os.getcwd()  # noqa: PTH109 - a name that is not UTF-8 stays as it is
     with token(cwd) as made, tempfile.TemporaryDirectory(prefix="taskrun-hosts-") as folder:
         ask = {
@@ -120,11 +139,11 @@ def look(engines: Engines, options: Options) -> list[HostSeen]:
             "folder": f"taskrun-{os.urandom(8).hex()}",
         }
         hosts = [Looking(each, ask, options.ssh or "") for each in engines.requests]
-        _ask_all(hosts, engines, options, Path(folder))
+        _ask_all(hosts, engines, Path(folder), say)
         return [each.seen(each.request.reach == "local") for each in hosts]
 
 
-def _ask_all(hosts: list[Looking], engines: Engines, options: Options, folder: Path) -> None:
+def _ask_all(hosts: list[Looking], engines: Engines, folder: Path, say: Callable[[str], None]) -> None:
     selector = selectors.DefaultSelector()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     started = []
@@ -133,27 +152,29 @@ def _ask_all(hosts: list[Looking], engines: Engines, options: Options, folder: P
         log_fd = opening.new(host.log)
         try:
             host.agent = REACHES[host.request.reach](
-                host.request, Reaching(null, options.ssh or "", host.log, log_fd, _notes_of(host), engines.steps)
+                host.request, Reaching(null, host.ssh, host.log, log_fd, _notes_of(host), engines.steps)
             )
         except OSError as error:
             host.why, host.over = f"its agent cannot be started: {error}", True
             continue
         finally:
             os.close(log_fd)
+        host.arrival = Arrival(host.agent, host.request.address, host.ssh)
         started.append(host)
         selector.register(host.agent.link.read_fd, selectors.EVENT_READ, host)
     os.close(null)
-    until = time.monotonic() + PATIENCE
-    while (waiting := [host for host in started if not host.over]) and time.monotonic() < until:
+    while waiting := [host for host in started if not host.over]:
         for host in waiting:
             host.agent.link.flush()
+            host.step(say)
         for key, _ in selector.select(0.02 if any(host.agent.link.waiting for host in waiting) else 1.0):
             _read(key.data, selector)
     for host in started:
-        if not host.over:
-            host.why = f"nothing was heard for {PATIENCE:.0f} s"
         host.agent.link.close()
     selector.close()
+    for host in started:
+        if host.facts is None:
+            host.agent.kill()  # nothing of it is there to end in order
     _end(started)
 
 

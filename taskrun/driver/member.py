@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskrun.driver.arrival import Arrival
 from taskrun.driver.lineage import host_key
 from taskrun.engines.frames import Beat
 from taskrun.engines.link import Agent
@@ -36,6 +37,7 @@ class Member:
         self.log_start = 0
         self.agent: Agent  # once it is started
         self.since = time.monotonic()
+        self.arrival: Arrival | None = None  # over ssh, until it has said hello
         self.joined = False  # it has said hello
         self.available = False  # the scheduler knows it
         self.facts: dict[str, Any] = {}  # what the agent said of its node
@@ -75,6 +77,8 @@ class Member:
             self.log_start = os.fstat(log_fd).st_size
             reaching = Reaching(held_fd, ssh, self.log, log_fd, note, steps, visit)
             self.agent = REACHES[self.request.reach](self.request, reaching)
+            if self.request.reach == "ssh":
+                self.arrival = Arrival(self.agent, self.request.address, ssh)
         finally:
             os.close(log_fd)
 

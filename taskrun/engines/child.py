@@ -36,6 +36,10 @@ class ChildAgent:
         self.process.stdout.close()
 
     @property
+    def reached(self) -> bool:
+        return self.link.taken
+
+    @property
     def code(self) -> int:
         return self.process.poll() or 0
 

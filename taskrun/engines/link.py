@@ -24,6 +24,10 @@ class Agent(Protocol):
     def link(self) -> Link: ...
 
     @property
+    def reached(self) -> bool:
+        """What is sent to it has left this machine: there is a connection, as far as that can be known."""
+
+    @property
     def failure(self) -> str:
         """Why it could not be started or has ended, '' if only its last words may tell."""
 
@@ -106,6 +110,17 @@ class Link:
     def waiting(self) -> bool:
         """Bytes are left to write."""
         return bool(self._out)
+
+    @property
+    def taken(self) -> bool:
+        """All that was sent has been read by the program behind the pipe."""
+        if self.closed or self._out:
+            return False
+        import fcntl
+        import termios
+
+        unread = fcntl.ioctl(self.write_fd, termios.FIONREAD, b"\0" * 4)
+        return not any(unread)
 
     def _write(self) -> None:
         if self.closed:

@@ -30,6 +30,7 @@ class RelayedAgent:
         self.lives_on = False
         self.died = False
         self.held = False
+        self.reached = True  # by who has brought its host
         self.settled = True  # the guest says what it knows before it ends a link
         self.code = 0
         self.over = threading.Event()

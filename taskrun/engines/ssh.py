@@ -40,6 +40,7 @@ class SshAgent:
         self.lives_on = False
         self.died = False
         self.code = 0
+        self.reached = False
         self.settled = True  # its link is closed last
         self._note = note
         self._log_fd = os.dup(log_fd)
@@ -119,6 +120,7 @@ class SshAgent:
         try:
             channel = transport.open_session(timeout=LOGIN_SECONDS)
             channel.exec_command(bootstrap.remote_command())
+            self.reached = True
         except Exception as error:
             raise CannotConnect(f"it takes no commands over ssh ({str(error) or type(error).__name__})", permanent=False) from error
         return channel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pythons import chosen
 from ssh.sharing import Sharing
 from ssh_hosts import SshHosts
 
+BOTH = pytest.mark.parametrize("reach", [(), ("--ssh", "ssh")], ids=["paramiko", "ssh"])
 WORK = "#TASKRUN REPEAT 12 hostname; sleep 0.05\n"
 
 
@@ -147,6 +149,28 @@ def test_a_login_shell_that_refuses(taskrun: Taskrun, hosts: SshHosts) -> None:
     assert (result.code, nodes(result)) == (0, {"host3"})
     assert "taskrun: host1: This account is currently not available.\n" in result.err
     assert "taskrun: host2: this machine is closed\n" in result.err
+
+
+@BOTH
+def test_a_login_script_that_takes_the_agent(taskrun: Taskrun, hosts: SshHosts, reach: tuple[str, ...]) -> None:
+    """Said after seconds, not minutes, while the other host works; `taskrun hosts` gives up a host without a connection."""
+    hosts.path(1, "/root/.bashrc").write_text("cat > /dev/null\n")
+    hosts.cut_host(3)
+    taskrun.write({"tasks.txt": "#TASKRUN REPEAT 2 until [ -e go ]; do sleep 0.05; done\n"})
+    words = ("-s", "root@host1:2,host2:2,host3:1", "--workdir", "/srv/run", *reach)
+    looking = taskrun.start("hosts", *words)
+    running = taskrun.start("tasks.txt", *words, "-p", "run")
+    log = taskrun.folder / "run_driver.log"
+    login = "`ssh root@host1 true` in a terminal must end by itself"
+    until(lambda: log.exists() and f"(~/.bashrc) takes long or reads standard input; {login}" in log.read_text(), 20, what="the warning")
+    looked = looking.finish(50)
+    assert looked.code == 1
+    assert "host1: its login has taken the agent " in looked.err
+    assert login in looked.out
+    assert re.search(r"^host3: there is no connection after \d\d s: see `ssh host3 true`$", looked.out, re.MULTILINE)
+    hosts.path(2, "/srv/run/go").touch()
+    result = running.finish(30)
+    assert (result.code, nodes(result)) == (0, {"host2"})
 
 
 @pytest.mark.long
