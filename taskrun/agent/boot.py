@@ -1,4 +1,4 @@
-"""What a host is sent first, as an argument of its Python: takes the agent's files from standard input, keeps them in memory, starts it.
+"""What a host is sent first, through standard input: takes the agent's files from there, keeps them in memory, starts it below itself.
 
 The driver sends `engines/bootstrap.py`'s archive: JSON of name -> source text, compressed. Nothing is written to a disk for it.
 """
@@ -55,6 +55,30 @@ class Shipped(object):
         return code
 
 
+def guard(stay: bool) -> None:
+    """Go on in a child. This process waits for it and exits as it did: an end by a signal would be no exit code for ssh.
+
+    `stay`: signals are for the child. SLURM sends them to all processes of a step, and passes standard input to the first alone.
+    """
+    import signal
+
+    numbers = [
+        number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    for number in numbers:
+        signal.signal(number, (lambda *_: None) if stay else signal.SIG_DFL)
+    try:
+        pid = os.fork()
+    except OSError as error:
+        sys.exit("taskrun: no process can be started on this host (%s)" % error.strerror)
+    if not pid:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        return
+    _, status = os.waitpid(pid, 0)
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
 def start(size: int, digest: str) -> int:
     if sys.version_info < (3, 6):
         sys.exit("taskrun: its python3 is %d.%d, and 3.6 or newer is needed" % sys.version_info[:2])
@@ -71,7 +95,10 @@ def start(size: int, digest: str) -> int:
             "taskrun: what came is not the agent that was sent; something on this host reads or changes the standard input of commands"
         )
     sys.meta_path.insert(0, Shipped(json.loads(zlib.decompress(data).decode())))  # type: ignore[arg-type]
+    stay = "stay" in sys.argv[1:]
     del sys.argv[1:]
     from importlib import import_module
 
+    import_module("agent.title").show("taskrun agent (waits for its end)")
+    guard(stay)
     return int(import_module("agent.main").main(shipped=True))

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import ending, folder, losses, probe, process, slot, starter, wire, workdir
+from . import ending, folder, losses, probe, process, slot, starter, title, wire, workdir
 from .loop import Agent
 
 
@@ -125,6 +125,8 @@ def main(shipped: bool = False) -> int:
         os.set_inheritable(fd, False)
     link_in, link_out = own_link()
     config = greet(link_in, link_out, shipped)
+    if shipped:
+        title.show("taskrun agent %s" % config["run"])
     sweep(config["sweep"])
     try:
         if shipped:

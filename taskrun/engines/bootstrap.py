@@ -1,7 +1,7 @@
 """How an agent gets to a host with nothing installed: its files as one archive, and the command that takes them in there. Pure text.
 
-The command goes through whatever login shell the user has (sh, bash, csh, fish) to /bin/sh: one word in single quotes, without a quote, a
-backslash, a newline or a `!` in it. The archive follows on standard input.
+The command goes through whatever login shell the user has (sh, bash, csh, fish) to /bin/sh: words in single quotes, without a quote, a
+backslash, a newline or a `!` in them. It is short, since `ps` shows it: all else follows on standard input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _AGENT = Path(__file__).resolve().parent.parent / "agent"
 #: Pythons by the names they have on hosts where `python3` is none, or an old one's.
 PYTHONS = ("python3", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python", "/opt/conda/bin/python3")
 _RUN = "import sys,binascii;exec(binascii.a2b_base64(sys.argv[1]))"
+STALL = 8.0  # seconds without a byte of what follows
+EATEN = "taskrun: what came is not what was sent: does a login script here read standard input?"
 NO_PYTHON = "taskrun: there is no python3 (3.6 or newer) on this host"
 
 #: A program that the host's Python runs by itself, beside the agent: one file, and before it `errand` where it is a way of moving a file.
@@ -43,27 +45,44 @@ def archive() -> bytes:
 
 
 @functools.cache
-def script() -> str:
-    """What /bin/sh does on the host: find a Python, run it, and say how it ended: a signal would be no exit code for ssh.
-
-    It may hold no single quote, backslash, newline or `!`.
-    """
+def _boot() -> bytes:
+    """What takes the archive in, and starts the agent."""
     data = archive()
-    boot = base64.b64encode((_AGENT / "boot.py").read_bytes() + b"\nsys.exit(start(int(sys.argv[2]), sys.argv[3]))\n").decode()
-    run = f'$p -I -S -E -c "{_RUN}" {boot} {len(data)} {hashlib.sha256(data).hexdigest()}; exit $?'
-    return f'for p in {" ".join(PYTHONS)}; do if command -v $p >/dev/null 2>&1; then {run}; fi; done; echo "{NO_PYTHON}" >&2; exit 127'
+    call = f"\nsys.exit(start({len(data)}, {hashlib.sha256(data).hexdigest()!r}))\n"
+    return zlib.compress((_AGENT / "boot.py").read_bytes() + call.encode(), 9)
+
+
+def shipment() -> bytes:
+    """What is to follow on the standard input of the command."""
+    return _boot() + archive()
+
+
+@functools.cache
+def words(*, stay: bool = False) -> list[str]:
+    """The argument list that starts an agent on the host: /bin/sh finds a Python, which reads from standard input what it runs.
+
+    In the words are no single quote, backslash, newline or `!`. `stay`: see boot.guard.
+    """
+    boot = _boot()
+    size, crc = len(boot), zlib.crc32(boot)
+    more = f"len(b)<{size} and select.select([0],[],[],{STALL:g})[0] and os.read(0,{size}-len(b)) or bytes()"
+    read = f"b=bytearray();[b.extend(c) for c in iter(lambda:{more},bytes())]"
+    run = f'import os,select,sys,zlib;{read};zlib.crc32(b)-{crc} and sys.exit("{EATEN}");exec(zlib.decompress(b))'
+    find = f'for p in {" ".join(PYTHONS)}; do if command -v $p >/dev/null 2>&1; then exec $p -I -S -E -c "$1" $2; fi; done'
+    return ["/bin/sh", "-c", f'{find}; echo "{NO_PYTHON}" >&2; exit 127', "taskrun", run, *(["stay"] if stay else [])]
 
 
 def remote_command() -> str:
-    """The command line for a login shell on the host. The archive is to follow on its standard input."""
-    return f"exec /bin/sh -c '{script()}'"
+    """The same as a command line for a login shell on the host."""
+    shell, option, *quoted = words()
+    return " ".join(["exec", shell, option, *(f"'{word}'" for word in quoted)])
 
 
 @functools.cache
 def program(name: Program) -> str:
     """Its text."""
-    text, errand = ((_AGENT / f"{each}.py").read_text(encoding="utf-8") for each in (name, "errand"))
-    return text if name == "sums" else _BEFORE.format(errand) + text
+    text, errand, title = ((_AGENT / f"{each}.py").read_text(encoding="utf-8") for each in (name, "errand", "title"))
+    return f"{title}\nshow('taskrun {name}')\n{'' if name == 'sums' else _BEFORE.format(errand)}{text}"
 
 
 def python_command(name: Program) -> str:

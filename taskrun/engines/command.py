@@ -36,7 +36,7 @@ class CommandAgent(ChildAgent):
         self.log = log
         self.log_start = os.fstat(log_fd).st_size
         super().__init__(argv, log_fd, env=env)
-        self.link.send_bytes(bootstrap.archive())
+        self.link.send_bytes(bootstrap.shipment())
 
     @property
     def failure(self) -> str:

@@ -42,9 +42,6 @@ _NOT_OF_TASKS = frozenset(
     name for name in SHAPING if re.search("NPROCS|NTASKS$|CPUS_PER_TASK|CPU_BIND|STDINMODE|STDOUTMODE|STDERRMODE", name)
 )
 
-#: SLURM tells each process of a step to stop. When the shell around the agent did, the agent would lose its standard input.
-STAY = "trap : HUP INT TERM USR1; "
-
 #: srun's words when SLURM has lost a node (its exit code is 0 then). The network may be cut, and the node go on.
 _NODE_LOST = re.compile(r"node failure", re.IGNORECASE)
 #: Words of srun and slurmstepd when it is SLURM that has ended a step, or has lost sight of it.
@@ -145,7 +142,7 @@ def srun_options(environ: Mapping[str, str]) -> dict[str, str]:
 
 def step_command(node: str, gpus: int, *, bind: bool) -> list[str]:
     """The argument list of one agent's srun."""
-    return [*_srun(node, bind=bind), *([f"--gpus={gpus}"] if gpus else []), "/bin/sh", "-c", STAY + bootstrap.script()]
+    return [*_srun(node, bind=bind), *([f"--gpus={gpus}"] if gpus else []), *bootstrap.words(stay=True)]
 
 
 def session_command(node: str, what: What, *, bind: bool) -> list[str]:

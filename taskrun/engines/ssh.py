@@ -145,7 +145,7 @@ class SshAgent:
 
     def _send(self, channel: paramiko.Channel) -> None:
         with contextlib.suppress(Exception):  # its end is seen where it is read
-            channel.sendall(bootstrap.archive())
+            channel.sendall(bootstrap.shipment())
             while data := self._theirs.recv(CHUNK):
                 channel.sendall(data)
             channel.shutdown_write()

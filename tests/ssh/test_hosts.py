@@ -152,6 +152,22 @@ def test_a_login_shell_that_refuses(taskrun: Taskrun, hosts: SshHosts) -> None:
 
 
 @BOTH
+def test_what_ps_shows(taskrun: Taskrun, hosts: SshHosts, reach: tuple[str, ...]) -> None:
+    """Of an agent its run, and no program in any process."""
+    text = "#TASKRUN REPEAT 2 touch started; until [ -e go ]; do sleep 0.05; done\n"
+    words = ("-s", "host1:2", "--workdir", "/srv/run", "-p", "run", *reach)
+    running = taskrun.start("tasks.txt", *words, files={"tasks.txt": text})
+    until(hosts.path(1, "/srv/run/started").exists, what="a task")
+    lines = list(hosts.processes(1).values())
+    hosts.path(1, "/srv/run/go").touch()
+    result = running.finish(30)
+    run_id = json.loads((taskrun.folder / "run_run.json").read_text())["run_id"]
+    assert result.code == 0
+    assert sorted(line for line in lines if "agent" in line) == ["taskrun agent (waits for its end)", f"taskrun agent {run_id}"]
+    assert max(map(len, lines)) < 200
+
+
+@BOTH
 def test_a_login_script_that_takes_the_agent(taskrun: Taskrun, hosts: SshHosts, reach: tuple[str, ...]) -> None:
     """Said after seconds, not minutes, while the other host works; `taskrun hosts` gives up a host without a connection."""
     hosts.path(1, "/root/.bashrc").write_text("cat > /dev/null\n")

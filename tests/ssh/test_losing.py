@@ -46,8 +46,8 @@ class Night(Chain):
 
 
 def agent_of(hosts: SshHosts, k: int) -> int:
-    """The agent's process: what has started slots or GNU Parallel there."""
-    found = [pid for pid, line in hosts.processes(k).items() if " -I -S -E -c " in line and "slot.pyc" not in line]
+    """The agent's process: what has started slots or GNU Parallel there, not the one that waits for its end."""
+    found = [pid for pid, line in hosts.processes(k).items() if line.startswith("taskrun agent ") and "(" not in line]
     assert found
     return max(found)
 
@@ -210,7 +210,7 @@ def test_no_engine_is_left(taskrun: Taskrun, hosts: SshHosts) -> None:
 @pytest.mark.long
 def test_a_host_that_keeps_failing_is_set_aside(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
     """Whatever starts on host1 kills its agent."""
-    agent = r"""$(ps -eo pid,args | awk '/ -I -S -E -c/ && !/sh -c|slot.pyc|awk/ {print $1}')"""
+    agent = r"""$(ps -eo pid,args | awk '/taskrun agent/ && !/[(]|awk/ {print $1}')"""
     taskrun.write({"task.sh": f'[ "$(hostname)" = host2 ] || kill -9 {agent}\nsleep 0.3\n'})
     result = taskrun("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 80 bash task.sh\n"}, timeout=50)
     assert result.code == 0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +16,15 @@ from taskrun.engines import bootstrap
 from taskrun.engines.command import check_ssh, ssh_command
 from taskrun.errors import Refused
 
+BOOT = Path(bootstrap.__file__).resolve().parent.parent / "agent" / "boot.py"
+
 
 def test_one_word_for_any_shell() -> None:
-    text = bootstrap.script()
-    assert not re.search(r"['\\\n!]", text)
-    assert bootstrap.remote_command() == f"exec /bin/sh -c '{text}'"
-    assert len(text) < 8000, "some shells and sshds cut long commands"
+    command = bootstrap.remote_command()
+    assert command.startswith("exec /bin/sh -c '")
+    assert not re.search(r"[\\\n!]", command)
+    assert shlex.split(command) == ["exec", *bootstrap.words()]
+    assert len(command) < 1000, "it is seen by ps until Python has read all"
 
 
 def test_the_archive() -> None:
@@ -31,8 +37,22 @@ def test_the_archive() -> None:
 
 def test_how_it_ended_is_said() -> None:
     """A host without Python, and an agent that is killed: exit codes, not signals."""
-    done = subprocess.run(["/bin/sh", "-c", bootstrap.script()], env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False)
-    assert done.returncode == 127 or "ended before the agent had come" in done.stderr
+    done = subprocess.run(
+        bootstrap.words(), env={"PATH": "/nowhere"}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 127 or bootstrap.EATEN in done.stderr
+    end = b"import os; os.kill(os.getpid(), 9)"  # in the agent's place
+    run = f"import sys; sys.path.insert(0, {str(BOOT.parent)!r}); import boot; boot.guard(False); exec({end!r})"
+    assert subprocess.run([sys.executable, "-c", run], check=False).returncode == 128 + 9
+
+
+@pytest.mark.parametrize("eaten", [1, 700, 100_000])
+def test_standard_input_that_was_read_before(eaten: int) -> None:
+    """By a login script: never is a part of the program run."""
+    sent = bootstrap.shipment()[eaten:]
+    done = subprocess.run(bootstrap.words(), input=sent, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().strip() == bootstrap.EATEN
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskrun.agent import share as agent_share
-from taskrun.engines import slurm
+from taskrun.engines import bootstrap, slurm
 from taskrun.engines.request import EngineRequest
 from taskrun.engines.slurm import SHAPING, Steps
 from taskrun.errors import Refused
@@ -28,11 +28,12 @@ REQUEST = EngineRequest("a", 8, 2, 4, reach="slurm", address="a")
 
 def test_the_command_of_a_step() -> None:
     command = slurm.step_command("node7", 0, bind=False)
-    assert command[:-1] == [
-        "srun", "-N1", "-n1", "-w", "node7", "--overlap", "--mem=0", "--no-kill", "--unbuffered", "--export=ALL", "/bin/sh", "-c",
+    assert command == [
+        "srun", "-N1", "-n1", "-w", "node7", "--overlap", "--mem=0", "--no-kill", "--unbuffered", "--export=ALL",
+        *bootstrap.words(stay=True),
     ]  # fmt: skip
+    assert command[-1] == "stay"
     assert slurm.step_command("node7", 2, bind=True)[10:12] == ["--cpu-bind=none", "--gpus=2"]
-    assert "'" not in command[-1]
 
 
 def test_the_command_of_a_session() -> None:
