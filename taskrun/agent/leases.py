@@ -12,9 +12,9 @@ START_LIMIT = 10.0  # seconds without any work of the starter's, after which a l
 SLOW_LIMIT = 60.0  # seconds in which it must connect, however much the starter works
 PARALLEL_TRIES = 3  # GNU Parallels that may fail in a row before the built-in starter takes over
 BUILTIN_TRIES = 10
-FOLDER_GONE = "the agent's folder is gone"
-LOOK_AFTER = 2.0  # seconds from which on the starter's work is looked at
 DELAY_TOLD = 3  # of them, after which the person is told
+LOOK_AFTER = 2.0  # seconds from which on the starter's work is looked at
+FOLDER_GONE = "the agent's folder is gone"
 
 
 class Leases(object):
