@@ -1,4 +1,4 @@
-"""What the scheduler finds of a host, told: events, the log, and the person where it matters."""
+"""Verdicts of the scheduler about hosts, passed on to the events, the log, and the person where that matters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts stand out by their failures. Pure."""
+"""Hosts that stand out by their failures. Pure."""
 
 from __future__ import annotations
 

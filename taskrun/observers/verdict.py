@@ -1,4 +1,4 @@
-"""What is said of a host that is set aside, used again, or not used at all. Pure."""
+"""Sentences about a host that is set aside, used again, or not used at all. Pure."""
 
 from __future__ import annotations
 

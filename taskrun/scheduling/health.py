@@ -1,17 +1,17 @@
 """The health of hosts: one whose last tasks failed within seconds, while tasks succeed elsewhere, is set aside and probed.
 
-A host is a node of a context: its engines share what it lacks, and one that replaces another does, too. Until tasks have ended elsewhere a
-host that only fails gets no more tasks than that; nothing is said of it before. Where all fail nobody is set aside.
+A host is a node of a context: its engines share what it lacks, and one that replaces another does, too. Until a task has ended elsewhere
+nobody can tell a sick host from tasks that fail: meanwhile it is held, and gets no more than probes. Where all fail nobody is set aside.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from taskrun.model import Cause, Result
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.engine import Attempt, Context, Engine
+from taskrun.scheduling.host import Host, longer, share_of
 from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.placement import Placement
 from taskrun.scheduling.plan import Plan
@@ -21,49 +21,7 @@ FAST = 10.0  # seconds: a task that fails later has found what it needs to run
 PROBE_MOST = 1920.0  # seconds between two probes
 COMING_SECONDS = 20.0  # for other hosts to be there, before one that only fails goes on alone
 LEFT_SECONDS = 300.0  # at most, for another host where only those are left that are set aside
-CHANCE = 0.01  # that some host of a run is set aside although it is like the others, about
-ROW = 5  # failures, for that chance; where the person asks for others it is another one
 OWN_FAILURES: frozenset[Cause] = frozenset(("exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out"))
-
-
-class Host:
-    """One node of a context."""
-
-    __slots__ = (
-        "bad", "bad_elsewhere", "context", "engines", "last", "name", "ok", "ok_elsewhere", "ok_then", "opened", "pause", "probe",
-        "probe_at", "row", "said", "seen_there", "since", "state", "succeeded",
-    )  # fmt: skip
-
-    def __init__(self, context: Context, name: str) -> None:
-        self.context = context
-        self.name = name
-        self.engines: dict[str, Engine] = {}
-        self.ok = 0  # tasks that succeeded there
-        self.bad = 0  # those that failed, but for the row
-        self.row = 0  # the last ones, if all of them failed within seconds
-        self.ok_elsewhere = 0  # when the row began
-        self.bad_elsewhere = 0
-        self.last: Result | None = None  # of the row
-        self.state = ""  # held: it waits for what happens elsewhere · aside
-        self.since = 0.0  # when the row was long enough to look elsewhere
-        self.said = False  # that it is held
-        self.pause = 0.0  # seconds from one probe to the next
-        self.ok_then = 0  # when it was used again
-        self.probe_at = math.inf
-        self.opened: Engine | None = None  # takes the next task as a probe
-        self.seen_there: frozenset[m.Key] = frozenset()  # what it held then
-        self.probe: m.Key | None = None
-        self.succeeded: bool | None = None  # the probe, when it has ended
-
-    def ready(self) -> list[Engine]:
-        return [engine for engine in self.engines.values() if engine.phase == "ready" and engine.context.open]
-
-    def is_probe(self, engine: str, key: m.Key) -> bool:
-        """It is what the engine was given since it takes a probe."""
-        return self.opened is not None and engine == self.opened.name and key not in self.seen_there
-
-    def is_coming(self) -> bool:
-        return any(engine.phase in ("start", "closed") for engine in self.engines.values())
 
 
 class Health:
@@ -136,13 +94,13 @@ class Health:
 
     @property
     def _short(self) -> int:
-        """A row of which a host gets nothing ahead any more."""
+        """Length of a row with which a host gets nothing ahead any more."""
         return (self.limit + 1) // 2
 
     # --- what follows
 
-    def look(self, now: float, doubtful: Iterable[Attempt]) -> None:
-        """Before tasks are handed out. `doubtful`: attempts whose failure may yet turn out to be the system's doing."""
+    def look(self, now: float, doubtful: Sequence[Attempt]) -> None:
+        """Decide, before tasks are handed out. `doubtful`: attempts whose failure may yet turn out to be the system's doing."""
         if not self.limit or not (self._changed or self._ill or doubtful):
             return
         self._now = now
@@ -187,10 +145,10 @@ class Health:
                 continue
             ok = self._ok - host.ok - host.ok_elsewhere
             bad = self._bad - host.bad - host.bad_elsewhere + failed_elsewhere
-            share = _share(self._bad - host.bad + failed_elsewhere, self._ok - host.ok)
-            share = max(share, _share(bad, ok, share))
+            share = share_of(self._bad - host.bad + failed_elsewhere, self._ok - host.ok)
+            share = max(share, share_of(bad, ok, share))
             host.since = host.since or now
-            if well and ok and host.row >= self.limit * _longer(share, self._ok + self._bad):
+            if well and ok and host.row >= self.limit * longer(share, self._ok + self._bad):
                 self._close(host, "aside", now)
             elif well and bad >= max(ok, self.limit):
                 self._let(host, None)  # they fail there, too
@@ -208,21 +166,21 @@ class Health:
         self.stalled = bool(self._ill) and not any(engine.most != 0 for host in self.hosts.values() for engine in host.ready())
 
     def _hold(self, host: Host, room: int, now: float) -> None:
-        """It gets so many more."""
+        """Let it have `room` more tasks; with none it is held."""
         if room > 0:
             self._let(host, room)
         elif not host.state:
             self._close(host, "held", now)
 
     def _let(self, host: Host, most: int | None) -> None:
-        """It may have `most` tasks a slot, without being well."""
+        """Let every engine of it hold up to `most` attempts, None for any number."""
         host.state = ""
         host.opened = host.probe = None
         for engine in host.engines.values():
             self._cap(engine, None if most is None else min(engine.slots, most))
 
     def _close(self, host: Host, state: str, now: float) -> None:
-        """It takes nothing but probes, and gives back what it has not started."""
+        """Give it nothing but probes, and take back what it has not started."""
         if not host.pause or host.ok - host.ok_then >= self.limit:
             host.pause = self.first_pause
         host.state = state
@@ -246,7 +204,7 @@ class Health:
         self._let(host, None)
 
     def _restore(self, host: Host, what: m.Verdict) -> None:
-        """It counts anew. Should it fail again soon, it is not probed as early as before."""
+        """Use it again, and count anew. Should it fail again soon, it is probed later than before."""
         self._well(host)
         host.row = 0
         host.ok_then = host.ok
@@ -261,7 +219,7 @@ class Health:
     # --- probes
 
     def _look_at_probe(self, host: Host, failing: Mapping[Host, int], tasks: bool, now: float) -> None:
-        """One task at a time, ever more seldom. One that does not fail within seconds shows that the host can be used."""
+        """Give it one task at a time, ever more seldom. A task that does not fail within seconds shows that the host can be used."""
         if host.opened is not None:
             if host.probe is None:
                 host.probe = next((key for key in host.opened.live if key not in host.seen_there), None)
@@ -299,7 +257,7 @@ class Health:
 
     @property
     def deadline(self) -> float | None:
-        """When it wants to look again, if nothing happens until then."""
+        """Time at which to look again, if nothing happens until then."""
         times = []
         for host in self._ill:
             if host.probe is not None:
@@ -326,13 +284,3 @@ class Health:
 def _offers(context: Context) -> bool:
     """Engines of it are on their way."""
     return context.asked > 0 and context.alive and not (context.detached or context.taken or context.spent)
-
-
-def _share(bad: int, ok: int, before: float = 0.5) -> float:
-    """Of tasks that fail, where so many did. `before`: what is thought of it without any."""
-    return (bad + before) / (ok + bad + 1)
-
-
-def _longer(share: float, ended: int) -> float:
-    """How many times longer a row is to be where this share of tasks fails anyway: of so many tasks some fail in a row by chance."""
-    return max(1.0, math.log(CHANCE / max(1, ended)) / math.log(share) / ROW)

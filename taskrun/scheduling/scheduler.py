@@ -145,7 +145,7 @@ class Scheduler:
         return self._fleet.engines
 
     def state_of(self, engine: str) -> str:
-        """`set aside` or `on hold`, '' for what is neither."""
+        """State of an engine's host: `set aside`, `on hold`, or ''."""
         return self._health.state_of(engine)
 
     @property

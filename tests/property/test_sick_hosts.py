@@ -62,7 +62,7 @@ small = st.lists(st.booleans(), min_size=1, max_size=4)
 def test_every_run_ends_and_nobody_is_set_aside_without_a_reason(
     seed: int, sick: list[bool], failing: float, limit: int, pause: float, barrier: int
 ) -> None:
-    """What a reason is: see World._Judged."""
+    """Reasons are checked in World._Judged."""
     world = world_of(seed, ["ok"] * 120, sick, limit, pause, barrier)
     for key in world.does:
         if world.random.random() < failing:

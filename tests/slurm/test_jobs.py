@@ -260,7 +260,7 @@ def test_the_examples(jobs: Jobs) -> None:
 
 
 def test_sick_nodes_are_set_aside_and_unfit_ones_not_used(jobs: Jobs) -> None:
-    """Neither is of use, and the job goes on with the third; the records of the sick one are the only failures."""
+    """The job goes on with the third node; the records of the sick one are the only failures."""
     text = (
         "#PERENGINE START CHECK test $SLURMD_NODENAME != node3\n"
         "#REPEAT 30 test $SLURMD_NODENAME != node2 || { echo 'no such library' >&2; exit 3; }; sleep 0.2\n"

@@ -74,7 +74,7 @@ def test_where_all_fail_nobody_is_set_aside(taskrun: Taskrun, hosts: SshHosts) -
 
 
 def test_a_host_on_which_start_check_fails_is_not_used(taskrun: Taskrun, hosts: SshHosts) -> None:
-    """It is no failure of the run: neither -e nor BARRIER CHECK counts it."""
+    """Neither -e nor BARRIER CHECK counts it as a failure of the run."""
     text = f"#PERENGINE START CHECK cat {LIBRARY}\n#PERENGINE STOP touch stopped\n#REPEAT 12 hostname\n#BARRIER CHECK\ntrue\n"
     result = taskrun("tasks.txt", *FLAGS, "-e", files={"tasks.txt": text})
     assert result.code == 0, result.err

@@ -97,7 +97,7 @@ def test_what_it_has_not_started_runs_elsewhere() -> None:
 
 
 def test_it_is_held_until_a_task_has_ended_elsewhere() -> None:
-    """Those of the other hosts take an hour: not one more is lost until then."""
+    """Tasks of the other hosts take an hour: not one more is lost until then."""
     run = Hosts(40)
     assert run.fail("e0", 100) == 6
     assert run.verdicts() == [("e0", "held")]
@@ -177,7 +177,7 @@ def test_slow_failures_are_the_tasks_own() -> None:
 
 
 def test_failures_that_may_be_the_systems_doing_are_counted_when_they_are_known() -> None:
-    """They come by the hundred while each of them is held for half a second."""
+    """Results come by the hundred while each of them is held for half a second."""
     run = Hosts(400)
     assert run.fail("e0", 100, cause="signal", code=-9) <= 6
     run.after(0.6)
