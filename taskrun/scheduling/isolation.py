@@ -33,7 +33,7 @@ class Isolation:
         """Give engines the suspects that they can take. `last`: all other tasks have been handed out."""
         self._forget()
         for task, engine in list(self._kept.items()):
-            if not engine.live:
+            if _is_empty(engine):
                 self._give(task, engine, give)
         charged = list(self.suspects.waiting_charged(self.plan.again))
         if not charged or self.suspects.row < PATIENCE:
@@ -102,7 +102,7 @@ class Isolation:
     def _empty(self, nodes: Collection[str], last: bool) -> Engine | None:
         if self._room:
             for engine in self.placement.free:
-                if not engine.live and engine.node not in nodes and engine.context.open and self._in_order(engine, last):
+                if _is_empty(engine) and engine.node not in nodes and engine.context.open and self._in_order(engine, last):
                     return engine
         return None
 
@@ -139,3 +139,8 @@ class Isolation:
 def _takes(engine: Engine) -> bool:
     """Return whether it may get tasks, now or when it has room: one that is set aside may not."""
     return engine.phase == "ready" and engine.context.open and engine.room > 0
+
+
+def _is_empty(engine: Engine) -> bool:
+    """Nothing runs there, and how its last suspect has ended is known."""
+    return not engine.live and engine.suspect is None

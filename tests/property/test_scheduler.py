@@ -10,6 +10,7 @@ import random
 from collections import deque
 from typing import Any, TypeAlias
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -763,4 +764,4 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 SchedulerMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
-TestScheduler = SchedulerMachine.TestCase
+TestScheduler = pytest.mark.timeout(180)(SchedulerMachine.TestCase)  # 20 s on a machine that does nothing else

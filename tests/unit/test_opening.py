@@ -27,9 +27,11 @@ ALLOWED = {
     ("status/rescue.py", "tempfile.mkstemp"),  # a new name in the folder for temporary files, 0600
     ("driver/look.py", "tempfile.NamedTemporaryFile"),  # a new name, 0600: what hosts are to find in the working directory
     ("driver/claim.py", ".touch"),  # of a lock
+    ("driver/drive.py", ".touch"),  # of the same
     ("driver/porter.py", ".replace"),  # of an engine
     ("driver/member.py", "os.open"),  # /dev/null
     ("cli/main.py", "os.open"),  # /dev/null
+    ("cli/front.py", "os.open"),  # the same
     ("cli/main.py", "open"),  # descriptors 1 and 2
     ("observers/terminal.py", "os.open"),  # the terminal that is ours already
     ("staging/local.py", "os.open"),  # destinations: O_EXCL, O_NOFOLLOW, relative to their folder's descriptor
