@@ -1,7 +1,7 @@
 """Results in doubt: how a task ended just before a batch system told this agent to stop.
 
 A batch system tells each process of a job, one after the other, a task often before its slot and its agent (SLURM 22.05 with
-proctrack/linuxproc: the deepest first; 16 slots on 2 cores: up to 0.2 s before). What such a task returns may be its answer to that signal.
+proctrack/linuxproc; with 16 slots on 2 cores up to 0.2 s before). What such a task returns may be its answer to that signal.
 So within a job results wait for a moment, and those that wait when the news comes are given back.
 """
 
