@@ -17,14 +17,26 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from cloud import cloud
 from harness import MARK, Taskrun, environment, kill, path_without_slurm, processes, session_folder
+from keyring import keys, made_keys
 from pythons import found, pythons
 from slurm_cluster import _slurm_cluster_of_session, slurm_cluster
 from ssh_hosts import _ssh_hosts_of_session, ssh_hosts
 from strangers import stranger
 
-# Fixtures that are written elsewhere.
-__all__ = ["_slurm_cluster_of_session", "_ssh_hosts_of_session", "pythons", "slurm_cluster", "ssh_hosts", "stranger"]
+# Fixtures that are written elsewhere. Imported here and nowhere else, so that there is one of each in a process.
+__all__ = [
+    "_slurm_cluster_of_session",
+    "_ssh_hosts_of_session",
+    "cloud",
+    "keys",
+    "made_keys",
+    "pythons",
+    "slurm_cluster",
+    "ssh_hosts",
+    "stranger",
+]
 
 # No deadline: two cores run real processes beside it. What failed is printed so that it can be run again.
 hypothesis.settings.register_profile("taskrun", deadline=None, print_blob=True)

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud import Cloud, cloud
+from cloud import Cloud
 from harness import Result, Running, Taskrun, need
+from keyring import Keys
 from ssh_hosts import SshHosts
-from staging.test_encryption import Keys, keys, made_keys
-
-__all__ = ["cloud", "keys", "made_keys"]  # fixtures that are written elsewhere
 
 WORKDIR = "/srv/run"
 

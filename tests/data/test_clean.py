@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from data.conftest import WORKDIR, Bucket, Far, Keys, manifest, moved
 from harness import Taskrun, cannot, until
-from staging.test_encryption import LAB
+from keyring import LAB
 
 TEXT = f"""\
 #TASKRUN STAGE-IN s3://genomes/in/ in/

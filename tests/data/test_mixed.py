@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from data.conftest import Bucket, Far, Keys, manifest, moved
 from harness import Taskrun, until
-from staging.test_encryption import LAB
+from keyring import LAB
 
 HERE = ("-s", "localhost:2", "-p", "run", "--settle", "0.2")
 

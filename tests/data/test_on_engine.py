@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from data.conftest import Bucket, Far, Keys, manifest, moved
 from harness import need, until
+from keyring import LAB
 from staging.proxy import Asked, Proxy
-from staging.test_encryption import LAB
 
 from taskrun.engines import bootstrap
 

@@ -9,8 +9,8 @@ from attach.meeting import Meeting
 from data.conftest import WORKDIR, Bucket, Far, Keys, manifest
 from data.spying import Spy
 from data.test_on_engine import SECRET, SIGNED, cloud_config, proxy
+from keyring import LAB
 from staging.proxy import Proxy
-from staging.test_encryption import LAB
 
 __all__ = ["proxy"]  # a fixture that is written elsewhere
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from data.conftest import WORKDIR, Bucket, Far, Keys, manifest, moved
 from harness import until
-from staging.test_encryption import LAB, LOCKED, PASSPHRASE
+from keyring import LAB, LOCKED, PASSPHRASE
 
 TASKS = 8
 MARKER = "MARKER-7b1f-cleartext"

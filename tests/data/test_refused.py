@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from data.conftest import Bucket, Keys
 from harness import Taskrun
-from staging.test_encryption import LAB, LOCKED, PASSPHRASE, PIPE, STRANGER
+from keyring import LAB, LOCKED, PASSPHRASE, PIPE, STRANGER
 
 VERBS = (("check", "tasks.txt"), ("tasks.txt", "--dry-run", "-s", "localhost:1"), ("tasks.txt", "-s", "localhost:1", "-p", "run"))
 

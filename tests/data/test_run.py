@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from data.conftest import Bucket, Keys, manifest, moved
 from harness import Taskrun, until
-from staging.test_encryption import LAB, PIPE
+from keyring import LAB, PIPE
 
 HERE = ("-s", "localhost:2", "-p", "run", "--settle", "0.3")
 EXAMPLE = f"""\

@@ -10,7 +10,6 @@ from typing import Any
 
 import paramiko
 import pytest
-from cloud import cloud
 from data.conftest import bucket
 from harness import Taskrun
 from staging.conftest import Connection, Moving, buckets, connection, folder, moving, rclone_config, sshd, stores
@@ -26,7 +25,6 @@ from taskrun.status.record import HEADER
 __all__ = [
     "bucket",
     "buckets",
-    "cloud",
     "connection",
     "folder",
     "moving",

@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 from attach.meeting import Meeting
 from harness import Result, Running, path_without_slurm, until
+from keyring import LAB, Keys
 from slurm.jobs import Jobs
-from staging.test_encryption import LAB, Keys, keys, made_keys
-
-__all__ = ["keys", "made_keys"]  # fixtures that are written elsewhere
 
 
 class Apart:

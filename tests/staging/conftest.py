@@ -17,7 +17,7 @@ from typing import Any
 
 import paramiko
 import pytest
-from cloud import Cloud, cloud, free_port
+from cloud import Cloud, free_port
 from harness import ROOT, need, until
 from staging.places import Place, Places, S3Place
 
@@ -26,8 +26,6 @@ from taskrun.staging.mover import Event, Mover, Staged
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.stores import Settings, Stores
 from taskrun.staging.transfers import Patience, Request
-
-__all__ = ["cloud"]  # a fixture that is written elsewhere
 
 KINDS = ("local", "s3", "sftp", "rclone-folder", "rclone-s3")
 
