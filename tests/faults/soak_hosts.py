@@ -186,7 +186,7 @@ class Round:
             return [pid for pid, line in lines.items() if all(word in line for word in ("parallel", "--plain", "-u"))]
         if what == "session":
             return [pid for pid, line in lines.items() if line.startswith("sshd") and "notty" in line]
-        agents = [pid for pid, line in lines.items() if "slot.pyc" not in line and (" -I -S -E -c " in line or "taskrun agent" in line)]
+        agents = [pid for pid, line in lines.items() if line.startswith("taskrun agent ") and "(" not in line]
         return [max(agents)] if agents else []
 
 

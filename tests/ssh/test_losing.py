@@ -211,10 +211,12 @@ def test_no_engine_is_left(taskrun: Taskrun, hosts: SshHosts) -> None:
 def test_a_host_that_keeps_failing_is_set_aside(taskrun: Taskrun, hosts: SshHosts, sharing: Sharing) -> None:
     """Whatever starts on host1 kills its agent."""
     agent = r"""$(ps -eo pid,args | awk '/taskrun agent/ && !/[(]|awk/ {print $1}')"""
-    taskrun.write({"task.sh": f'[ "$(hostname)" = host2 ] || kill -9 {agent}\nsleep 0.3\n'})
-    result = taskrun("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 80 bash task.sh\n"}, timeout=50)
+    taskrun.write({"task.sh": f'[ "$(hostname)" = host2 ] || kill -9 {agent}\n[ -e aside ] || sleep 0.3\n'})
+    running = taskrun.start("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 400 bash task.sh\n"})
+    until(lambda: "host1: 4 engines were lost there in a row, and it is set aside" in running.said()[1], 45, "host1 to be set aside")
+    (taskrun.folder / "aside").touch()
+    result = running.finish(40)
     assert result.code == 0
-    assert "host1: 4 engines were lost there in a row, and it is set aside" in result.err
     assert {each["ReturnCode"] for each in result.records()} == {0}
     assert {each["Node"] for each in result.records()} == {"host2"}
 
