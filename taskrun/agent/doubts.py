@@ -2,7 +2,7 @@
 
 A batch system tells each process of a job, one after the other, a task often before its slot and its agent (SLURM 22.05 with
 proctrack/linuxproc; with 16 slots on 2 cores up to 0.2 s before). What such a task returns may be its answer to that signal.
-So within a job results wait for a moment, and those that wait when the news comes are given back.
+So within a job results of all but brief tasks wait for a moment, and those that wait when the news comes are given back.
 """
 
 import collections
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Variables of a job: of SLURM, PBS, LSF, SGE.
 OF_A_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")
-SHORT = 0.15  # seconds that a result waits: less than the work that an engine has ahead (0.2 s), so that no slot is idle meanwhile
+BRIEF = 0.5  # seconds: a task that took less does not wait, since its engine has too few tasks ahead for that: slots would be idle
+SHORT = 0.15  # seconds that another waits
 LONG = 0.5  # of a task that took LONG_TASK: it has more to lose
 LONG_TASK = 2.0  # seconds
 LOOK = 0.05  # seconds between two looks at what is left of tasks
@@ -48,6 +49,8 @@ class Doubts(object):
             return False
         if self.told:
             self.give_back(row)
+        elif elapsed < BRIEF:
+            return False
         else:
             hold, queue = self.queues[elapsed >= LONG_TASK]
             queue.append((time.monotonic() + hold, row))

@@ -10,7 +10,7 @@ import pytest
 from harness import until
 
 from taskrun.agent import doubts, ending
-from taskrun.agent.doubts import LONG, LONG_TASK, SHORT, Doubts
+from taskrun.agent.doubts import BRIEF, LONG, LONG_TASK, SHORT, Doubts
 from taskrun.agent.losses import Losses
 
 JOB = {"SLURM_JOB_ID": "1"}
@@ -48,6 +48,14 @@ def test_a_result_waits_longer_if_its_task_was_long(clock: list[float]) -> None:
     assert one.wait() == pytest.approx(LONG - SHORT)
     clock[0] += LONG
     assert one.take() == [row(0, elapsed=LONG_TASK)]
+
+
+def test_a_brief_task_does_not_wait_until_the_news_is_there() -> None:
+    one = made()
+    assert not one.keep(row(0, elapsed=BRIEF / 2))
+    one.tell()
+    assert one.keep(row(0, elapsed=BRIEF / 2))
+    assert one.take() == [row(0, "preempted", elapsed=BRIEF / 2)]
 
 
 def test_what_waits_and_what_comes_when_the_news_comes_is_given_back(clock: list[float]) -> None:
