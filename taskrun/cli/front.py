@@ -102,9 +102,10 @@ class _Front:
         os.kill(self.child, signal.SIGTSTP)
         if select.select([self.said_fd], [], [], SAY_SECONDS)[0] and not os.read(self.said_fd, 512):
             return  # it has ended
-        os.kill(os.getpid(), signal.SIGTSTP)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])  # here we stop
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
+        if signal.SIGCONT not in signal.sigpending():  # else the job, others of which had stopped before, was continued meanwhile
+            os.kill(os.getpid(), signal.SIGTSTP)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])  # here we stop
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
         os.kill(os.getpid(), signal.SIGCONT)  # has its turn after what else came: nothing starts again that is to end
 
     @staticmethod

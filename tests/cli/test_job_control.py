@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from harness import Result, Taskrun, need, until
@@ -226,8 +227,7 @@ def test_the_driver_is_killed(shell: Callable[..., Shell], taskrun: Taskrun, num
     if number == signal.SIGQUIT:
         bash.type("\x1c")
     else:
-        (front,) = (pid for pid, line in taskrun.processes().items() if "-m taskrun" in line and os.getpgid(pid) == foreground(bash))
-        os.kill(driver_of(taskrun, front), number)
+        os.kill(driver_of(taskrun, foreground(bash)), number)
     bash.shows(PROMPT)
     assert bash.code() == 128 + number
     bash.type("exit\r")
@@ -235,6 +235,26 @@ def test_the_driver_is_killed(shell: Callable[..., Shell], taskrun: Taskrun, num
 
 def foreground(shell: Shell) -> int:
     return os.tcgetpgrp(shell.master)
+
+
+def test_continued_before_it_has_stopped(shell: Callable[..., Shell], taskrun: Taskrun) -> None:
+    """Others of a job stop at once, and the shell may continue it while its driver still says what happens."""
+    bash = shell()
+    bash.begin(HELD * 2)
+    front = foreground(bash)
+    driver = driver_of(taskrun, front)
+    os.kill(driver, signal.SIGSTOP)
+    os.kill(front, signal.SIGTSTP)
+    time.sleep(0.2)
+    os.kill(front, signal.SIGCONT)
+    os.kill(driver, signal.SIGCONT)  # which takes the other signal back
+    time.sleep(1.3)  # the front waits for the driver's words no longer
+    assert Path(f"/proc/{front}/stat").read_text().rpartition(") ")[2][0] == "S"
+    (bash.folder / "go").touch()
+    bash.shows("taskrun: 2 tasks done")
+    bash.shows(PROMPT)
+    assert bash.code() == 0
+    bash.type("exit\r")
 
 
 def test_the_terminal_is_closed(shell: Callable[..., Shell]) -> None:

@@ -366,7 +366,8 @@ def test_a_short_run_on_a_terminal_imports_no_library(on_terminal: Callable[...,
     for _ in range(10):
         session = on_terminal("true\n", PYTHONPROFILEIMPORTTIME="1", term="xterm")
         assert session.finish() == 0
-        (taskrun.folder / "run_status.txt").unlink()
+        for path in taskrun.folder.glob("run_*"):
+            path.unlink()
         if float(re.findall(r"none failed in ([\d.]+) s", session.raw)[0]) < 0.9:
             break  # it was short; on a machine that is busy it may not be
     assert "taskrun.observers.console" in session.raw
