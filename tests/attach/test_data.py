@@ -75,7 +75,7 @@ def test_every_scope_with_a_driver_that_is_killed(start: Start, friend: Friend, 
     big = write_inputs(taskrun)
     text = LINES.format(go="/srv/go", safe=safe)
     there = ("-s", "localhost:2", "--workdir", "/srv/work")
-    meeting = start(text, "-S", "--lost-after", "15")  # so long the resume waits: whoever comes back may be another one
+    meeting = start(text, "-S", "--lost-after", "6")  # so long the resume waits: whoever comes back may be another one
     first = friend.start(meeting, *there)
     arrived = [safe / name for n in range(3) for name in (f"all/{n}", f"done/{n} ")]
     until(lambda: all(path.exists() for path in arrived), 60, "outputs of the first tasks, while others run")
