@@ -22,7 +22,7 @@ class Front(NamedTuple):
             os.write(self.said_fd, b"x")
 
     def wake(self) -> None:
-        """It may have been stopped, and is to see how this process ends."""
+        """Continue the front, which may be stopped: it has to see the end of this process."""
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGCONT)
 
@@ -32,5 +32,5 @@ front: Front | None = None
 
 
 def is_ours(group: int) -> bool:
-    """Whether the process group that has a terminal is this job's."""
+    """Return whether the process group that has a terminal is this job's."""
     return group == os.getpgrp() or (front is not None and group == front.group)

@@ -479,7 +479,7 @@ OPTIONS = (
     Option("kvsserver", ("--kvsserver",), "", OTHER, metavar="H:P", later=_KVS),
 )
 
-#: What a shell takes for a variable, and the name under which bash exports a function.
+#: The name of a variable in a shell, and the name under which bash exports a function.
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|BASH_FUNC_[^=%]+%%")
 
 VALUED = "valued"  # key of --env in the sidecar: names that were given with a value

@@ -1,4 +1,4 @@
-"""What a host is sent first, through standard input: takes the agent's files from there, keeps them in memory, starts it below itself.
+"""The loader, sent first through standard input: takes the agent's files from there, keeps them in memory, starts it below itself.
 
 The driver sends `engines/bootstrap.py`'s archive: JSON of name -> source text, compressed. Nothing is written to a disk for it.
 """

@@ -43,7 +43,7 @@ class Doubts(object):
         self.settled: "List[Row]" = []
 
     def keep(self, row: "Row") -> bool:
-        """Whether this result waits; then `take` returns it."""
+        """Return whether this result waits; then `take` returns it."""
         kind, cause, code, elapsed = row[0], row[3], row[4], row[9]
         if not self.on or kind != "task" or cause not in _OWN or (self.stopped_ok and not code):
             return False

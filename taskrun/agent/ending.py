@@ -58,7 +58,7 @@ def disposition(pid: int, number: int) -> str:
 
 
 def answers(pids: list, leader: int, number: int) -> bool:
-    """Whether `leader` may end with 0 because signal `number` is sent to all of `pids`, and not because its work is done.
+    """Return whether `leader` may end with 0 because signal `number` is sent to all of `pids`, and not because its work is done.
 
     It may if a process catches the signal, or if the leader ignores it and outlives one that it ends.
     """

@@ -86,7 +86,7 @@ class Leases(object):
             self.starting[lease] = now
 
     def is_stuck(self, now: float) -> bool:
-        """Whether a lease is overdue. On a busy machine a starter that works is merely slow."""
+        """Return whether a lease is overdue. On a busy machine a starter that works is merely slow."""
         asked = min(self.starting.values())
         waited = now - asked
         if waited <= LOOK_AFTER:

@@ -340,7 +340,7 @@ class Agent(object):
 
 
 def refusal(code: int) -> str:
-    """That processes are refused, and where they may be limited."""
+    """Describe the refusal of processes, and name the places where they may be limited."""
     import resource
 
     text = "no more processes can be started for now (%s)" % os.strerror(code)

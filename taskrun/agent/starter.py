@@ -45,7 +45,7 @@ def find_parallel(search: str) -> tuple:
 
 
 def is_narrow(slots: int) -> bool:
-    """Whether GNU Parallel, which starts several processes for itself, would find no room beside so many slots and their tasks."""
+    """Return whether GNU Parallel, which starts several processes for itself, would find no room beside so many slots and their tasks."""
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]

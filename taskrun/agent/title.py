@@ -1,11 +1,11 @@
-"""What `ps` shows of a process of ours instead of a program that was sent: its arguments are written over, as daemons do."""
+"""The title of a process in `ps`, in place of the program that was sent: arguments are written over, as daemons do."""
 
 #: Fields of /proc/self/stat behind the name: where the arguments begin and end in memory.
 _ARGUMENTS = slice(45, 47)
 
 
 def show(text: str) -> None:
-    """From now on. Where the system does not allow it nothing changes."""
+    """Show this title from now on. Changes nothing where the system does not allow it."""
     try:
         with open("/proc/self/stat", "rb") as file:
             start, end = (int(field) for field in file.read().rpartition(b")")[2].split()[_ARGUMENTS])

@@ -46,7 +46,7 @@ def is_shared(cwd: str, token: "Dict[str, Any]") -> bool:
 
 
 def place(cwd: str, wanted: str) -> str:
-    """Where `--workdir` is: `~` and variables are this host's, a relative one is in the home. Raises Unusable when there is none."""
+    """Return the directory of `--workdir`: `~` and variables are this host's, relative to the home. Raises Unusable when there is none."""
     if not wanted:
         raise Unusable("this host does not share the working directory %s: give one there with --workdir DIR" % cwd)
 

@@ -78,7 +78,7 @@ class _Front:
         self.hung_up = False
 
     def stand(self) -> int:
-        """Until the driver has ended; its exit code. Ends by the signal that has ended it."""
+        """Pass signals on until the driver has ended; return its exit code. Ends by the signal that ended the driver."""
         nothing = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):  # who writes to the driver, or reads from it, is to see its end, not ours
             os.dup2(nothing, fd)

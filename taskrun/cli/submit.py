@@ -165,7 +165,7 @@ def digest(data: bytes) -> str:
 
 
 def is_unedited(data: bytes) -> bool:
-    """It is as `with_sum` made it."""
+    """Return whether the script is as `with_sum` made it."""
     lines = data.split(b"\n")
     sums = [line for line in lines if line.startswith(SUM.encode())]
     rest = b"\n".join(line for line in lines if not line.startswith(SUM.encode()))

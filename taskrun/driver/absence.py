@@ -16,7 +16,7 @@ class Missed(NamedTuple):
 
 
 class Absence:
-    """What one loop did not see. Each loop that judges by time asks before it does."""
+    """The time in which a loop did not run. Each loop that judges by time asks first."""
 
     def __init__(self) -> None:
         self._expected = time.monotonic()
@@ -27,7 +27,7 @@ class Absence:
         self._expected = max(self._expected, until)
 
     def look(self, now: float) -> Missed | None:
-        """What was missed since the last look; None: nothing to speak of."""
+        """Return the time missed since the last look, None if it is short."""
         seconds, self._expected = now - self._expected, now
         before, self._slept = self._slept, slept()
         asleep = self._slept - before

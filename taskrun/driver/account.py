@@ -1,4 +1,4 @@
-"""Where the tasks of a run are: each of them counts in one number, so that the numbers add up to all tasks."""
+"""Counts of the tasks of a run: each task is in one number, so that the numbers add up to all tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OnRecord(NamedTuple):
     to_run: int
 
     def counts(self) -> dict[str, int]:
-        """For the sidecar, while nothing has ended."""
+        """Return the counts for the sidecar while nothing has ended."""
         return {"done": 0, "failed": 0, "skipped": self.skipped, "skipped_failed": self.failed, "left": self.to_run}
 
 
@@ -28,7 +28,7 @@ class Account(NamedTuple):
     finished: int  # ended in this run, whatever their code
 
     def counts(self, failed: int) -> dict[str, int]:
-        """For the sidecar, where `done` and `failed` are those of this run and `skipped` all that were skipped."""
+        """Return the counts for the sidecar, where `done` and `failed` are those of this run and `skipped` all that were skipped."""
         before = self.failed - failed
         known = {} if self.left is None else {"left": self.left}
         return {"done": self.finished, "failed": failed, "skipped": self.skipped + before, "skipped_failed": before, **known}

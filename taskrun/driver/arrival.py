@@ -12,7 +12,7 @@ LOGIN_SECONDS = 6.0  # without a word once it is made
 
 
 class Arrival:
-    """One agent's. `ssh`: as --ssh. To be looked at every second."""
+    """The arrival of one agent, looked at every second. `ssh`: the command of --ssh."""
 
     def __init__(self, agent: Agent, address: str, ssh: str) -> None:
         self.began = time.monotonic()
@@ -34,7 +34,7 @@ class Arrival:
         return f"{self.silence()}; it is waited for"
 
     def silence(self) -> str:
-        """Why nothing comes, as far as that can be known."""
+        """Return the likely reason why nothing comes."""
         if self.reached is None:
             return f"there is no connection after {time.monotonic() - self.began:.0f} s: see `{self._login}`"
         return (

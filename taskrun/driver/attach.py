@@ -156,7 +156,7 @@ class Door:
         self._to_loop = Mailbox(loop_selector)
 
     def _listen_again(self, address: Address) -> tuple[socket.socket, list[tuple[str, int]]]:
-        """Where the earlier run did, if it can be."""
+        """Listen at the address of the earlier run if possible."""
         why = ""
         try:
             found = listen(address)

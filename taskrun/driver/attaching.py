@@ -143,7 +143,7 @@ class Attaching(Caller):
                 self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
 
     def _was_absent(self, seconds: float) -> None:
-        """This process did not run: what has come meanwhile is read before the run counts as silent."""
+        """Shift the silence of the run: this process did not run, and reads first what has come meanwhile."""
         self.mux.absent(seconds)
         self.ending = {channel: due + seconds if due else due for channel, due in self.ending.items()}
 

@@ -1,4 +1,4 @@
-"""How far the run is, in the comment of its SLURM job: what `squeue -o %k` and `scontrol show job` show to who waits for it."""
+"""Progress in the comment of the SLURM job, which `squeue -o %k` and `scontrol show job` show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def text_of(done: int, total: int | None, failed: int) -> str:
 
 
 class Comment:
-    """Of one job. A comment that somebody else has made is left alone. Nothing waits for SLURM, but for the end a little."""
+    """The comment of one job. One that somebody else has made is left alone. Nothing waits for SLURM, but for the end a little."""
 
     def __init__(self, job: str, text: Callable[[], str], log: Callable[[str, str], None]) -> None:
         """`log(level, text)` is called by `step` and `close` alone."""
@@ -57,7 +57,7 @@ class Comment:
         self.abandon()
 
     def abandon(self) -> None:
-        """Nothing more is written; what hangs is ended."""
+        """Write nothing more, and end what hangs."""
         self._closed = True
         process = self._process
         if process is not None and process.poll() is None:
@@ -84,7 +84,7 @@ class Comment:
             self.log("INFO", "the comment of this job is somebody else's, and is left alone")
 
     def _replace(self, text: str) -> None:
-        """In a thread of its own. Whose comment is there now is asked each time: somebody may have written one meanwhile."""
+        """Write it, in a thread of its own. The present comment is read each time: somebody may have written one meanwhile."""
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             comment = allocation.comment_of(self._ask("show", "job", "-o", self.job))
             if comment and not _OURS.fullmatch(comment):

@@ -109,7 +109,7 @@ def is_here(address: str, here: str) -> bool:
 
 
 def carried_environment(wanted: list[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """What `--env NAME` and `--env NAME=VALUE` give the tasks. Raises Refused."""
+    """Return the variables that `--env NAME` and `--env NAME=VALUE` give the tasks. Raises Refused."""
     env = {}
     for item in split_variables(wanted):
         name, equals, value = item.partition("=")

@@ -254,7 +254,7 @@ class Crew:
                 self._write_later(member)
 
     def absent(self, seconds: float) -> None:
-        """This process did not run for so long: nobody's silence, and nobody's delay."""
+        """Shift all times by those seconds, in which this process did not run: no agent was silent or late."""
         for member in self.members.values():
             member.since += seconds
             member.heard += seconds

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
-#: What follows a signal, by how the run is told to stop.
+#: The consequence of a signal, by how the run is told to stop.
 STOPPING = {
     "drain": "nothing new starts, what runs ends",
     "preempt": "what runs is given back, and runs again when the run is carried on",
@@ -230,7 +230,7 @@ class Drive:
         return loop
 
     def was_absent(self, missed: Missed) -> None:
-        """This process did not run. Raises RecordsFailed when another run has taken the prefix over meanwhile."""
+        """Report that this process did not run. Raises RecordsFailed when another run has taken the prefix over meanwhile."""
         self.run.claim.touch(at_once=True)
         self.crew.absent(missed.seconds)
         seconds = missed.seconds + missed.asleep
@@ -243,7 +243,7 @@ class Drive:
             self.run.say(f"{text}: what its engines have ended meanwhile for want of it runs again")
 
     def is_suspended(self, on: bool, changed: bool) -> None:
-        """By Ctrl-Z; or the person is back (`on` is False), perhaps without having been away."""
+        """Report a suspension by Ctrl-Z, or its end (`on` is False), perhaps without a suspension before."""
         console, front = self.run.console, job.front
         if on:
             console.suspend()
@@ -450,7 +450,7 @@ class Drive:
         return True
 
     def look_at_end(self, loop: Loop) -> None:
-        """While outputs are delivered: the scheduler does not look at the end of the job any more."""
+        """Watch the end of the job while outputs are delivered: the scheduler does not look at it any more."""
         assert self.job_end is not None
         self.job_end.step()
         end = self.job_end.end
@@ -513,7 +513,7 @@ class Drive:
         return self.recorder.tried and reached and not preempted
 
     def told(self, told: m.Told) -> None:
-        """By a signal: to the log when it comes, and to the output of a job, where nobody has typed it."""
+        """Write a signal to the log, and in a job, where nobody has typed it, to the output."""
         text = f"{told.why}: {STOPPING[told.how]}"
         if self.job_end is not None and told.how in ("preempt", "kill"):
             self.run.say(text)

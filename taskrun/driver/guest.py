@@ -257,7 +257,7 @@ class Guest:
             self.mux.beat(min(15.0, max(0.2, silence / 8.0)), silence)
 
     def absent(self, seconds: float) -> None:
-        """This process did not run for so long."""
+        """Shift the silence of the client by those seconds, in which this process did not run."""
         self.deadline += seconds
         self.mux.absent(seconds)
 

@@ -30,7 +30,7 @@ def check(taskfile: str | None, options: Options, environ: Mapping[str, str]) ->
 
 
 def is_own(name: str, index: str, environ: Mapping[str, str]) -> bool:
-    """Whether the path, seen from where the array was submitted, has the number of the element."""
+    """Return whether the path, seen from where the array was submitted, has the number of the element."""
     path = os.path.relpath(files.absolute(name), environ.get("SLURM_SUBMIT_DIR") or "/")
     return re.search(rf"(?<!\d)0*{re.escape(index)}(?!\d)", path) is not None
 

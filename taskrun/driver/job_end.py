@@ -1,4 +1,4 @@
-"""When SLURM ends a job is asked again now and then: the time limit of a running job may be changed, and its nodes be taken for another."""
+"""The end of a SLURM job, asked for now and then: its time limit may be changed, and its nodes taken for another job."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Log:
                 os.write(self._fd, f"{stamp} {level} {shown}\n".encode())
 
     def take_early(self) -> list[tuple[str, str]]:
-        """What was written to a log that has no file yet; nothing more is kept."""
+        """Return the lines of a log that has no file yet; it keeps nothing more."""
         early, self._early = self._early or [], None
         return early
 

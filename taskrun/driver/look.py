@@ -128,7 +128,7 @@ class Looking:
 
 
 def look(engines: Engines, options: Options, say: Callable[[str], None]) -> list[HostSeen]:
-    """What is seen of every host, in the order of -s. `say`: takes a sentence for the person meanwhile."""
+    """Return the findings about every host, in the order of -s. `say`: takes a sentence for the person meanwhile."""
     cwd = os.getcwd()  # noqa: PTH109 - a name that is not UTF-8 stays as it is
     with token(cwd) as made, tempfile.TemporaryDirectory(prefix="taskrun-hosts-") as folder:
         ask = {

@@ -72,7 +72,7 @@ class Signals:
             os.read(self.read_fd, 512)
 
     def _front_ended(self, *_: object) -> None:
-        """It was killed: nobody sees this process any more."""
+        """Post a HUP: the front was killed, and nobody sees this process any more."""
         self._forget_front()
         if not self._ended:
             self.came.append(signal.SIGHUP)
@@ -216,7 +216,7 @@ class Loop:
             self.watcher.tick(scheduler)
 
     def tell(self, told: m.Told) -> None:
-        """Somebody has told the run to stop, or to stop sooner."""
+        """Take a demand to stop, or to stop sooner."""
         self.told.append(told)
         self.on_told()
         self.recorder.events.event("told", time.time(), signal=told.why, how=told.how)
@@ -259,7 +259,7 @@ class Loop:
             acts[type(action)](action)
 
     def _look_at_clock(self) -> float:
-        """What time it is. When this process did not run, that is dealt with before anything is judged by the time that has passed."""
+        """Return the time. Handles an absence of this process before anything is judged by the time that has passed."""
         now = time.monotonic()
         missed = self._absence.look(now)
         if missed is not None:

@@ -54,7 +54,7 @@ class Asked:
         return monitor.checked(seen.picture)
 
     def over(self) -> bool:
-        """Nothing more can be heard of it: its files say that it has ended or was killed, or there are none here."""
+        """Return whether the run is over: its files say that it has ended or was killed, or there are none here."""
         return why_not(prefix_of(self.name)) is not None
 
     def detach(self, name: str, now: bool) -> str:
@@ -126,7 +126,7 @@ def last_look(name: str, picture: dict[str, Any]) -> dict[str, Any]:
 
 
 def _follow(where: Asked, view: MonitorView, terminal: Terminal, read_key: Callable[[float], list[str]]) -> None:
-    """Until the person leaves or the run is over. A run that is silent may live, or write its last files: it is waited for."""
+    """Show the run until the person leaves or it is over. A run that is silent may live, or write its last files: it is waited for."""
     look_at, silent = time.monotonic() + LOOK_SECONDS, False
     while not view.left:
         terminal.draw(view.frame(*terminal.size))

@@ -31,7 +31,7 @@ class Notes:
         self._pending: dict[str, _Pending] = {}  # by text, the oldest first
 
     def add(self, host: str, text: str) -> None:
-        """To be said by `step`."""
+        """Keep a note for `step` to print."""
         now = time.monotonic()
         pending = self._pending.setdefault(text, _Pending(now))
         pending.hosts[host] = None

@@ -111,7 +111,7 @@ class Retirement:
                     path.unlink()
 
     def _scripts(self) -> set[Path]:
-        """What scontrol leaves where it has made this job smaller: shell scripts that set its variables, of use to an interactive shell."""
+        """Return the shell scripts that scontrol leaves where it has made this job smaller; they set variables of an interactive shell."""
         job = self.environ.get("SLURM_JOBID", "")
         paths = [self.folder / f"slurm_job_{job}_resize.{kind}" for kind in ("sh", "csh")] if job.isdecimal() else []
         found = set()

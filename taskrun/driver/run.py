@@ -123,12 +123,12 @@ class Run:
         self.log.close()
 
     def say_last(self, text: str) -> None:
-        """When the view is closed."""
+        """Print to stderr and to the log when the view is closed."""
         self.log.write("INFO", text)
         sys.stderr.write(told(text) + "\n")
 
     def hopeless(self) -> str:
-        """Why this job would get no further in another start, '' if it may."""
+        """Return the reason why this job would get no further in another start, '' if it may."""
         if not self.drive.recorder.tried and self.drive.scheduler.ends:
             return "no task would end before this job does, so it is not started again: submit it anew with more --time to carry on"
         return starts.SAID if self.idle_starts.is_hopeless else ""
@@ -407,7 +407,7 @@ class Run:
         return self.earlier is not None and any(each.get("kind") == "slurm" for each in self.earlier.contexts)
 
     def note(self, level: str, text: str, host: str = "") -> None:
-        """Something that is said of an engine, or of `host`: to the log, and to the person when it matters."""
+        """Write a note about an engine, or about `host`, to the log, and print it when it matters."""
         if level == "notice":
             self.say(f"{host}: {text}" if host else text)
             return

@@ -18,18 +18,18 @@ SAID = "no task ended in two starts: tasks need more than the job's time; raise 
 
 
 class IdleStarts(NamedTuple):
-    """How many there were in a row, and the size of the status file after the last of them."""
+    """The number of idle starts in a row, and the size of the status file after the last one."""
 
     number: int = 0
     size: int = 0
 
     @property
     def is_hopeless(self) -> bool:
-        """There is no reason to believe that another start would end a task."""
+        """Return whether another start would probably end no task either."""
         return self.number >= MOST
 
     def after(self, size: int, *, ended: bool, at_limit: bool) -> IdleStarts:
-        """What this start makes of it. `ended`: a task has; `at_limit`: the job's time was over, and tasks had run in it."""
+        """Return the count after this start. `ended`: a task has; `at_limit`: the job's time was over, and tasks had run in it."""
         return IdleStarts(0 if ended else self.number + at_limit, size)
 
     def to_plain(self) -> dict[str, int]:
@@ -37,7 +37,7 @@ class IdleStarts(NamedTuple):
 
 
 def before(status: Path) -> IdleStarts:
-    """Those before this start, which goes on with this status file."""
+    """Return the idle starts before this one, which goes on with this status file."""
     with contextlib.suppress(Refused):
         found = sidecar.load(names.with_suffix(names.prefix_of(status), names.SIDECAR)).extra.get(KEY)
         if found is not None and found["size"] == size_of(status):  # else a start that was killed has got on

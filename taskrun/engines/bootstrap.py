@@ -46,14 +46,14 @@ def archive() -> bytes:
 
 @functools.cache
 def _boot() -> bytes:
-    """What takes the archive in, and starts the agent."""
+    """Return the loader, which reads the archive and starts the agent."""
     data = archive()
     call = f"\nsys.exit(start({len(data)}, {hashlib.sha256(data).hexdigest()!r}))\n"
     return zlib.compress((_AGENT / "boot.py").read_bytes() + call.encode(), 9)
 
 
 def shipment() -> bytes:
-    """What is to follow on the standard input of the command."""
+    """Return the bytes that follow on the standard input of the command."""
     return _boot() + archive()
 
 

@@ -1,4 +1,4 @@
-"""What options of sbatch ask for, as far as taskrun has to know: how many tasks run at a time, and whether it is a job array. Pure."""
+"""The request in options of sbatch, as far as taskrun has to know: the number of tasks at a time, and a job array. Pure."""
 
 from __future__ import annotations
 

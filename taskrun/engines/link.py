@@ -25,7 +25,7 @@ class Agent(Protocol):
 
     @property
     def reached(self) -> bool:
-        """What is sent to it has left this machine: there is a connection, as far as that can be known."""
+        """Return whether bytes sent to it have left this machine: there is a connection, as far as that can be known."""
 
     @property
     def failure(self) -> str:
@@ -52,7 +52,7 @@ class Agent(Protocol):
 
     @property
     def died(self) -> bool:
-        """When its link is closed: its host has said that it was killed or has crashed. Such a host is up."""
+        """Return, when its link is closed, whether its host has reported that it was killed or has crashed. Such a host is up."""
 
     @property
     def held(self) -> bool:
@@ -165,7 +165,7 @@ class Link:
 
 
 def silent_end(agent: Agent, address: str, ssh: str) -> str:
-    """Why there is no agent where nobody has said why, or what came only looks like it. `ssh`: as --ssh."""
+    """Return the reason for a missing agent where nobody gave one. `ssh`: the command of --ssh."""
     if agent.link.echoed:
         if not ssh:
             return "its login shell only prints the command that it is to run, so that no task can run there"

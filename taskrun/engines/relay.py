@@ -254,7 +254,7 @@ class Mux:
             self.send({"k": "beat"})
 
     def absent(self, seconds: float) -> None:
-        """This process did not run for so long: not the other side's silence."""
+        """Shift the silence of the other side by those seconds, in which this process did not run."""
         self.heard += seconds
 
     def _break(self, error: Broken) -> None:

@@ -81,7 +81,7 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
 
 
 def _no_url(text: str) -> str:
-    """Why `ssh://ann@gpu01:2222` is no host of -s, and what to write."""
+    """Return the refusal of `ssh://ann@gpu01:2222` as a host of -s, with the form to write."""
     scheme, _, rest = text.partition("://")
     found = re.match(r"([^/\[\]]*@)?(\[[^/\]]*\]|[^:/]*)(?::([0-9]+))?(?=[/:]|$)", rest)
     if scheme.lower() != "ssh" or found is None or not found[2]:

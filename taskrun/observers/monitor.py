@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def headlines(picture: dict[str, Any], width: int | None = None, between: str = " · ") -> list[str]:
-    """What there is to say of the run as a whole. Where there is no room for all numbers, the least needed go."""
+    """Return the lines about the run as a whole. Where there is no room for all numbers, the least needed go."""
     begun = picture.get("started") or 0.0
     until = picture.get("ended") or picture.get("now") or begun
     over, stopping = picture.get("over"), picture.get("stopping")

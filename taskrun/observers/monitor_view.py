@@ -143,7 +143,7 @@ class MonitorView:
         return Text(mark + row.text, "reverse" if chosen else STYLES.get(row.state, ""))
 
     def _foot(self, width: int) -> list[Text]:
-        """What is asked or was said, in as many lines as it takes; else the keys that there is room for."""
+        """Return the open question or the last answer, in as many lines as it takes; else the keys that there is room for."""
         if self.asking is not None or self.said:
             said, style = (self.asking[0], "bold yellow") if self.asking is not None else (self.said, "yellow")
             return [Text(line, style) for line in textwrap.wrap(self._words([visible(said)])[0], width)]

@@ -53,7 +53,7 @@ def from_files(prefix: Path, *, alive: bool) -> dict[str, Any]:
 
 _TIME = (0.0, 1e11)  # epoch seconds
 _LONGEST = 8 << 20  # bytes of an event
-#: What the fields are that are used of an event, by its kind.
+#: The fields that are used of an event, by its kind.
 _EVENTS = {
     "run": {"what": str, "stopped?": str},
     "told": {"signal": str, "how?": str},
@@ -82,7 +82,7 @@ class Fold:
         self.waiting = self.told = ""
 
     def take(self, line: bytes) -> None:
-        """One line; one that is torn or of another kind is passed over."""
+        """Take one line; pass over one that is torn or of another kind."""
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):

@@ -49,5 +49,5 @@ def tail(failed: int, ran: int, failures: int, tasks: int) -> float:
 
 
 def _log_of(n: int, k: int) -> float:
-    """Of the number of ways to choose k of n."""
+    """Return the logarithm of the number of ways to choose k of n."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

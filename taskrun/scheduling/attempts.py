@@ -125,7 +125,7 @@ class Attempts:
         self.held.append(_Held(now + SUSPECT_HOLD, attempt, result))
 
     def settle_held(self, now: float) -> list[Engine]:
-        """Those whose time is over, or whose engine or run was told to stop meanwhile; the engines whose turn may have changed."""
+        """Settle results whose time is over, or whose engine or run was told to stop; return engines whose turn may have changed."""
         if not self.held:
             return []
         kept: deque[_Held] = deque()
@@ -149,7 +149,7 @@ class Attempts:
         return engines
 
     def engine_died(self, engine: Engine) -> None:
-        """Its host is up, so a task may have caused it: those that ran when it died, or may have."""
+        """Blame the tasks that ran, or may have run, when it died: its host is up, so one of them may have caused it."""
         engine.death = "died"
         if not self._is_blamed(engine):
             return
@@ -265,7 +265,7 @@ class Attempts:
         self._give_back(task, attempt.key[2] + 1, attempt if given_up else None)
 
     def _give_back(self, task: Task, n: int, lost: Attempt | None) -> None:
-        """It is to run again: with the suspects, if it is one."""
+        """Give the task back to the plan: with the suspects, if it is one."""
         suspect = task.id in self.suspects.charges
         self.plan.give_back(task, n, lost, suspect=suspect)
         if suspect:
@@ -273,7 +273,7 @@ class Attempts:
 
     @staticmethod
     def _let_go(attempt: Attempt) -> None:
-        """Its engine may have another suspect, if this was one."""
+        """Let its engine have another suspect, if this was one."""
         engine = attempt.engine
         if engine.suspect is not None and engine.suspect == attempt.key:
             engine.suspect = None

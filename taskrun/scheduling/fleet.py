@@ -100,7 +100,7 @@ class Fleet:
     # --- the driver itself
 
     def suspend(self, on: bool, now: float) -> None:
-        """Nothing new starts, what agents hold unstarted comes back; or it goes on."""
+        """Suspend: nothing new starts, and agents give back what they hold unstarted; or go on."""
         self.suspended = on
         for engine in list(self.engines.values()):
             if not on:
@@ -211,7 +211,7 @@ class Fleet:
                 self.step(engine, now)
 
     def link_closed(self, engine: Engine, event: m.LinkClosed, now: float) -> None:
-        """If its agent may live on, its tasks have ended when it has been silent for long enough."""
+        """Close the engine. If its agent may live on, its tasks have ended when it has been silent for long enough."""
         if engine.phase == "closed":
             return
         if engine.phase == "leaving" and not engine.live:
@@ -238,7 +238,7 @@ class Fleet:
         self._depart(engine, self.attempts.lose_all(engine), now)
 
     def _depart(self, engine: Engine, keys: list[m.Key], now: float) -> None:
-        """It is gone. Unless it was meant to go, its context may offer another."""
+        """Remove the engine. Unless it was meant to go, its context may offer another."""
         self._set_phase(engine, "gone")
         context = engine.context
         del self.engines[engine.name]

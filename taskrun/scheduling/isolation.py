@@ -1,4 +1,4 @@
-"""Where suspects run: one an engine at a time, and one that was charged alone on its engine.
+"""Placement of suspects: one an engine at a time, and one that was charged alone on its engine.
 
 An engine that is kept for a task that is to run alone takes nothing more and gives back what it has not started; the task comes when it is
 empty. Half of the engines at most are kept so, at least one. On a node that has just lost an engine to a suspect other tasks come first, as
@@ -95,7 +95,7 @@ class Isolation:
 
     @property
     def _room(self) -> bool:
-        """Another engine may be kept for one task."""
+        """Return whether another engine may be kept for one task."""
         ready = [engine for engine in self.engines.values() if _takes(engine)]
         return sum(engine.alone is not None for engine in ready) < max(1, len(ready) // 2)
 
@@ -142,5 +142,5 @@ def _takes(engine: Engine) -> bool:
 
 
 def _is_empty(engine: Engine) -> bool:
-    """Nothing runs there, and how its last suspect has ended is known."""
+    """Return whether nothing runs there, and the end of its last suspect is known."""
     return not engine.live and engine.suspect is None

@@ -135,7 +135,7 @@ class Detach(NamedTuple):
 
 
 class Suspend(NamedTuple):
-    """Nothing new starts (`on`), or may start again. What runs goes on."""
+    """The run is suspended (`on`): nothing new starts; or it goes on. Running tasks go on in any case."""
 
     on: bool
 

@@ -59,17 +59,17 @@ class Plan:
             heappush(self._order, task.id)
 
     def clear(self, task: int) -> None:
-        """It is no suspect any more: if it waits, any engine may take it."""
+        """Clear a suspect: if it waits, any engine may take it."""
         if task in self.again:
             heappush(self._order, task)
 
     @property
     def any_again(self) -> bool:
-        """There may be one of those that came back for `take_again`."""
+        """Return whether `take_again` may find a task."""
         return bool(self._order)
 
     def take(self, task: int) -> Again:
-        """One of those that came back."""
+        """Take this task of those that came back."""
         return self.again.pop(task)
 
     def take_again(self) -> Again | None:

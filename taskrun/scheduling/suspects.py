@@ -1,4 +1,4 @@
-"""Which tasks may have caused the death of an engine or a slot, and which of them a death is charged to. Pure.
+"""Suspects: tasks that may have caused the death of an engine or a slot, and the charges against them. Pure.
 
 Only a death that a task may have caused comes here: its host stayed up, and nobody had told it to stop. The tasks that ran there become
 suspects, and no engine holds more than one suspect at a time. A death with a single suspect is charged to that one alone; from then on
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 #: (context, node): where an engine was.
 Place: TypeAlias = tuple[str, str]
-#: What a loss means for a task: nothing, it may have caused it, it is charged with it.
+#: The meaning of a loss for a task: none, it may have caused the loss, it is charged with it.
 Blame: TypeAlias = Literal["", "suspect", "charged"]
 
 
@@ -64,7 +64,7 @@ class Suspects:
         self.nodes[task] = (*self.nodes.get(task, ()), node)
 
     def ended(self, task: int) -> None:
-        """It has a record."""
+        """Forget a task that has a record."""
         self.charges.pop(task, None)
         self.nodes.pop(task, None)
 
@@ -85,7 +85,7 @@ class Suspects:
     # --- what that means
 
     def given_up(self, task: int) -> bool:
-        """It was charged as often as it may be."""
+        """Return whether the task was charged as often as it may be."""
         return self.charges.get(task, 0) >= self.limit
 
     # --- the line of those that are to run again
@@ -100,7 +100,7 @@ class Suspects:
 
     @property
     def any_waiting(self) -> bool:
-        """There may be some."""
+        """Return whether there may be suspects that wait."""
         return bool(self._uncharged or self._charged)
 
     def waiting_uncharged(self, again: Container[int]) -> list[int]:
@@ -116,7 +116,7 @@ class Suspects:
         return sorted(found)
 
     def waiting_charged(self, again: Container[int]) -> Iterator[int]:
-        """Those that are to run alone, the one with the most charges first."""
+        """Yield the suspects that are to run alone, the one with the most charges first."""
         line = self._charged
         while line and not self._is_charged(line[0], again):
             heappop(line)
