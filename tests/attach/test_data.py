@@ -137,7 +137,7 @@ def test_machines_that_are_of_no_use_and_ones_that_do_not_come_back(
     finally:
         ssh_hosts.exec(1, "umount", SERVER)
     words = "host1: no data can be moved there: there is no sftp-server on this host: install openssh-sftp-server"
-    assert words in meeting.running.said()[1]
+    until(lambda: words in meeting.running.said()[1], what="the run to say why")
     attached = friend.start(meeting, *there)
     result = meeting.running.finish(40)
     assert (result.code, len(result.records())) == (3, 1)
