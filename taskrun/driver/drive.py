@@ -496,6 +496,7 @@ class Drive:
         if why == NO_ENGINE and patience and self.crew.admission.had_one:
             prefix = shlex.quote(self.run.shown(self.run.prefix))
             more = "" if self.run.options.use_address == "off" else f"; `taskrun attach {prefix} -s HOST:4` adds some"
+            self.run.notes.flush()  # why none is left
             self.run.say(f"no engine is left: waiting for one{'' if patience == math.inf else f', at most {patience:g} s'}{more}")
 
     def comment_text(self) -> str:
