@@ -7,7 +7,7 @@ import time
 from taskrun.engines import advice
 from taskrun.engines.link import Agent
 
-CONNECT_SECONDS = 20.0  # without a connection, after which that is said
+CONNECT_SECONDS = 25.0  # without a connection, after which that is said; the built-in SSH has given up by then, and says so
 LOGIN_SECONDS = 6.0  # without a word once it is made
 
 

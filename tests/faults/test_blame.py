@@ -10,6 +10,8 @@ from harness import Result, Taskrun
 KILL = "read -r _ _ _ agent _ < /proc/$PPID/stat; kill -9 $agent; sleep 300.25"
 FLAGS = ("-p", "run", "--starter", "builtin", "--grace", "0")
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]  # every loss is waited for during two seconds
+
 
 def check(taskrun: Taskrun, result: Result, tasks: int, *guilty: int) -> None:
     """All but the guilty ones ended with 0; these were charged three times, and others once at most."""
@@ -22,7 +24,6 @@ def check(taskrun: Taskrun, result: Result, tasks: int, *guilty: int) -> None:
     assert not alive(taskrun)
 
 
-@pytest.mark.long
 def test_one_among_16_on_8_slots(taskrun: Taskrun) -> None:
     """It kills its agent before that can say what has started."""
     lines = ["sleep 0.3\n"] * 16
@@ -39,7 +40,6 @@ def test_one_among_16_on_8_slots(taskrun: Taskrun) -> None:
     assert [each["ReturnCode"] for each in third.records() if each["Flags"][3] != "S"] == [0]
 
 
-@pytest.mark.long
 def test_some_in_all_slots(taskrun: Taskrun) -> None:
     """The others still have their turn, and the node is not taken for a broken one."""
     lines = [f"{KILL}\n"] * 2 + ["sleep 0.1\n"] * 6
@@ -48,7 +48,6 @@ def test_some_in_all_slots(taskrun: Taskrun) -> None:
     assert "gave up on 2 tasks: their engine died three times while they ran alone" in result.err
 
 
-@pytest.mark.long
 def test_one_among_200_on_64_slots(taskrun: Taskrun) -> None:
     lines = ["sleep 0.1\n"] * 200
     lines[20] = f"{KILL}\n"
@@ -56,7 +55,6 @@ def test_one_among_200_on_64_slots(taskrun: Taskrun) -> None:
     check(taskrun, result, 200, 20)
 
 
-@pytest.mark.long
 def test_a_node_on_which_every_agent_dies_is_set_aside_before_all_tasks_are_blamed(taskrun: Taskrun) -> None:
     result = taskrun("tasks.txt", "-s", "localhost:2", *FLAGS, files={"tasks.txt": f"{KILL}\n" * 40}, timeout=60)
     assert result.code == 3

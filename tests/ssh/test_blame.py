@@ -37,6 +37,7 @@ def losses(running: Running, host: str) -> int:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(180)
 def test_three_power_cuts_and_three_network_cuts_charge_nobody(taskrun: Taskrun, hosts: SshHosts) -> None:
     """Every task is lost three times, with host1, which loses its power, or with host2, whose network is cut."""
     configure(taskrun, hosts, "Host *\n    ConnectTimeout 2\n")
