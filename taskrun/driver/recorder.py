@@ -34,7 +34,7 @@ class Recorder:
     latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
     tried: bool = False  # a task was begun
     saved: bool = False  # a task that was told to end, and runs again, has ended with 0: it saves its state
-    by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # attempts that ended, and of them failed
+    by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # tasks that ended there, and of them failed
     by_node: dict[str, tuple[int, int]] = field(default_factory=dict)  # host -> tasks that ended there, and of them failed
     late_of: Counter[str] = field(default_factory=Counter)  # by engine
 
@@ -44,7 +44,6 @@ class Recorder:
         ended = [self._timed(each) for each in action.ended]
         self.status.write([task_line(task, result, node) for task, result, _ in ended])
         add = self.events.add
-        finished, failed = self.by_engine.get(action.engine, (0, 0))
         tasks = tasks_failed = 0
         for task, result, assigned in ended:
             add(attempt_line(result, action.engine, assigned + offset))
@@ -52,7 +51,6 @@ class Recorder:
                 tasks += 1
                 tasks_failed += result.code != 0
             if result.code:
-                failed += 1
                 if type(task) is PerEngine and task.check:
                     continue  # what it means for the host is told
                 self.last_failures.append((task, result))
@@ -61,9 +59,9 @@ class Recorder:
         self.latest = ended
         if tasks:
             self.tried = True
-            before = self.by_node.get(node, (0, 0))
-            self.by_node[node] = before[0] + tasks, before[1] + tasks_failed
-        self.by_engine[action.engine] = finished + len(ended), failed
+            for counts, name in ((self.by_node, node), (self.by_engine, action.engine)):
+                before = counts.get(name, (0, 0))
+                counts[name] = before[0] + tasks, before[1] + tasks_failed
 
     def _timed(self, each: tuple[Task | PerEngine, Result, float]) -> tuple[Task | PerEngine, Result, float]:
         """A result that nobody saw (its engine was lost) has no times of its own."""

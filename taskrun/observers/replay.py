@@ -138,12 +138,11 @@ class Fold:
                 engine["memory"] = min(memory, engine["memory"] or memory)
 
     def _attempt(self, event: dict[str, Any]) -> None:
-        if event["cause"] in _NO_RECORD:
+        if event["cause"] in _NO_RECORD or "per_engine" in event:
             return
         failed = int(event["code"] != 0)
-        if "per_engine" not in event:
-            self.finished += 1
-            self.failed += failed
+        self.finished += 1
+        self.failed += failed
         engine = self.engines.get(event["engine"])
         if engine is not None:
             engine["finished"] += 1

@@ -33,7 +33,7 @@ SHIM = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os
 
 
 def test_as_text(meet: Meet, taskrun: Taskrun) -> None:
-    meeting = meet(gated(5), "-s", "localhost:1")
+    meeting = meet("#PERENGINE START false\n" + gated(5), "-s", "localhost:1")
     guest = meeting.attach("-s", "localhost:2", "-C", "9", "-l", "friend")
     meeting.wait_for(1, 2)
     shown = taskrun("monitor", "run")
@@ -53,7 +53,7 @@ def test_as_text(meet: Meet, taskrun: Taskrun) -> None:
 
 
 def test_of_a_run_that_is_over(meet: Meet, taskrun: Taskrun) -> None:
-    meeting = meet("exit 1\n" + gated(3), "-s", "localhost:1")
+    meeting = meet("#PERENGINE START true\n#PERENGINE STOP false\nexit 1\n" + gated(3), "-s", "localhost:1")
     guest = meeting.attach("-s", "localhost:1")
     meeting.wait_for(1, 1)
     meeting.go()

@@ -28,8 +28,10 @@ def test_many_hosts_that_fail_a_check_are_one_line(tmp_path: Path) -> None:
     events.close()
     assert said == [
         'node0, node1 and 98 others: PERENGINE START CHECK in line 3 failed there (exit 7), and it is not used; last error: "no GPU"',
-        "node1, node2: its last 5 tasks failed within seconds while others succeed elsewhere; it is set aside, "
-        'probed with one task in 1 min; last error: "no GPU"',
+        (
+            "node1, node2: its last 5 tasks failed within seconds while others succeed elsewhere; it is set aside, "
+            'probed with one task in 1 min; last error: "no GPU"'
+        ),
     ]
     told = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     assert [each["what"] for each in told] == ["unfit"] * 100 + ["set-aside"] * 2
