@@ -56,6 +56,7 @@ def test_three_power_cuts_and_three_network_cuts_charge_nobody(taskrun: Taskrun,
     result = running.finish()
     hosts.forgive(2)  # its sshd may not know yet that connections were given up during a cut
     assert result.code == 0, result.err
+    assert result.err.index("the engine is lost") < result.err.index("no engine is left"), "the cause comes first"
     assert [each["ReturnCode"] for each in result.records()] == [0] * 4
     attempts = result.events("attempt")
     assert [each["cause"] for each in attempts] == ["engine-lost"] * 4 * ROUNDS + ["ok"] * 4
