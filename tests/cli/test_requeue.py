@@ -29,10 +29,12 @@ def rows(records: list[Record]) -> list[tuple[str, int, int]]:
 
 
 def killed(taskrun: Taskrun, *arguments: str, env: dict[str, str] = FIRST, number: int = signal.SIGTERM) -> None:
-    """A run of TASKS that is ended in its third task."""
+    """A run of TASKS that is ended in its third task, when the two before are on record."""
     taskrun.write({"tasks.txt": TASKS})
     running = taskrun.start("tasks.txt", "-s", "localhost:1", *arguments, env=env)
     until((taskrun.folder / "started").exists, what="the third task")
+    files = taskrun.folder.rglob
+    until(lambda: any(len(path.read_text().splitlines()) >= 2 for path in files("*_status.txt")), what="the first two records")
     running.send(number)
     running.finish()
     (taskrun.folder / "go").touch()
