@@ -2,7 +2,8 @@
 
 A batch system tells each process of a job, one after the other, a task often before its slot and its agent (SLURM 22.05 with
 proctrack/linuxproc; with 16 slots on 2 cores up to 0.2 s before). What such a task returns may be its answer to that signal.
-So within a job results of all but brief tasks wait for a moment, and those that wait when the news comes are given back.
+So within a job results wait for a moment, and those that wait when the news comes are given back. Results of brief tasks wait only
+where such tasks are not usual: an engine has too few of them ahead, and its slots would be idle.
 """
 
 import collections
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 #: Variables of a job: of SLURM, PBS, LSF, SGE.
 OF_A_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")
-BRIEF = 0.5  # seconds: a task that took less does not wait, since its engine has too few tasks ahead for that: slots would be idle
-SHORT = 0.15  # seconds that another waits
+BRIEF = 0.5  # seconds: a task that took less is a brief one
+USUAL = 2.0  # seconds after the end of a brief task, in which others do not wait
+SHORT = 0.15  # seconds that a result waits
 LONG = 0.5  # of a task that took LONG_TASK: it has more to lose
 LONG_TASK = 2.0  # seconds
 LOOK = 0.05  # seconds between two looks at what is left of tasks
@@ -38,6 +40,7 @@ class Doubts(object):
         self.stopped_ok = config.get("stopped_ok", False)
         self.losses = losses
         self.told = False
+        self.brief_until = 0.0  # brief tasks are usual now
         self.queues: "List[Tuple[float, collections.deque]]" = [(hold, collections.deque()) for hold in (SHORT, LONG)]
         self.leaving: "List[Tuple[Loss, Row]]" = []  # given back as soon as nothing of them lives any more
         self.settled: "List[Row]" = []
@@ -49,11 +52,13 @@ class Doubts(object):
             return False
         if self.told:
             self.give_back(row)
-        elif elapsed < BRIEF:
+            return True
+        now = time.monotonic()
+        if elapsed < BRIEF and now < self.brief_until:
+            self.brief_until = now + USUAL
             return False
-        else:
-            hold, queue = self.queues[elapsed >= LONG_TASK]
-            queue.append((time.monotonic() + hold, row))
+        hold, queue = self.queues[elapsed >= LONG_TASK]
+        queue.append((now + hold, row))
         return True
 
     def tell(self) -> None:
@@ -78,7 +83,10 @@ class Doubts(object):
         taken, self.settled = self.settled, []
         for _, queue in self.queues:
             while queue and queue[0][0] <= now:
-                taken.append(queue.popleft()[1])
+                row = queue.popleft()[1]
+                taken.append(row)
+                if row[9] < BRIEF:
+                    self.brief_until = now + USUAL
         if self.leaving:
             gone = [each for each in self.leaving if each[0].step(slot.clock())]
             self.leaving = [each for each in self.leaving if each not in gone]

@@ -212,7 +212,6 @@ def test_all_processes_are_told(taskrun: Taskrun, number: signal.Signals, first:
     name = number.name.removeprefix("SIG")
     own = {file: text.replace("' TERM", f"' {name}").replace(".SIGTERM", f".SIG{name}") for file, text in PROGRAMS.items()}
     running = begin(taskrun, TRAPS, env={"PBS_JOBID": "1"}, programs=own)
-    time.sleep(0.6)  # brief tasks are not waited for
     lines = taskrun.processes()
     ours = [pid for pid, line in lines.items() if pid == running.pid or ("agent" in line and "slot.pyc" not in line)]
     others = sorted(set(lines) - set(ours))
@@ -233,7 +232,6 @@ def test_a_task_is_told_long_before_others(taskrun: Taskrun, late: str) -> None:
     ends = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); print('x', file=open('notes', 'a')); time.sleep(60)"
     running = begin(taskrun, f'echo 0 >> notes; exec {sys.executable} -c "{ends}"\n', slots=1, env={"PBS_JOBID": "1"})
     agent, slot, task = family(taskrun)
-    time.sleep(0.6)  # a brief task is not waited for
     os.kill(slot if late == "slot" else agent, signal.SIGSTOP)
     os.kill(task, signal.SIGTERM)
     until(lambda: state_of(task) == ("Z" if late == "slot" else ""), what="the task to end")
@@ -246,7 +244,7 @@ def test_a_task_is_told_long_before_others(taskrun: Taskrun, late: str) -> None:
 
 
 def test_in_a_job_that_nobody_stops_all_are_recorded(taskrun: Taskrun) -> None:
-    """The results of tasks that are not brief wait for a moment."""
+    """Results wait for a moment, but for those of brief tasks one after the other."""
     text = "true\nexit 3\n" * 99 + "sleep 0.6\nsleep 0.6; exit 3\n"
     result = taskrun("tasks.txt", "-s", "localhost:2", "-p", "run", files={"tasks.txt": text}, env={"PBS_JOBID": "1"})
     assert result.code == 0

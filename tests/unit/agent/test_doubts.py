@@ -10,7 +10,7 @@ import pytest
 from harness import until
 
 from taskrun.agent import doubts, ending
-from taskrun.agent.doubts import BRIEF, LONG, LONG_TASK, SHORT, Doubts
+from taskrun.agent.doubts import BRIEF, LONG, LONG_TASK, SHORT, USUAL, Doubts
 from taskrun.agent.losses import Losses
 
 JOB = {"SLURM_JOB_ID": "1"}
@@ -50,12 +50,38 @@ def test_a_result_waits_longer_if_its_task_was_long(clock: list[float]) -> None:
     assert one.take() == [row(0, elapsed=LONG_TASK)]
 
 
-def test_a_brief_task_does_not_wait_until_the_news_is_there() -> None:
+def test_a_brief_task_waits_where_such_tasks_are_not_usual(clock: list[float]) -> None:
+    """A long one may have been told to stop when it had just begun."""
     one = made()
-    assert not one.keep(row(0, elapsed=BRIEF / 2))
+    assert one.keep(row(0, elapsed=LONG_TASK))
+    clock[0] += LONG
+    one.take()
+    assert one.keep(row(1, elapsed=BRIEF / 2))
     one.tell()
+    assert one.take() == [row(1, "preempted", elapsed=BRIEF / 2)]
+
+
+def test_brief_tasks_do_not_wait_one_after_the_other_until_the_news_is_there(clock: list[float]) -> None:
+    one = made()
     assert one.keep(row(0, elapsed=BRIEF / 2))
-    assert one.take() == [row(0, "preempted", elapsed=BRIEF / 2)]
+    assert one.keep(row(1, elapsed=BRIEF / 2))
+    clock[0] += SHORT
+    assert len(one.take()) == 2
+    for number in range(2, 9):
+        clock[0] += USUAL / 2
+        assert not one.keep(row(number, elapsed=BRIEF / 2))
+        assert one.keep(row(number, elapsed=BRIEF))
+    one.tell()
+    assert one.keep(row(9, elapsed=BRIEF / 2))
+
+
+def test_brief_tasks_are_not_usual_for_ever(clock: list[float]) -> None:
+    one = made()
+    assert one.keep(row(0, elapsed=BRIEF / 2))
+    clock[0] += SHORT
+    one.take()
+    clock[0] += USUAL
+    assert one.keep(row(1, elapsed=BRIEF / 2))
 
 
 def test_what_waits_and_what_comes_when_the_news_comes_is_given_back(clock: list[float]) -> None:
