@@ -31,6 +31,11 @@ class Front(NamedTuple):
 front: Front | None = None
 
 
+def toggles() -> bool:
+    """Ctrl-Z suspends and, pressed again, continues: tasks are typed in, so that no shell can prompt (nor take `fg`) meanwhile."""
+    return front is None and os.isatty(0)
+
+
 def is_ours(group: int) -> bool:
     """Return whether the process group that has a terminal is this job's."""
     return group == os.getpgrp() or (front is not None and group == front.group)

@@ -25,7 +25,7 @@ _STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
 def split(arguments: Sequence[str]) -> int | None:
     """Go on as the driver (None), or stand for it until it has ended (its exit code)."""
-    if not _in_foreground() or _reads_terminal(arguments) or signal.getsignal(signal.SIGTSTP) != signal.SIG_DFL:
+    if not _has_terminal() or _reads_terminal(arguments) or signal.getsignal(signal.SIGTSTP) != signal.SIG_DFL:
         return None
     signals = {number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN}  # nohup: ignored by both
     signals.add(signal.SIGCHLD)
@@ -53,11 +53,11 @@ def split(arguments: Sequence[str]) -> int | None:
     return None
 
 
-def _in_foreground() -> bool:
-    """A shell has given us its terminal."""
+def _has_terminal() -> bool:
+    """A terminal controls this session: a shell gives it to us, now or (`taskrun … &`, then `fg`) later."""
     for fd in (2, 0):
         with contextlib.suppress(OSError):  # it is no terminal, or not the one that controls this session
-            return os.tcgetpgrp(fd) == os.getpgrp()
+            return os.tcgetpgrp(fd) > 0
     return False
 
 

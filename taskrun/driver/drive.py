@@ -252,7 +252,7 @@ class Drive:
                 tasks = f"{running} task{'s'[: running != 1]} go{'es'[: 2 * (running == 1)]} on running, nothing new starts"
                 if self.scheduler.finished:
                     tasks = "no task is left to run, and what is to be delivered still is"
-                how = "`fg` or " if front is not None else ""
+                how = "`fg` or " if front is not None else "Ctrl-Z again or " if job.toggles() else ""
                 pid = os.getpid() if front is None else front.pid
                 self.run.say(f"suspended: {tasks}; {how}`kill -CONT {pid}` continues")
             if front is not None:

@@ -93,7 +93,7 @@ class Signals:
             number = self.came.popleft()
             name = signal.Signals(number).name
             if number in (signal.SIGTSTP, signal.SIGCONT):
-                self.suspended = number == signal.SIGTSTP
+                self.suspended = number == signal.SIGTSTP and not (self.suspended and job.toggles())
                 told.append(m.Suspend(self.suspended))
             elif number == signal.SIGINT:
                 self._interrupted += 1
@@ -192,6 +192,7 @@ class Loop:
                 raise self.failures[0]
             if _over(scheduler):
                 break
+            self.watcher.tick(scheduler)
             now = time.monotonic()
             deadline = scheduler.deadline
             until = self._tick_at if deadline is None else min(self._tick_at, deadline)
@@ -213,7 +214,6 @@ class Loop:
                 self.post(m.Tick())
             elif deadline is not None and now >= deadline:
                 self.post(m.Tick())
-            self.watcher.tick(scheduler)
 
     def tell(self, told: m.Told) -> None:
         """Take a demand to stop, or to stop sooner."""

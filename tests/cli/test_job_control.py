@@ -182,11 +182,28 @@ def test_in_the_background_and_interrupted(shell: Callable[..., Shell]) -> None:
     bash.type("exit\r")
 
 
+def test_brought_from_the_background_and_suspended(shell: Callable[..., Shell]) -> None:
+    """It was no job of the foreground when it started."""
+    bash = shell()
+    bash.begin(HELD * 4, f"taskrun tasks.txt {FLAGS} &")
+    bash.type("fg\r")
+    bash.shows(r"\d%")
+    bash.suspend()
+    bash.type("fg\r")
+    bash.shows("taskrun: continued")
+    bash.shows(r"\d of 2 slots")
+    (bash.folder / "go").touch()
+    bash.shows("taskrun: 4 tasks done, none failed")
+    bash.shows(PROMPT)
+    assert bash.text.count("suspended: nothing new starts") == 0, "of the view, when it goes on"
+    bash.type("exit\r")
+
+
 def test_killed_as_a_job_while_it_is_suspended(shell: Callable[..., Shell]) -> None:
     bash = shell()
     bash.begin(HELD * 4)
     bash.suspend()
-    bash.type("kill %1; wait %1\r")
+    bash.type("kill %1; fg\r")  # `wait` does not wait for a job that was stopped a moment ago
     bash.shows("taskrun: 0 tasks done, none failed, 4 not run")
     bash.shows(PROMPT)
     assert bash.code() == 3
@@ -311,6 +328,25 @@ def test_typed_in_tasks_are_read(shell: Callable[..., Shell]) -> None:
     bash.shows("taskrun: 1 task done, none failed")
     bash.shows(PROMPT)
     assert (bash.folder / "typed").read_text() == "typed\n"
+    bash.type("exit\r")
+
+
+def test_typed_in_tasks_are_suspended(shell: Callable[..., Shell]) -> None:
+    """No shell can prompt while the terminal is read: the same key continues."""
+    bash = shell()
+    bash.type(f"taskrun - {FLAGS}\r")
+    bash.until((bash.folder / "run_status.txt").exists, "it to read")
+    bash.type("\x1a")
+    bash.shows(r"taskrun: suspended: .*; Ctrl-Z again or `kill -CONT \d+` continues")
+    bash.type("echo typed > typed\r")
+    time.sleep(0.3)
+    bash.look(0.1)
+    assert not (bash.folder / "typed").exists()
+    bash.type("\x1a")
+    bash.shows("taskrun: continued")
+    bash.type("\x04")
+    bash.shows("taskrun: 1 task done, none failed")
+    bash.shows(PROMPT)
     bash.type("exit\r")
 
 
