@@ -20,7 +20,7 @@ _AGENT = Path(__file__).resolve().parent.parent / "agent"
 PYTHONS = ("python3", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python", "/opt/conda/bin/python3")
 _RUN = "import sys,binascii;exec(binascii.a2b_base64(sys.argv[1]))"
 STALL = 8.0  # seconds without a byte of what follows
-EATEN = "taskrun: what came is not what was sent: does a login script here read standard input?"
+EATEN = "taskrun: what came is not what was sent: does a login script here read standard input, or an option of ssh (-n, -f) take it away?"
 NO_PYTHON = "taskrun: there is no python3 (3.6 or newer) on this host"
 
 #: A program that the host's Python runs by itself, beside the agent: one file, and before it `errand` where it is a way of moving a file.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from taskrun.engines import bootstrap
 from taskrun.engines.child import ChildAgent
-from taskrun.engines.link import LAST_WORDS
+from taskrun.engines.link import ECHO, LAST_WORDS
 from taskrun.errors import Refused
 from taskrun.status import opening
 from taskrun.visible import visible
@@ -58,9 +58,10 @@ class CommandAgent(ChildAgent):
 
 
 def last_words(log: Path, start: int) -> str:
-    """The last line that was written to a log after `start`, '' if there is none."""
+    """The last line that was written to a log after `start`, '' if there is none; less our command, where a program complains about it."""
     lines = [line.strip() for line in said_since(log, start).splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    before, ours, _ = lines[-1].partition(ECHO.decode()) if lines else ("", "", "")
+    return f"{before}{ours}…" if ours else before
 
 
 def said_since(log: Path, start: int) -> str:

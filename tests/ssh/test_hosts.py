@@ -194,7 +194,7 @@ def test_a_login_shell_that_reads(taskrun: Taskrun, hosts: SshHosts) -> None:
     hosts.path(1, "/root/.bashrc").write_text("read -r line\n")
     result = run(taskrun, "host[1-2]:2", text="#TASKRUN REPEAT 6 sleep 4\n")
     assert (result.code, nodes(result)) == (0, {"host2"})
-    assert "does a login script here read standard input?" in result.err
+    assert "does a login script here read standard input" in result.err
 
 
 def test_a_short_run_names_hosts_that_have_not_answered(taskrun: Taskrun, hosts: SshHosts) -> None:
@@ -211,6 +211,8 @@ def test_a_program_that_prints_its_arguments(taskrun: Taskrun) -> None:
     result = run(taskrun, "host1:2", "--ssh", "echo hi")
     assert (result.code, result.err) == (2, f"taskrun: {said}")
     assert taskrun("hosts", "-s", "host1:2", "--ssh", "echo hi").out.splitlines(keepends=True)[2:] == [said]
+    complains = run(taskrun, "host1:2", "--ssh", "cat")
+    assert re.fullmatch(r"taskrun: host1: cat: \W*exec /bin/sh -c …\n", complains.err), complains.err
 
 
 def test_a_slow_profile(taskrun: Taskrun, hosts: SshHosts) -> None:
