@@ -159,6 +159,12 @@ class Fleet:
                 self._set_due(engine, min(engine.due, now + LOST_MARGIN))
             self.step(engine, now)
 
+    def limit_starts(self, now: float) -> None:
+        """No task is left: START commands that still run are ended after the grace, or one that hangs would keep the run."""
+        for engine in self.engines.values():
+            if engine.phase == "start" and engine.live:
+                self._set_due(engine, now + self.policy.grace)
+
     def told(self, engine: Engine, now: float) -> None:
         """The system told the engine's agent to stop."""
         if engine.told:
@@ -300,6 +306,9 @@ class Fleet:
                 self.lose(engine, engine.why, now)
             elif engine.phase == "leaving":
                 self.lose(engine, "it did not leave", now)
+            elif engine.phase == "start":
+                self._set_phase(engine, "drain")
+                self.end(engine, "cancelled", self.policy.grace, now)
             elif engine.phase == "stop" and not engine.cut:
                 engine.cut = True
                 self.end(engine, "preempted", 0.0, now)

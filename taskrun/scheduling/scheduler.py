@@ -281,6 +281,7 @@ class Scheduler:
             self._fail_fast(now)
         if not stop.work_over and self._is_work_over():
             stop.work_over = True
+            fleet.limit_starts(now)
             fleet.step_all(now)
         if fleet.leftover != self._leftover:
             self._leftover = not self._leftover

@@ -76,3 +76,17 @@ def test_where_contexts_may_still_attach_they_are_waited_for() -> None:
     script.ends(0, engine="e1")
     script.leaves("e1")
     assert script.code() == 0
+
+
+def test_a_check_that_hangs_does_not_keep_the_run() -> None:
+    script = Script(check(), stop(), task(0), engines=2)
+    for key in (("start", 0, 0), ("task", 0, 1), ("stop", 0, 0)):
+        script.ends(key)
+    script.leaves()
+    assert script.kind(m.End) == [], "it may be about to end"
+    script.after(5.1)
+    assert script.kind(m.End) == [m.End("e1", "cancelled", 5.0)]
+    script.ends(("start", 0, 1), "cancelled", -15, engine="e1")
+    script.ends(("stop", 0, 1), engine="e1")
+    script.leaves("e1")
+    assert script.code() == 0
