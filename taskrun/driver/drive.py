@@ -249,7 +249,8 @@ class Drive:
             console.suspend()
             if changed:
                 running = self.scheduler.running
-                tasks = f"{running} task{'s'[: running != 1]} go{'es'[: 2 * (running == 1)]} on running, nothing new starts"
+                tasks = f"{running} task{'s'[: running != 1]} go{'es'[: 2 * (running == 1)]} on running" if running else "no task runs"
+                tasks += ", nothing new starts"
                 if self.scheduler.finished:
                     tasks = "no task is left to run, and what is to be delivered still is"
                 how = "`fg` or " if front is not None else "Ctrl-Z again or " if job.toggles() else ""
