@@ -11,7 +11,8 @@ ALL_NAMED, NAMED = 4, 2  # so many hosts are named one by one; of more the first
 
 
 def several(hosts: Sequence[str]) -> str:
-    """`host1, host2 and 91 others`."""
+    """`host1, host2 and 91 others`, whichever was first."""
+    hosts = sorted(hosts, key=lambda host: (len(host), host))  # host2 before host10
     if len(hosts) <= ALL_NAMED:
         return ", ".join(hosts)
     return f"{', '.join(hosts[:NAMED])} and {len(hosts) - NAMED} others"

@@ -48,6 +48,6 @@ def test_nothing_waits_for_ever(clock: Clock) -> None:
         collected.step()
         clock.now += notes.QUIET / 2
     assert len(lines) == 1
-    collected.add("h", "no room")
+    collected.add("the_last_of_all", "no room")
     collected.flush()
-    assert lines[1].endswith("h: no room")
+    assert lines[1].endswith("the_last_of_all: no room")
