@@ -69,6 +69,10 @@ def submit(argv: list[str]) -> int:
     from taskrun.options import without_values
 
     text = script(taskfile, options, without_values(own), command())
+    if not dry_run:
+        if shutil.which("sbatch") is None:
+            raise Refused("there is no sbatch here: submit where SLURM is, or look at the script with --dry-run")
+        write(path, text, overwrite=overwrite)
     if values:
         names = ", ".join(values)
         sys.stderr.write(
@@ -80,9 +84,6 @@ def submit(argv: list[str]) -> int:
     if dry_run:
         sys.stdout.write(text)
         return ExitCode.OK
-    if shutil.which("sbatch") is None:
-        raise Refused("there is no sbatch here: submit where SLURM is, or look at the script with --dry-run")
-    write(path, text, overwrite=overwrite)
     from taskrun.engines import controller
 
     try:

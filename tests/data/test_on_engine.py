@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import re
 import signal
@@ -16,8 +14,6 @@ from data.conftest import Bucket, Far, Keys, manifest, moved
 from harness import need, until
 from keyring import LAB
 from staging.proxy import Asked, Proxy
-
-from taskrun.engines import bootstrap
 
 pytestmark = pytest.mark.timeout(120)  # where one is the first, hosts and the S3 server start with it
 
@@ -41,12 +37,12 @@ def proxy(far: Far, bucket: Bucket) -> Iterator[Proxy]:
     made.close()
 
 
-#: In the command line of what moves a file by URLs.
-BY_URL = base64.b64encode(bootstrap.program("by_url").encode()).decode()
+#: What `ps` shows of the program that moves a file by URLs.
+BY_URL = "taskrun by_url"
 
 
 def errands(far: Far) -> set[int]:
-    return {pid for k in (1, 2) for pid, line in far.hosts.processes(k).items() if line.startswith("python3 ") and BY_URL in line}
+    return {pid for k in (1, 2) for pid, line in far.hosts.processes(k).items() if line == BY_URL}
 
 
 def cloud_config(proxy: Proxy) -> str:
@@ -133,12 +129,12 @@ def test_nothing_is_left_of_it_however_the_run_ends(far: Far, bucket: Bucket, pr
             running.process.wait(20)
             until(lambda: not errands(far), 20, "the end of transfers")
             previous = ["-r", f"run{turn}_status.txt"]
-    for mark in (BY_URL, hashlib.sha256(bootstrap.archive()).hexdigest()):
+    for mark in (BY_URL, "taskrun agent "):
         until(lambda: len(errands(far)) == 2, 30, "transfers on both hosts, again")
         before = errands(far)
         for k in (1, 2):
             for pid, line in far.hosts.processes(k).items():
-                if mark in line:
+                if line.startswith(mark):
                     os.kill(pid, signal.SIGKILL)
         until(lambda before=before: not before & errands(far), 20, "the end of transfers")
     slow.set()

@@ -56,7 +56,7 @@ def uploads(bucket: Bucket) -> set[str]:
 
 
 def movers(far: Far, host: int) -> list[int]:
-    return [pid for pid, line in far.hosts.processes(host).items() if line.startswith("python3 ") and BY_URL in line]
+    return [pid for pid, line in far.hosts.processes(host).items() if line == BY_URL]
 
 
 @pytest.mark.long

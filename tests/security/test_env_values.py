@@ -14,7 +14,7 @@ from harness import Result, Taskrun
 
 from taskrun.driver.contexts import carried_environment
 from taskrun.errors import Refused
-from taskrun.options import Options, parse, without_values
+from taskrun.options import Options, check_variables, parse, without_values
 
 SECRET = f"sesame-{os.getpid()}"
 #: Counts the processes with the secret in their command line; in a bracket, so that its own has it not.
@@ -113,7 +113,7 @@ def test_damaged_names_are_refused_or_passed_over() -> None:
 
 def test_a_name_without_its_value_is_not_repeated() -> None:
     with pytest.raises(Refused) as caught:
-        carried_environment([f"={SECRET}"], {})
+        check_variables([f"={SECRET}"])
     assert SECRET not in str(caught.value)
 
 
