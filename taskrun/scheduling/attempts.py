@@ -247,7 +247,8 @@ class Attempts:
         if type(task) is not Task:
             self._per_engine_ended(attempt, result, given_up)
             return
-        self._let_go(attempt)
+        if engine.suspect is not None:
+            self._let_go(attempt)
         if cause in OWN:
             self.tasks -= 1
             self.ledger.ended(engine.name, task, result, attempt.assigned)
@@ -275,7 +276,7 @@ class Attempts:
     def _let_go(attempt: Attempt) -> None:
         """Let its engine have another suspect, if this was one."""
         engine = attempt.engine
-        if engine.suspect is not None and engine.suspect == attempt.key:
+        if engine.suspect == attempt.key:
             engine.suspect = None
             if engine.alone == attempt.key[1]:
                 engine.alone = None

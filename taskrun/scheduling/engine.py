@@ -60,7 +60,7 @@ class Context:
     @property
     def open(self) -> bool:
         """It takes another attempt."""
-        return (not self.limited or self.left > 0) and not self.ends
+        return (not self.limited or self.left > 0) and (self.walltime is None or self.walltime.state == "open")
 
     @property
     def ends(self) -> bool:

@@ -63,6 +63,10 @@ class Health:
         host = self._of.get(engine)
         if host is None or (result.code and result.cause not in OWN_FAILURES):
             return
+        if not result.code and host.ok and not host.row and host.opened is None and host.probe is None:  # as most are
+            self._ok += 1
+            host.ok += 1
+            return
         good = result.code == 0
         fast = not good and result.elapsed < FAST
         key = result[:3]

@@ -49,7 +49,9 @@ class Placement:
         if ready and engine.window != engine.counted:
             self.windows += engine.window - engine.counted
             engine.counted = engine.window
-        if not ready or held >= engine.room or engine.alone is not None or not engine.context.open:
+        most = engine.most
+        full = held >= engine.window or (most is not None and held >= most)  # Engine.room, without a call
+        if not ready or full or engine.alone is not None or not engine.context.open:
             if engine in free:
                 del free[engine]
             elif engine in ahead:
@@ -68,7 +70,8 @@ class Placement:
             while queue:
                 engine = next(iter(queue))
                 if engine.context.open:
-                    queue.move_to_end(engine)
+                    if len(queue) > 1:
+                        queue.move_to_end(engine)
                     return engine
                 del queue[engine]  # another engine of its context took the last attempt
         return None
