@@ -106,6 +106,7 @@ class Fleet:
             if not on:
                 self.step(engine, now)
             elif engine.phase == "ready" and engine.live:
+                engine.recalling = True
                 self.out.add(m.Recall(engine.name, len(engine.live)))
 
     def absent(self, event: m.Absent, now: float) -> None:

@@ -15,7 +15,7 @@ from taskrun.scheduling.host import Host, longer, share_of
 from taskrun.scheduling.outbox import Outbox
 from taskrun.scheduling.placement import Placement
 from taskrun.scheduling.plan import Plan
-from taskrun.scheduling.policy import Policy
+from taskrun.scheduling.policy import READ_SECONDS, Policy
 
 FAST = 10.0  # seconds: a task that fails later has found what it needs to run
 PROBE_MOST = 1920.0  # seconds between two probes
@@ -40,6 +40,7 @@ class Health:
         self._changed: dict[Host, None] = {}
         self._ill: dict[Host, None] = {}  # those that may have to be set aside, or are
         self._now = 0.0
+        self._read_at = 0.0  # after an absence of the driver, all that agents said meanwhile has been read by then
         self._left_since: float | None = None  # only hosts are left that are set aside
         self.stalled = False  # every host that is ready is set aside
 
@@ -100,6 +101,15 @@ class Health:
     def _short(self) -> int:
         """Length of a row with which a host gets nothing ahead any more."""
         return (self.limit + 1) // 2
+
+    def absent(self, seconds: float, now: float) -> None:
+        """The driver did not run for so long: others may have come meanwhile, and how a probe ended is still to be read."""
+        self._read_at = now + READ_SECONDS
+        for host in self._ill:
+            if host.since:
+                host.since += seconds
+        if self._left_since is not None:
+            self._left_since += seconds
 
     # --- what follows
 
@@ -234,7 +244,7 @@ class Health:
                 self._open(host, host.opened)  # some of what it held may have ended, or have come back
         if host.probe is not None:
             attempt = next((engine.live[host.probe] for engine in host.engines.values() if host.probe in engine.live), None)
-            if host.succeeded is None and attempt is not None and attempt.started and now >= attempt.assigned + FAST:
+            if host.succeeded is None and attempt is not None and attempt.started and now >= self._is_slow_at(attempt):
                 host.succeeded = True
             if host.succeeded:
                 host.probe = None
@@ -253,6 +263,10 @@ class Health:
         if host.state and host.probe is None and host.opened is None and tasks and now >= host.probe_at and (ready := host.ready()):
             self._open(host, ready[0])
 
+    def _is_slow_at(self, attempt: Attempt) -> float:
+        """Time from which it has not failed within seconds, if it has not ended."""
+        return max(attempt.assigned + FAST, self._read_at)
+
     def _open(self, host: Host, engine: Engine) -> None:
         """The next task that the engine is given is a probe."""
         host.opened, host.succeeded = engine, None
@@ -265,7 +279,7 @@ class Health:
         times = []
         for host in self._ill:
             if host.probe is not None:
-                times += [engine.live[host.probe].assigned + FAST for engine in host.engines.values() if host.probe in engine.live]
+                times += [self._is_slow_at(engine.live[host.probe]) for engine in host.engines.values() if host.probe in engine.live]
             elif host.state and host.opened is None:
                 times.append(host.probe_at)
             if host.state != "aside" and host.since:

@@ -8,7 +8,6 @@ long as there are any: a result of theirs shows that the node is in order, and w
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from itertools import chain
 
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.engine import Engine
@@ -51,19 +50,32 @@ class Isolation:
     # --- suspects
 
     def _place_one(self, tasks: list[int], give: Callable[[Engine, Again], None], last: bool) -> bool:
-        """Give one of these to an engine without a suspect that has room: a free slot first."""
-        able = [
-            engine
-            for engine in chain(self.placement.free, self.placement.ahead)
-            if engine.suspect is None and engine.context.open and self._in_order(engine, last)
-        ]
-        for task in tasks if able else ():
+        """Give one of these to an engine without a suspect: to a free slot elsewhere, any free slot, or ahead of the slots elsewhere."""
+        free = [engine for engine in self.placement.free if self._may_have_one(engine, last)]
+        found = self._elsewhere(tasks, free)
+        if found is None and free:
+            found = tasks[0], free[0]
+        if found is None and not self.may_give_free_slot:  # else that engine has it when others have had their turn
+            found = self._elsewhere(tasks, [engine for engine in self.placement.ahead if self._may_have_one(engine, last)])
+        if found is not None:
+            give(found[1], self.plan.take(found[0]))
+        return found is not None
+
+    def _elsewhere(self, tasks: list[int], engines: list[Engine]) -> tuple[int, Engine] | None:
+        for task in tasks if engines else ():
             nodes = self._nodes(task)
-            for engine in able:
+            for engine in engines:
                 if engine.node not in nodes:
-                    give(engine, self.plan.take(task))
-                    return True
-        return False
+                    return task, engine
+        return None
+
+    @property
+    def may_give_free_slot(self) -> bool:
+        """Return whether a suspect gets a free slot, if there is no other task for it."""
+        return any(self._may_have_one(engine, last=True) for engine in self.placement.free)
+
+    def _may_have_one(self, engine: Engine, last: bool) -> bool:
+        return engine.suspect is None and engine.context.open and self._in_order(engine, last)
 
     @staticmethod
     def _in_order(engine: Engine, last: bool) -> bool:

@@ -84,13 +84,18 @@ class Placement:
                 return engine
         return self.choose()
 
-    def even_out(self, engines: Iterable[Engine], out: Outbox) -> None:
-        """Engines have free slots and nothing is left to hand out, while others hold what they have not started: it is asked back."""
+    def even_out(self, engines: Iterable[Engine], out: Outbox, *, suspects: bool) -> None:
+        """Engines have free slots and nothing is left to hand out, while others hold what they have not started: it is asked back.
+
+        `suspects`: one of the free slots may have a suspect; else one that is not started has nowhere else to go.
+        """
         idle = sum(engine.idle for engine in self.free if engine.context.open)
         if not idle:
             return
         for engine in engines:
-            spare = len(engine.live) - engine.slots - (engine.suspect is not None)  # which may have nowhere else to go
+            spare = len(engine.live) - engine.slots
+            if spare > 0 and not suspects and engine.suspect in engine.live and not engine.live[engine.suspect].started:
+                spare -= 1
             if spare > 0 and engine.phase == "ready" and not engine.recalling:
                 engine.recalling = True
                 out.add(m.Recall(engine.name, min(spare, idle)))

@@ -33,6 +33,7 @@ NO_ENGINE = "waiting for an engine"
 SUSPENDED = "suspended: nothing new starts"
 UNFIT = "START CHECK has failed on every host"
 ALL_ASIDE = "on every host that is ready the last tasks failed within seconds"
+ONE_BY_ONE = "of the tasks that ran when an engine died, each engine runs one at a time: one of them may be the cause"
 _MOVES_NOTHING = (m.Heard, m.Taken)
 _WHOLE = ("ok", "exit", "signal")  # ends of tasks that nobody cut short
 
@@ -121,7 +122,7 @@ class Scheduler:
     def deadline(self) -> float | None:
         """When it wants a Tick at the latest (monotonic seconds); silence is looked for at every Tick, so give one a second."""
         times = [self._fleet.deadline, self._even_out_at]
-        if self._stop.how is None:
+        if self._stop.how is None and not self._fleet.suspended:
             times.append(self._health.deadline)
         times += [context.walltime.deadline for context in self._fleet.contexts.values() if context.walltime is not None]
         if self._attempts.held:
@@ -253,6 +254,7 @@ class Scheduler:
     def _absent(self, event: m.Absent, now: float) -> None:
         self._fleet.absent(event, now)
         self._attempts.absent(event.seconds)
+        self._health.absent(event.seconds, now)
         if self._no_engine_since is not None:
             self._no_engine_since += event.seconds
 
@@ -383,7 +385,8 @@ class Scheduler:
             self._even_out_at = self._evened_out + STEAL_PAUSE
             return
         self._evened_out = now
-        self._placement.even_out(self._fleet.engines.values(), self._out)
+        suspects = not self._suspects.charges or self._isolation.may_give_free_slot
+        self._placement.even_out(self._fleet.engines.values(), self._out, suspects=suspects)
 
     # --- the end
 
@@ -446,6 +449,8 @@ class Scheduler:
                 why = "waiting at a barrier"
             elif not self._placement.any_ready and all(engine.phase == "start" for engine in self._fleet.engines.values()):
                 why = "waiting for PERENGINE START commands"
+            elif self._suspects.any_waiting and self._placement.any_free and self._plan.again:
+                why = ONE_BY_ONE
             elif self._health.stalled and not self._attempts.tasks:
                 why = ALL_ASIDE
         if why != self.waiting:

@@ -227,6 +227,28 @@ def test_a_probe_that_takes_its_time_restores_it_too() -> None:
     assert run.held("e0") >= 2
 
 
+def test_a_probe_is_not_judged_by_the_time_in_which_the_driver_did_not_run() -> None:
+    run = sick()
+    run.after(MINUTE)
+    run(m.Taken("e0", run.queues["e0"]))
+    run.now += 100
+    run(m.Absent(100))
+    run.after(1)
+    assert run.verdicts()[-1] == ("e0", "set-aside")
+    assert run.fail("e0") == 1, "that waited to be read"
+    assert run.verdicts()[-1] == ("e0", "probe-failed")
+    assert run.held("e0") == 0
+
+
+def test_nothing_is_due_while_the_run_is_suspended() -> None:
+    run = sick()
+    run(m.Suspend(True))
+    run.after(2 * MINUTE)
+    assert run.scheduler.deadline is None
+    run(m.Suspend(False))
+    assert run.held("e0") == 1
+
+
 def test_one_that_fails_again_soon_is_probed_later() -> None:
     run = sick()
     run.after(MINUTE)

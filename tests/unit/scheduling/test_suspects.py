@@ -6,6 +6,7 @@ import pytest
 from unit.scheduling.script import Script, barrier, task
 
 from taskrun.scheduling import messages as m
+from taskrun.scheduling.scheduler import ONE_BY_ONE
 
 
 def charges(script: Script) -> dict[int, int]:
@@ -133,12 +134,62 @@ def test_suspects_of_one_node_do_not_hold_up_those_of_another() -> None:
     script = Script(engines=0, ended=False)
     script.join("e0", slots=1)
     script.join("e1", slots=1)
-    script.supply(*map(task, range(2)), ended=True)
+    script.supply(*map(task, range(4)), ended=True)
     first, second = script.assigned("e0")[0], script.assigned("e1")[0]
     script(m.SlotsLost("e0", [first]))
     script(m.SlotsLost("e1", [second]))
-    assert script.assigned("e1")[1:] == [("task", first[1], 2)]
-    assert script.assigned("e0")[1:] == [("task", second[1], 2)]
+    assert script.assigned("e1")[2:] == [("task", first[1], 2)]
+    assert script.assigned("e0")[2:] == [("task", second[1], 2)]
+
+
+def two_hosts() -> Script:
+    """Host e1 has one slot and runs task 2 for hours; e0 is ready again after it has died with 0 and 1."""
+    script = Script(engines=0, ended=False)
+    script.join("e0", node="a")
+    script.supply(task(0), task(1))
+    script.taken(0, 1)
+    script.join("e1", slots=1, node="b")
+    script.supply(task(2))
+    script.taken(2, engine="e1")
+    script.dies()
+    return script
+
+
+def test_a_suspect_does_not_wait_behind_a_long_task_while_a_slot_is_free() -> None:
+    script = two_hosts()
+    assert script.assigned("e1")[1:] == [("task", 0, 2)], "no slot is free: it is the next there"
+    script.join("e2", node="a")
+    assert script.assigned("e2") == [("task", 1, 2)]
+    assert script.scheduler.waiting == ""
+    script.supply(ended=True)
+    script.ends(("task", 1, 2), engine="e2")
+    script.after(0.1)
+    assert script.kind(m.Recall)[-1] == m.Recall("e1", 1)
+    script(m.Recalled("e1", [("task", 0, 2)]))
+    assert script.assigned("e2")[1:] == [("task", 0, 2)]
+
+
+def test_what_waits_behind_a_running_suspect_is_asked_back() -> None:
+    script = two_hosts()
+    script.ends(2, engine="e1")
+    script.taken(("task", 0, 2), engine="e1")
+    script.supply(task(3), ended=True)
+    assert script.assigned("e1")[-1] == ("task", 3, 1)
+    script.join("e2", node="a")
+    script.after(0.1)
+    assert script.kind(m.Recall)[-1] == m.Recall("e1", 1)
+
+
+def test_free_slots_say_why_suspects_do_not_get_them() -> None:
+    script = Script(*map(task, range(3)), slots=4)
+    script.taken(0, 1, 2)
+    script.dies()
+    script.join("e1", slots=4)
+    assert script.assigned("e1") == [("task", 0, 2)]
+    assert script.scheduler.waiting == ONE_BY_ONE
+    script.ends(("task", 0, 2), engine="e1")
+    script.ends(("task", 1, 2), engine="e1")
+    assert script.scheduler.waiting == ""
 
 
 @pytest.mark.parametrize("how", ["silent", "cut", "left", "told", "detached", "stopped"])
