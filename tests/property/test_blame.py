@@ -1,7 +1,8 @@
 """Blame in a model of the world: some tasks kill their agent or slots whenever they run, hosts lose power, networks are cut, agents told.
 
-Whatever the order: only guilty tasks are given up, nothing but a death of an agent or slot is charged, no task runs beside itself, an
-engine holds one suspect at most, one that was charged runs alone, and the run ends.
+Hosts may be sick, too, the run suspended, and the driver stopped for a while. Whatever the order: only guilty tasks are given up, nothing but
+a death of an agent or slot is charged, no task runs beside itself, an engine holds one suspect at most, one that was charged runs alone,
+nothing stays queued beside an engine that is free, and the run ends.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from taskrun.scheduling.scheduler import Policy, Scheduler
 
 LOST_AFTER = 30.0
 GRACE = 1.0
+LONG = 100.0
 END = 100_000.0  # seconds in which every run ends
 GUILTY = ("agent", "slot", "slots")
 FAULTS = ("power", "cut", "left", "told", "boot")
@@ -42,7 +44,18 @@ class Agent:
 class World:
     """`does`: task -> how it kills, '' if it does not."""
 
-    def __init__(self, seed: int, does: list[str], engines: int, slots: int, faults: list[tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        does: list[str],
+        engines: int,
+        slots: int,
+        faults: list[tuple[str, int]],
+        *,
+        sick_after: int = 5,
+        more: bool = False,
+    ) -> None:
+        """`more`: some tasks are long, hosts are sick, the run is suspended, the driver does not run for a while."""
         self.random = random.Random(seed)
         self.does = does
         self.slots = slots
@@ -57,7 +70,12 @@ class World:
         self.set_aside = 0
         self.finished = False
         self.booted = False
-        self.scheduler = Scheduler(Policy(grace=GRACE, lost_after=LOST_AFTER))
+        self.more = more
+        self.long = {number for number in range(len(does)) if more and self.random.random() < 0.2}
+        self.sick: set[int] = set()
+        self.suspended = False
+        self.queued_since: float | None = None  # beside an engine that is free
+        self.scheduler = Scheduler(Policy(grace=GRACE, lost_after=LOST_AFTER, sick_after=sick_after))
         self.handle(m.ContextJoined("c", expected=engines))
         items: list[Planned] = [Task(number, number + 1, NO_REPEAT, b"") for number in range(len(does))]
         self.handle(m.Supply(items))
@@ -71,6 +89,8 @@ class World:
             if self.faults and self.now >= fault_at:
                 fault_at = self.now + self.random.uniform(0.0, 20.0)
                 self.fault(*self.faults.pop())
+            if self.more:
+                self.trouble()
             for due, node in [each for each in self.joining if each[0] <= self.now]:
                 self.joining.remove((due, node))
                 self.join(node)
@@ -79,6 +99,43 @@ class World:
             for agent in self.old:
                 agent.running = {key: end for key, end in agent.running.items() if end > self.now}
             self.handle(m.Tick())
+            self.look_for_queues()
+
+    def trouble(self) -> None:
+        chance = self.random.random()
+        if self.now > 100.0 + 50.0:
+            self.sick.clear()
+            if self.suspended:
+                self.suspend(False)
+        elif chance < 0.02:
+            self.sick ^= {self.random.randrange(len(self.boots))}
+        elif chance < 0.05:
+            self.suspend(not self.suspended)
+        elif chance < 0.07:
+            seconds = self.random.choice((3.0, 12.0, 100.0))
+            self.now += seconds
+            self.handle(m.Absent(seconds))
+            for agent in list(self.agents.values()) if seconds > LOST_AFTER else ():
+                self.dies(agent)
+
+    def suspend(self, on: bool) -> None:
+        self.suspended = on
+        self.handle(m.Suspend(on))
+
+    def look_for_queues(self) -> None:
+        """What is queued is asked back while an engine is free."""
+        free = [
+            engine
+            for engine in self.scheduler.engines.values()
+            if engine.phase == "ready" and engine.room and engine.alone is None and engine.suspect is None and not engine.live
+        ]
+        queued = any(agent.queue for agent in self.agents.values() if not agent.silent)
+        if not (free and queued) or self.suspended:
+            self.queued_since = None
+        elif self.queued_since is None:
+            self.queued_since = self.now
+        else:
+            assert self.now < self.queued_since + 5.0, f"{[each.name for each in free]} are free, and tasks are queued elsewhere"
 
     def join(self, node: int) -> None:
         agent = Agent(node, self.ranks, self.slots)
@@ -113,7 +170,7 @@ class World:
                         self.handle(m.SlotsLost(agent.name, [each]))
             else:
                 del agent.running[key]
-                done.append(result(key))
+                done.append(result(key, "exit", 127)._replace(elapsed=0.01) if agent.node in self.sick else result(key))
         if done:
             self.handle(m.Results(agent.name, done))
         if agent.name in self.agents:
@@ -125,7 +182,8 @@ class World:
             for other in (*self.agents.values(), *self.old):
                 assert not any(each[1] == key[1] and end > self.now for each, end in other.running.items()), f"{key} runs beside itself"
             assert key[1] not in self.recorded
-            agent.running[key] = self.now + self.random.choice((0.001, 0.5, 3.0))
+            seconds = LONG if key[1] in self.long else self.random.choice((0.001, 0.5, 3.0))
+            agent.running[key] = self.now + (0.01 if agent.node in self.sick else seconds)
             if key[2] > 1 or self.random.random() < 0.5:  # an attempt that comes back is announced before it starts
                 self.handle(m.Taken(agent.name, [key]))
 
@@ -185,6 +243,7 @@ class World:
                 assert len(engine.live) == 1, f"{held} does not run alone"
 
     def _Assign(self, action: m.Assign) -> None:  # noqa: N802
+        assert not self.suspended
         self.agents[action.engine].queue.extend(key for key, _ in action.attempts)
 
     def _Recall(self, action: m.Recall) -> None:  # noqa: N802
@@ -219,7 +278,8 @@ class World:
             assert task.id not in self.recorded
             self.recorded[task.id] = ended.code
             assert (ended.code == -100) == (ended.cause == "crash-limit")
-            assert self.does[task.id] or ended.code == 0, f"{task.id} is innocent"
+            assert self.does[task.id] or ended.code in (0, 127), f"{task.id} is innocent"
+            assert ended.code != 127 or self.more
 
     def _Finish(self, _: m.Finish) -> None:  # noqa: N802
         self.finished = True
@@ -291,3 +351,19 @@ def test_where_every_agent_dies_few_tasks_are_blamed_and_the_run_ends(seed: int,
     world = World(seed, ["agent"] * count, engines, slots, [])
     world.run()
     assert len(world.recorded) <= 4 * engines + 1
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seeds, st.integers(1, 24), st.lists(st.tuples(st.integers(0, 23), st.sampled_from(GUILTY)), max_size=2), engines, slots, faults,
+    st.sampled_from((0, 1, 2, 5)),
+)  # fmt: skip
+def test_sick_hosts_suspensions_and_absences_change_nothing_about_blame(
+    seed: int, count: int, guilty: list[tuple[int, str]], engines: int, slots: int, faults: list[tuple[str, int]], sick_after: int
+) -> None:
+    does = plan(count, guilty)
+    world = World(seed, does, engines, slots, faults, sick_after=sick_after, more=True)
+    world.run()
+    if not world.set_aside:
+        assert world.recorded.keys() == set(range(count))
+        assert all(world.recorded[number] in ((-100, 127) if what else (0, 127)) for number, what in enumerate(does))

@@ -1,7 +1,8 @@
 """The scheduler in a model of the world: agents are slow, die, hang and return, links close, signals come at any moment.
 
 After every action list the world checks what truth.md promises: no task lost, none recorded twice, none alive twice at
-once, barriers in order, limits kept, no host set aside without a success elsewhere. When the trouble ends, so does the run.
+once, barriers in order, limits kept, no host set aside without a success elsewhere, nobody charged but a single suspect whose engine or
+slot has died, no free slot beside tasks that wait without a reason given. When the trouble ends, so does the run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LOST_AFTER = 30.0  # B
 LIFE = 20.0  # A
 GRACE = 5.0
 CHUNK = 3.0  # seconds between two beats
-TASK_DOES = (*["ok"] * 8, "fail", "fail", "signal", "slot", "slot once", "agent", "agent once", "told", "long", "start")
+TASK_DOES = (*["ok"] * 8, "fail", "fail", "signal", "slot", "slot once", "agent", "agent once", "told", "checkpoint", "long", "start")
 COMMAND_DOES = ("ok", "ok", "ok", "fail", "slot", "agent", "signal", "told")
 
 
@@ -76,7 +77,7 @@ class Agent:
                         ends = self.world.now + self.world.random.choice((0.1, 1.0, 2.0)) * action.grace / 2
                         if ends < run.ends:
                             run.ends = ends
-                            run.result = result(key, action.how, -15)
+                            run.result = result(key, action.how, self.world.random.choice((-15, 0, 1)))
             elif isinstance(action, m.Leave):
                 assert not self.running, "let go while it runs something"
                 assert not self.queue
@@ -130,6 +131,28 @@ class Agent:
             run.charged = charged
             if charged:
                 self.world.lost(key)
+
+    def cut(self) -> None:
+        """Its link closes, and it lives on: its tasks end by their own clocks."""
+        if not self.dead:
+            self.say(m.LinkClosed(self.name, "reset", self.world.now))
+            self.ends_alone()
+
+    def power_cut(self) -> None:
+        """Nothing is heard any more; the host boots."""
+        self.out.clear()
+        self.unsaid.clear()
+        self.running.clear()
+        self.queue.clear()
+        self.dead = True
+
+    def ends_alone(self) -> None:
+        self.dead = True
+        self.queue.clear()
+        for run in self.running.values():
+            run.result = None
+            run.charged = False
+            run.ends = min(run.ends, self.world.now + LIFE + self.world.random.choice((0.0, 2.0)))
 
     def stop(self) -> None:
         if self.stopped_at is None and not self.dead:
@@ -193,6 +216,8 @@ class World:
         self.turn = 0
         self.aside: dict[Place, m.Key | None] = {}  # with the last probe there
         self.unfit: set[str] = set()
+        self.boots: dict[str, int] = {}  # by node
+        self.charged: dict[int, int] = {}  # charges, but for those taken back
 
     # --- what happens
 
@@ -218,9 +243,13 @@ class World:
         if what == "agent" or (what == "agent once" and first):
             agent.world.doomed.append((self.now + length, agent))
             return Run(self.now + length + 2, result(key, "ok", 0))
-        cause, code = {"fail": ("exit", 3), "signal": ("signal", -9), "told": ("preempted", -15), "start": ("start", 2)}.get(
-            what, ("ok", 0)
-        )
+        cause, code = {
+            "fail": ("exit", 3),
+            "signal": ("signal", -9),
+            "told": ("preempted", -15),
+            "checkpoint": ("preempted", 0),
+            "start": ("start", 2),
+        }.get(what, ("ok", 0))
         return Run(self.now + length, result(key, cause, code, length))
 
     @property
@@ -305,13 +334,15 @@ class World:
             self.broken = broken
             self.handle(m.SupplyEnd(broken))
 
-    def context(self, limit: int, engines: int) -> None:
+    def context(self, limit: int, engines: int, *, may_end: bool = False) -> None:
         name = f"c{len(self.limits)}"
         self.limits[name] = limit
         expected = self.random.choice((0, engines))
         if expected:
             self.counted.add(name)
-        self.handle(m.ContextJoined(name, limit, expected))
+        end = self.random.choice((None, None, None, self.now + 100.0, self.now + 400.0)) if may_end else None
+        gives_back, one_fate = (may_end and self.random.random() < 0.2 for _ in range(2))
+        self.handle(m.ContextJoined(name, limit, expected, end, gives_back=gives_back, one_fate=one_fate))
         shared = self.random.choice((1, 2))  # engines a node
         self.to_join += [(name, f"{name}n{number // shared}", None) for number in range(engines)]
 
@@ -327,7 +358,7 @@ class World:
         self.agents[agent.name] = agent
         self.place_of[agent.name] = (context, node)
         self.slots_of[agent.name] = agent.slots
-        self.handle(m.EngineJoined(agent.name, context, agent.rank, agent.slots, node))
+        self.handle(m.EngineJoined(agent.name, context, agent.rank, agent.slots, node, f"boot {self.boots.get(node, 0)}"))
 
     def miss(self, index: int, *, again: bool) -> None:
         """An engine that was expected cannot be had. `again`: it is tried again."""
@@ -364,7 +395,11 @@ class World:
     def handle(self, event: m.Event) -> None:
         if self.finished:
             return
+        charges = dict(self.scheduler._suspects.charges)
+        doubtful = any(each.result.cause == "preempted" for each in self.scheduler._attempts.held)
         actions = self.scheduler.handle(event, self.now)
+        self.look_at_charges(event, charges, doubtful)
+        self.look_for_stalls(event)
         self.turn += 1
         others = False
         for action in actions:
@@ -372,6 +407,45 @@ class World:
             assert not (records and others), "records come first"
             others = others or not records
             getattr(self, "_" + type(action).__name__)(action)
+
+    def look_at_charges(self, event: m.Event, before: dict[int, int], doubtful: bool) -> None:
+        """Only a single suspect is charged, and only for the death of its engine or slot."""
+        scheduler = self.scheduler
+        charges = scheduler._suspects.charges
+        for task, count in charges.items():
+            assert task not in self.recorded
+            if count > before.get(task, 0):
+                assert task in before, "it has become a suspect first"
+                assert not self.told
+                assert doubtful or isinstance(event, m.SlotsLost) or (isinstance(event, m.LinkClosed) and event.died)
+                if not doubtful:
+                    assert count == before[task] + 1
+                    held = {key[1] for key in self.agents[event.engine].assigned if key[0] == "task"}  # type: ignore[union-attr]
+                    assert held & before.keys() <= {task}
+            if task in before:
+                self.charged[task] = self.charged.get(task, 0) + count - before[task]
+        for engine in scheduler.engines.values():
+            suspects = [key for key in engine.live if key[0] == "task" and key[1] in charges]
+            if engine.phase != "closed":
+                assert len(suspects) <= 1, f"{engine.name} holds suspects {suspects}"
+                assert len(engine.live) == 1 or not any(charges[key[1]] for key in suspects), f"{suspects} does not run alone"
+
+    def look_for_stalls(self, event: m.Event) -> None:
+        scheduler = self.scheduler
+        if scheduler.finished:
+            return
+        if isinstance(event, m.Tick):
+            assert scheduler.deadline is None or scheduler.deadline > self.now - 1e-6, "the driver's loop would not pause"
+        if self.suspended or scheduler._stop.how is not None:
+            return
+        plan, charges = scheduler._plan, scheduler._suspects.charges
+        free = [engine for engine in scheduler.engines.values() if engine.phase == "ready" and engine.context.open and engine.idle > 0]
+        if [engine for engine in free if engine.alone is None]:
+            assert not (plan.pending and isinstance(plan.pending[0], Task)), "a slot is free"
+            assert all(task in charges for task in plan.again), "a slot is free"
+            assert scheduler.waiting or not plan.again, "nobody says why a slot is free"
+        if [engine for engine in free if engine.alone is None and engine.suspect is None and not engine.live]:
+            assert all(charges[task] for task in plan.again), "an engine is free"
 
     def _Record(self, action: m.Record) -> None:  # noqa: N802
         for task, ended, _ in action.ended:
@@ -381,8 +455,9 @@ class World:
                 self._record(task.id, ended.code)
                 assert (ended.cause == "crash-limit") == (ended.code == -100)
                 if ended.cause == "crash-limit":
+                    assert self.charged[task.id] >= self.policy.crash_limit - 1, "it is recorded with the last one"
                     # ended by a signal just before its engine was lost, or told to end by nobody: the end of its slot, too
-                    suspect = self.does["task", task.id] in ("told", "signal")
+                    suspect = self.does["task", task.id] in ("told", "checkpoint", "signal")
                     suspected = sum(1 for key in self.started if key[1] == task.id) if suspect else 0
                     assert max(self.losses.get(task.id, 0), suspected) >= self.policy.crash_limit
             else:
@@ -584,7 +659,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.world = World(seed, items, does, policy)
         for limit, engines in contexts:
-            self.world.context(limit, engines)
+            self.world.context(limit, engines, may_end=True)
 
     def agent(self, index: int) -> Agent | None:
         agents = [agent for agent in self.world.agents.values() if not agent.dead]
@@ -619,6 +694,23 @@ class SchedulerMachine(RuleBasedStateMachine):
     def kill_agent(self, index: int, said: int, died: bool) -> None:
         if agent := self.agent(index):
             agent.orphan("it was killed", said, died=died)
+
+    @rule(index=small)
+    def cut_link(self, index: int) -> None:
+        if agent := self.agent(index):
+            agent.cut()
+
+    @rule(index=small, died=st.sampled_from((False, False, True)))
+    def boot(self, index: int, died: bool) -> None:
+        """A host loses power, and boots. `died`: before, it has said that the agent is dead."""
+        if agent := self.agent(index):
+            self.world.boots[agent.node] = self.world.boots.get(agent.node, 0) + 1
+            if died:
+                agent.orphan("it was killed", len(agent.out), died=True)
+                self.world.deliver(agent, len(agent.out))
+            for each in list(self.world.agents.values()):
+                if each.node == agent.node:
+                    each.power_cut()
 
     @rule(index=small)
     def system_kills_all(self, index: int) -> None:
