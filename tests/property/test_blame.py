@@ -1,8 +1,8 @@
 """Blame in a model of the world: some tasks kill their agent or slots whenever they run, hosts lose power, networks are cut, agents told.
 
-Hosts may be sick, too, the run suspended, and the driver stopped for a while. Whatever the order: only guilty tasks are given up, nothing but
-a death of an agent or slot is charged, no task runs beside itself, an engine holds one suspect at most, one that was charged runs alone,
-nothing stays queued beside an engine that is free, and the run ends.
+Hosts may be sick, too, the run suspended, and the driver stopped for a while. Whatever the order: only guilty tasks are given up,
+nothing but a death of an agent or slot is charged, no task runs beside itself, an engine holds one suspect at most, one that was
+charged runs alone, nothing stays queued beside an engine that is free, and the run ends.
 """
 
 from __future__ import annotations
