@@ -80,9 +80,10 @@ def nodes(result: Result) -> list[str]:
 
 def test_a_colleagues_machine(meet_far: Meet, friend: Friend, ssh_hosts: SshHosts) -> None:
     """It shares no folder: its tasks run where --workdir says."""
-    meeting = meet_far(LINES)
+    meeting = meet_far(LINES.replace("; sleep 0.3", " || until test -e go; do sleep 0.05; done"))  # here they wait for those there
     attached = friend.start(meeting, "-s", "localhost:2", "--workdir", "/srv/work", "--env", "GREETING=hello")
-    until(lambda: len(ssh_hosts.processes(1)) > 4, 20, "its tasks")
+    until(lambda: len(ssh_hosts.processes(1)) > 4, 15, "its tasks")
+    meeting.go()
     ssh_hosts.path(1, "/srv/go").touch()
     result = meeting.running.finish()
     assert (result.code, len(result.records())) == (0, 6)

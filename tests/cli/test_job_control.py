@@ -21,7 +21,12 @@ from harness import Result, Taskrun, need, until
 FLAGS = "-s localhost:2 -p run --lost-after 1.5"
 #: Tasks that end when the test says so.
 HELD = "touch started_$TASKRUN_TASKID; until test -e go; do sleep 0.05; done\n"
-SHIM = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+#: Gives the shell its terminal, and the signals of the keyboard, which may be ignored where the tests were started (`make test &`).
+SHIM = (
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)]; "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 SHELLS = {"bash": ("bash", "--norc", "--noprofile", "-i"), "dash": ("dash", "-i")}
 PROMPT = "ready> "
 

@@ -92,7 +92,8 @@ def test_every_scope_with_a_driver_that_is_killed(apart: Apart, keys: Keys) -> N
     running = apart.start(text)
     arrived = [apart.safe / name for n in range(3) for name in (f"all/{n}.gpg", f"done/{n} ")]
     until(lambda: all(path.exists() for path in arrived), 60, "outputs of the first tasks, while others run")
-    until(lambda: fetched(apart.folder / "run_events.jsonl") == 6, 60, "the inputs of all")
+    # a node on which no task has succeeded yet gets nothing ahead of its slots: the last one may still be to come
+    until(lambda: fetched(apart.folder / "run_events.jsonl") >= 5, 30, "the inputs of all that run")
     assert not (apart.safe / "all/3.gpg").exists()
     os.kill(running.pid, signal.SIGKILL)
     running.process.wait()
