@@ -69,7 +69,8 @@ class Placement:
         for queue in (self.free, self.ahead):
             while queue:
                 engine = next(iter(queue))
-                if engine.context.open:
+                context = engine.context
+                if not context.limited or context.left > 0:  # engines of one that ends have left the queues
                     if len(queue) > 1:
                         queue.move_to_end(engine)
                     return engine
