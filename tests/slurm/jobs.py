@@ -41,7 +41,10 @@ class Job:
 
     @property
     def state(self) -> str:
-        found = re.search(r"JobState=(\S+)", self.cluster.run("scontrol", "show", "job", self.number).stdout)
+        """'' when SLURM has forgotten it. A controller that does not answer is asked again."""
+        while (done := self.cluster.run("scontrol", "show", "job", self.number)).returncode and "Invalid job id" not in done.stderr:
+            time.sleep(0.2)
+        found = re.search(r"JobState=(\S+)", done.stdout)
         return found[1] if found else ""
 
     @property

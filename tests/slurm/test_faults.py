@@ -54,16 +54,14 @@ def test_a_node_without_power_and_one_that_slurm_calls_down(jobs: Jobs) -> None:
 
 @pytest.mark.timeout(120)
 def test_one_that_kills_its_agent_is_given_up_and_a_node_that_boots_charges_nobody(jobs: Jobs) -> None:
-    kill = f"until [ -e go ]; do sleep 0.1; done; {KILL}\n"
+    held = "until [ -e go ]; do sleep 0.1; done; "
+    tasks = f"{held}{KILL}\n" + WORK.format(6, 1).replace("sleep", f"{held}sleep")
     job = jobs.submit("-N2", "--no-kill", "-w", "node[1-2]", "--wrap", "exec taskrun tasks.txt -p run --lost-after 2 --grace 0 "
-                      "--starter builtin", files={"tasks.txt": kill + WORK.format(6, 1)})  # fmt: skip
-    started(jobs, 1)
-    until(lambda: len([each for each in jobs.events("engine") if each["what"] == "joined"]) == 2, 20, "both nodes")
+                      "--starter builtin", files={"tasks.txt": tasks})  # fmt: skip
+    started(jobs, 3)  # all four slots are taken
     jobs.cluster.kill_node(2)
     jobs.cluster.revive_node(2)
-    until(lambda: [each for each in jobs.events("engine") if each["what"] == "lost"], 30, "the loss")
-    lost = [each for each in jobs.events("attempt") if each["cause"] == "engine-lost"]
-    assert lost
+    lost = until(lambda: [each for each in jobs.events("attempt") if each["cause"] == "engine-lost"], 30, "the loss")
     assert not [each for each in lost if "blame" in each]
     (jobs.folder / "go").touch()
     assert job.wait(100) == "COMPLETED", job.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -213,7 +214,8 @@ def test_a_host_that_keeps_failing_is_set_aside(taskrun: Taskrun, hosts: SshHost
     agent = r"""$(ps -eo pid,args | awk '/taskrun agent/ && !/[(]|awk/ {print $1}')"""
     taskrun.write({"task.sh": f'[ "$(hostname)" = host2 ] || kill -9 {agent}\n[ -e aside ] || sleep 0.3\n'})
     running = taskrun.start("tasks.txt", *FLAGS, "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 400 bash task.sh\n"})
-    until(lambda: "host1: 4 engines were lost there in a row, and it is set aside" in running.said()[1], 45, "host1 to be set aside")
+    aside = re.compile(r"host1: [45] engines were lost there in a row, and it is set aside")  # a task may be charged with one of them
+    until(lambda: aside.search(running.said()[1]), 45, "host1 to be set aside")
     (taskrun.folder / "aside").touch()
     result = running.finish(40)
     assert result.code == 0
