@@ -24,6 +24,9 @@ from bed import PATIENCE, Bed, Member
 _PROGRAMS = ("ip", "munged", "nsenter", "sbatch", "slurmctld", "slurmd")
 _ACCOUNTING_PROGRAMS = ("mariadbd", "slurmdbd")
 
+#: slurmctld saves what has changed 5 s later at most (SAVE_MAX_WAIT of its source). A job it has not saved is started twice.
+SAVED_SECONDS = 7.0
+
 
 class SlurmCluster:
     """Nodes that are called by their number, from 1. `cpus` may be a list, "4,2,1".
@@ -106,7 +109,11 @@ class SlurmCluster:
             os.kill(pid, signal.SIGCONT)
 
     def restart_controller(self) -> None:
-        """slurmctld dies, and another one takes over what it had saved."""
+        """slurmctld dies, and another one takes over what it had saved: all that has happened until now."""
+        saved, now = self._nodes.parent / "state" / "job_state", time.time()
+        end = time.monotonic() + SAVED_SECONDS
+        while not (saved.exists() and saved.stat().st_mtime > now) and time.monotonic() < end:
+            time.sleep(0.1)
         self._bed.call("restart-slurmctld")
 
     def revive_node(self, k: int) -> None:
@@ -137,7 +144,7 @@ class SlurmCluster:
         return Member(self._nodes / f"node{k}", _is_node_own)
 
     def _jobs(self) -> list[str]:
-        return self.run("squeue", "-h", "-o", "%A %T %j").stdout.splitlines()
+        return self.run("squeue", "-h", "-o", "%A %T %j %r").stdout.splitlines()
 
     def _unusable(self) -> set[int]:
         lines = self.run("sinfo", "-h", "-N", "-o", "%N %T", "-p", "debug").stdout.split("\n")

@@ -11,6 +11,6 @@ __all__ = ["jobs"]  # a fixture that is written elsewhere
 
 @pytest.mark.long
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", ["scancel", "controller_restarted"])
-def test_a_fault(jobs: Jobs, name: str) -> None:
-    FAULTS[name](Night(jobs, tasks=10, length=0.5))
+@pytest.mark.parametrize(("name", "tasks", "length"), [("scancel", 10, 0.5), ("controller_restarted", 20, 2.0)])
+def test_a_fault(jobs: Jobs, name: str, tasks: int, length: float) -> None:
+    FAULTS[name](Night(jobs, tasks, length))

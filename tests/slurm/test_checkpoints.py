@@ -8,7 +8,7 @@ import pytest
 from harness import ROOT, until
 from slurm.jobs import Job, Jobs, check_once
 
-STEPS = 9
+STEPS = 12
 #: What the test has the programs of the documentation note: the task and the step it has made.
 NOTE_SH = 'step=$((step + 1)); echo "$1 $step" >> steps'
 NOTE_PY = 'step += 1; print(sys.argv[1], step, file=open("steps", "a"), flush=True)'
@@ -32,8 +32,9 @@ def steps(jobs: Jobs) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def goes_on(jobs: Jobs) -> None:
-    """Each of the two makes another step."""
+def goes_on(jobs: Jobs, job: Job, starts: int = 1) -> None:
+    """Each of the two makes another step in this start of the job."""
+    until(lambda: job.output.count("SLURM has started this job again") == starts - 1, 90, f"start {starts}")
     before = {name: sum(line.startswith(name) for line in steps(jobs)) for name in "ab"}
     until(lambda: all(sum(line.startswith(name) for line in steps(jobs)) > before[name] for name in "ab"), 90, "another step of each")
 
@@ -57,7 +58,7 @@ def resume(jobs: Jobs) -> Job:
 def test_a_job_that_is_cancelled(jobs: Jobs) -> None:
     example(jobs)
     job = jobs.submit("-n2", "--wrap", "exec taskrun tasks.txt -p run --grace 4")
-    goes_on(jobs)
+    goes_on(jobs, job)
     jobs.run("scancel", job.number)
     job.wait()
     until(jobs.nothing_runs, what="the nodes to be empty")
@@ -75,12 +76,12 @@ def test_a_job_that_is_requeued_preempted_and_told(jobs: Jobs) -> None:
     """It starts itself again each time, in its own file; the last time its steps are sent a signal, and not the job's script."""
     example(jobs)
     job = jobs.submit("-p", "low", "-n2", "--requeue", "--wrap", "exec taskrun tasks.txt -p run --grace 4 --requeue")
-    goes_on(jobs)
+    goes_on(jobs, job)
     jobs.run("scontrol", "requeue", job.number)
-    goes_on(jobs)
+    goes_on(jobs, job, 2)
     high = jobs.submit("-N3", "--exclusive", "--wrap", "true")
     assert high.wait(80) == "COMPLETED"
-    goes_on(jobs)
+    goes_on(jobs, job, 3)
     jobs.run("scancel", "--signal=TERM", job.number)
     assert job.wait(110) == "COMPLETED", job.output
     jobs.sweep()
