@@ -144,7 +144,7 @@ class SlurmCluster:
         return Member(self._nodes / f"node{k}", _is_node_own)
 
     def _jobs(self) -> list[str]:
-        return self.run("squeue", "-h", "-o", "%A %T %j %r").stdout.splitlines()
+        return self.run("squeue", "-h", "-o", "%A %T %j").stdout.splitlines()
 
     def _unusable(self) -> set[int]:
         lines = self.run("sinfo", "-h", "-N", "-o", "%N %T", "-p", "debug").stdout.split("\n")

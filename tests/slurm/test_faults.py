@@ -55,10 +55,10 @@ def test_a_node_without_power_and_one_that_slurm_calls_down(jobs: Jobs) -> None:
 @pytest.mark.timeout(120)
 def test_one_that_kills_its_agent_is_given_up_and_a_node_that_boots_charges_nobody(jobs: Jobs) -> None:
     held = "until [ -e go ]; do sleep 0.1; done; "
-    tasks = f"{held}{KILL}\n" + WORK.format(6, 1).replace("sleep", f"{held}sleep")
+    tasks = f"echo start >> notes; {held}{KILL}\n" + WORK.format(6, 1).replace("sleep", f"{held}sleep")
     job = jobs.submit("-N2", "--no-kill", "-w", "node[1-2]", "--wrap", "exec taskrun tasks.txt -p run --lost-after 2 --grace 0 "
                       "--starter builtin", files={"tasks.txt": tasks})  # fmt: skip
-    started(jobs, 3)  # all four slots are taken
+    started(jobs, 2)  # both slots are taken
     jobs.cluster.kill_node(2)
     jobs.cluster.revive_node(2)
     lost = until(lambda: [each for each in jobs.events("attempt") if each["cause"] == "engine-lost"], 30, "the loss")
