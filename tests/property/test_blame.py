@@ -123,7 +123,7 @@ class World:
         self.handle(m.Suspend(on))
 
     def look_for_queues(self) -> None:
-        """What is queued is asked back while an engine is free."""
+        """Fail when queued tasks are not asked back while an engine is free."""
         free = [
             engine
             for engine in self.scheduler.engines.values()
