@@ -21,6 +21,7 @@ from taskrun.driver.attach import Door
 from taskrun.driver.comment import Comment, text_of
 from taskrun.driver.contexts import Engines, carried_environment, driver_node
 from taskrun.driver.crew import Crew
+from taskrun.driver.file_supply import FileSupply
 from taskrun.driver.gate import Gate
 from taskrun.driver.job_end import JobEnd
 from taskrun.driver.loop import Loop
@@ -31,7 +32,7 @@ from taskrun.driver.porter import Porter
 from taskrun.driver.recorder import Recorder
 from taskrun.driver.retire import SLURM_COMMAND, Retirement
 from taskrun.driver.sampling import Sampling
-from taskrun.driver.supply import FileSupply, StreamSupply, Supply
+from taskrun.driver.supply import StreamSupply, Supply
 from taskrun.driver.verdicts import Verdicts
 from taskrun.driver.visits import Visits
 from taskrun.errors import ExitCode, RecordsFailed, Refused
@@ -90,9 +91,17 @@ class Drive:
         source = self.run.source
         ignore = self.run.options.ignore_unknown
         source.lists.save(names.with_suffix(self.run.prefix, files.FILES))
-        if source.path is not None:
-            resume, before = self.run.resume, self.run.foreseen
-            return FileSupply(source.path, source.lists, resume, before, identity=source.identity, ignore_unknown=ignore)
+        if source.text is not None:
+            foreseen, before = self.run.foreseen, self.run.before
+            return FileSupply(
+                source.text,
+                source.lists,
+                self.run.resume,
+                None if foreseen is None else foreseen.codes,
+                self.run.growth,
+                ignore_unknown=ignore,
+                grows=before is None or before.to_run > 0,
+            )
         copy = names.with_suffix(self.run.prefix, files.TASKS)
         if self.run.append:
             with contextlib.suppress(FileNotFoundError):

@@ -43,7 +43,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None) -> int:
     resume = Resume(indexes, retry=options.retry, force=options.force_resume, match=options.match) if indexes else None
     counts: Counter[str] = Counter()
     mismatches: list[Decision] = []
-    earlier = edited.earlier_file(options, source.path, source.scan, own=False)
+    earlier = edited.earlier_file(options, source.text, own=False)
     unrun = earlier.unrun if earlier is not None else None
     lines = _lines(_planned(source, options), resume, options.fail_fast, counts, mismatches, unrun)
     put = _printer()
@@ -111,8 +111,8 @@ def _say(text: str) -> None:
 
 
 def _planned(source: Source, options: Options) -> Iterator[Supplied]:
-    if source.path is not None:
-        yield from plan_file(source.path, source.lists, ignore_unknown=options.ignore_unknown)
+    if source.text is not None:
+        yield from plan_file(source.text, source.lists, ignore_unknown=options.ignore_unknown)
         return
     reader = Reader(source.shown, ignore_unknown=options.ignore_unknown)
     expander = Expander(source.lists)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 
 from taskrun import threads
 from taskrun.driver import files
+from taskrun.driver.task_text import TaskText
 from taskrun.errors import Refused
 from taskrun.language import Scan
 from taskrun.options import Options
@@ -20,15 +19,15 @@ from taskrun.status.sidecar import Lines, TaskFile
 
 AT_ONCE_LINES = 20_000  # of a file that is digested before the run: about 5 ms
 AT_ONCE_BYTES = 1 << 20
-_READ = 1 << 18  # bytes: with more the run would wait for what is done with them
+PER_SECOND = 1 << 26  # bytes of a file for each second that passes before it is digested: one that grows is digested again
 
 
-def lines_of(path: Path, scan: Scan) -> Lines | None:
-    """The digests of the file that was scanned, None if it is not the same any more or cannot be read."""
+def lines_of(text: TaskText, scan: Scan) -> Lines | None:
+    """The digests of the text as far as it was scanned, None if it is not the same any more or cannot be read."""
     digester = Digester(edits.group_of(scan.lines))
     digest = sha256()
     try:
-        for data in _pieces(path):
+        for data in text.pieces(scan.size):
             digest.update(data)
             digester.feed(data)
     except OSError:
@@ -36,11 +35,29 @@ def lines_of(path: Path, scan: Scan) -> Lines | None:
     return digester.close() if digest.hexdigest() == scan.sha256 else None
 
 
-class LaterLines:
-    """The same of a long file, in a thread that begins when the run is a second old, so that no task starts later because of it."""
+def lines_at_once(text: TaskText, scan: Scan) -> Lines | None:
+    """The same of a file that is not long, None of one that is."""
+    return lines_of(text, scan) if scan.lines <= AT_ONCE_LINES and scan.size <= AT_ONCE_BYTES else None
 
-    def __init__(self, path: Path, scan: Scan) -> None:
-        self._path = path
+
+def first_difference(text: TaskText, before: Lines | None) -> tuple[int, int]:
+    """The lines between which the open file differs first from what it was; (0, 0): not known."""
+    if before is None:
+        return 0, 0
+    digester = Digester(before.group, before.count, numbered=True)
+    try:
+        for data in text.pieces(text.scan.size):
+            digester.feed(data)
+    except OSError:
+        return 0, 0
+    return edits.first_difference(before, digester.close(), digester.numbers)
+
+
+class LaterLines:
+    """The same of a long file, in a thread that begins a second later or more, so that no task starts later because of it."""
+
+    def __init__(self, text: TaskText, scan: Scan) -> None:
+        self._text = text
         self._scan = scan
         self._looks = 0
         self._thread: threading.Thread | None = None
@@ -50,7 +67,7 @@ class LaterLines:
     def step(self) -> Lines | None:
         """Every second, beginning at once: what was found, given once."""
         self._looks += 1
-        if self._taken or self._looks < 2:
+        if self._taken or self._looks < 2 + self._scan.size // PER_SECOND:
             return None
         if self._thread is None:
             with contextlib.suppress(Refused):  # no room for a thread: at the end, then
@@ -71,16 +88,16 @@ class LaterLines:
         return self._found
 
     def _work(self) -> None:
-        self._found = lines_of(self._path, self._scan)
+        self._found = lines_of(self._text, self._scan)
 
 
 class Earlier:
     """The task file of the newest of the runs that are resumed, where it is not the one of now."""
 
-    def __init__(self, path: Path, scan: Scan, before: TaskFile, status: str) -> None:
+    def __init__(self, text: TaskText, before: TaskFile, status: str) -> None:
         self.unrun = Unrun()
-        self._path = path
-        self._scan = scan
+        self._text = text
+        self._path = text.path
         self._before = before
         self._status = status
 
@@ -94,14 +111,14 @@ class Earlier:
         appended = Appended(before.size, before.sha256)
         digest = sha256()
         try:
-            for data in _pieces(self._path):
+            for data in self._text.pieces(self._text.scan.size):
                 digest.update(data)
                 appended.feed(data)
                 if digester is not None:
                     digester.feed(data)
         except OSError as error:
             raise Refused(f"{self._path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-        if digest.hexdigest() != self._scan.sha256:
+        if digest.hexdigest() != self._text.scan.sha256:
             raise Refused(f"{self._path}: the file was changed while it was being read: try again")
         name = self._path.name
         added = appended.close()
@@ -118,12 +135,12 @@ class Earlier:
         return edits.added_text(name, new) if new > 0 else ""
 
 
-def earlier_file(options: Options, path: Path | None, scan: Scan | None, *, own: bool) -> Earlier | None:
+def earlier_file(options: Options, text: TaskText | None, *, own: bool) -> Earlier | None:
     """Return what a resume must compare; None when the file is the same, or the user has said that it may be another one.
 
     `own`: SLURM has started this job again, and tasks are found by their ids in its own file, whatever --match says.
     """
-    if path is None or scan is None or options.force_resume or (options.match == "command" and not own):
+    if text is None or options.force_resume or (options.match == "command" and not own):
         return None
     runs = []
     for name in options.resume_from:
@@ -134,11 +151,4 @@ def earlier_file(options: Options, path: Path | None, scan: Scan | None, *, own:
         return None
     newest, status = max(runs, key=lambda each: each[0].started)
     before = newest.task_file
-    return None if before is None or before.sha256 == scan.sha256 else Earlier(path, scan, before, status.name)
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    """Raises OSError."""
-    with path.open("rb", buffering=0) as file:
-        while data := file.read(_READ):
-            yield data
+    return None if before is None or before.sha256 == text.scan.sha256 else Earlier(text, before, status.name)

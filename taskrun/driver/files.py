@@ -52,15 +52,6 @@ def choose_prefix(given: str | None, task_name: str, job: str, folder: Path) -> 
     return path, False
 
 
-def identity(path: Path) -> tuple[int, ...]:
-    """Return values that change when a file does; nothing where there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def absolute(path: str | Path) -> Path:
     """Absolute without following links: what the person typed stays recognisable."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links

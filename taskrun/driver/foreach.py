@@ -272,13 +272,14 @@ def take_all(scan: Scan, lists: FileLists) -> Scan:
     if not scan.foreach:
         return scan
     problems = []
+    before = lists.number
     for item, template in scan.foreach:
         if not lists.take(item, template):
             problems.append(nothing(item))
     errors = sum(problem.severity == "error" for problem in problems)
     diagnostics = sorted([*scan.diagnostics, *problems], key=lambda each: (each.line, each.column))
     return scan._replace(
-        tasks=scan.tasks + lists.number, diagnostics=diagnostics, errors=scan.errors + errors,
+        tasks=scan.tasks + lists.number - before, diagnostics=diagnostics, errors=scan.errors + errors,
         warnings=scan.warnings + len(problems) - errors,
     )  # fmt: skip
 

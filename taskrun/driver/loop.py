@@ -290,9 +290,9 @@ class Loop:
 
     def _feed(self) -> None:
         """Hand the scheduler as much of the plan as it has room for."""
-        if self._supplied:
-            return
         supply = self.supply
+        if self._supplied and not (supply.grows and self._has_grown()):
+            return
         wanted = min(self.scheduler.wanted, BATCH)
         if wanted and self.gate is not None and self.gate.keeps:
             items = self.gate.admit([])
@@ -308,9 +308,26 @@ class Loop:
                 if isinstance(supply, StreamSupply) and supply.broken and not supply.given:
                     raise Refused(supply.broken)
                 self._supplied = True
-                self._handle(m.SupplyEnd(bool(supply.broken)))
+                self._handle(m.SupplyEnd(bool(supply.broken), open=supply.grows and not supply.broken))
+                if self.scheduler.asks:  # nothing of it was to be run
+                    self._feed()
         if isinstance(supply, StreamSupply):
             self._listen(supply, wanted > 0 and supply.hungry and not self._supplied and not supply.drained)
+
+    def _has_grown(self) -> bool:
+        """Whether there is more, although all was read; asked for the last time when all that was read has ended."""
+        supply, scheduler = self.supply, self.scheduler
+        if scheduler.stop_why or supply.broken:
+            return False
+        last = scheduler.asks
+        if supply.look(last=last):
+            self._supplied = False
+            self._handle(m.SupplyGrows())
+            return True
+        if last or supply.broken:
+            supply.grows = False
+            self._handle(m.SupplyEnd(bool(supply.broken)))
+        return False
 
     def _listen(self, supply: StreamSupply, wanted: bool) -> None:
         """Look at the stream only while there is room for what it says."""

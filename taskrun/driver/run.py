@@ -20,12 +20,14 @@ from taskrun.driver.account import Account, OnRecord, account
 from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
 from taskrun.driver.drive import DATA_TAG, Drive
+from taskrun.driver.file_supply import FileSupply
+from taskrun.driver.growth import Growth
 from taskrun.driver.log import LEVELS, Log
 from taskrun.driver.loop import Signals
 from taskrun.driver.notes import Notes
 from taskrun.driver.requeue import end_in_order, own_status
 from taskrun.driver.source import color_wanted, open_source
-from taskrun.driver.supply import FileSupply, Foreseen, StreamSupply, find_mismatches
+from taskrun.driver.supply import Foreseen, StreamSupply, find_mismatches
 from taskrun.engines import allocation
 from taskrun.errors import ExitCode, RecordsFailed, Refused, told
 from taskrun.language import render_all
@@ -87,6 +89,8 @@ class Run:
         self.requeued = self.find_own(taskfile, stream_name)
         self.source = open_source(taskfile, options)
         self.stack.callback(self.source.lists.close)
+        if self.source.text is not None:
+            self.stack.callback(self.source.text.close)
         if stream_name:
             self.source = self.source._replace(name=stream_name)
         self.console = Console(options.quiet)
@@ -100,6 +104,7 @@ class Run:
         self.before: OnRecord | None = None  # of a regular file
         self.idle_starts = starts.IdleStarts()
         self.later: edited.LaterLines | None = None  # what the sidecar is to say of a long task file
+        self.growth = Growth(self)
         self.drive = Drive(self)
 
     def say(self, text: str, *, always: bool = False) -> None:
@@ -178,9 +183,9 @@ class Run:
                 continued=continued,
                 own=self.requeued is not None,
             )
-            if self.source.path is not None:
+            if self.source.text is not None:
                 carry = None
-                earlier = edited.earlier_file(options, self.source.path, scan, own=self.requeued is not None)
+                earlier = edited.earlier_file(options, self.source.text, own=self.requeued is not None)
                 if not self.append:
                     self.carried = CarriedFile(self.status_path)
                     self.stack.callback(self.carried.discard)
@@ -188,7 +193,7 @@ class Run:
                         self.carried.write([HEADER])
                     carry = self.carried.write
                 text, before = find_mismatches(
-                    self.source.path,
+                    self.source.text,
                     self.source.lists,
                     self.resume,
                     carry,
@@ -273,6 +278,7 @@ class Run:
         finally:
             events.close()
         self.end_sidecar(code)
+        self.growth.tell_at_end()
         shown = not options.quiet or code not in (ExitCode.OK, ExitCode.TASKS_FAILED)
         for line in summary_lines(self.ending(code)):
             if line.startswith("taskrun: "):
@@ -321,12 +327,11 @@ class Run:
     def make_sidecar(self, engines: Engines) -> sidecar.Sidecar:
         source = self.source
         task_file = None
-        if source.path is not None and source.scan is not None:
-            task_file = sidecar.TaskFile(str(source.path), source.scan.sha256, source.scan.size)
-            if source.scan.lines <= edited.AT_ONCE_LINES and source.scan.size <= edited.AT_ONCE_BYTES:
-                task_file.lines = edited.lines_of(source.path, source.scan)
-            else:
-                self.later = edited.LaterLines(source.path, source.scan)
+        if source.text is not None and source.scan is not None:
+            lines = edited.lines_at_once(source.text, source.scan)
+            task_file = sidecar.TaskFile(str(source.path), source.scan.sha256, source.scan.size, lines)
+            if lines is None:
+                self.later = edited.LaterLines(source.text, source.scan)
         extra: dict[str, object] = {"name": source.name, held.USER: os.getuid()}
         extra[DATA_TAG] = self.data_tag()
         if self.append and str(self.prefix) in self.limits:

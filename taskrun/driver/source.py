@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from taskrun.driver import files
 from taskrun.driver.foreach import FileLists, take_all
+from taskrun.driver.task_text import TaskText
 from taskrun.errors import Refused, WrongTasks
-from taskrun.language import Scan, render_all, scan_file
+from taskrun.language import Scan, render_all
 from taskrun.options import Options
 from taskrun.status import names, sidecar
 
@@ -26,7 +27,7 @@ class Source(NamedTuple):
     name: str  # basename, `stdin` for -
     scan: Scan | None
     lists: FileLists  # of FOREACH
-    identity: tuple[int, ...] = ()  # of a regular file, before it was scanned: see files.identity
+    text: TaskText | None = None  # of a regular file
 
 
 def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source:
@@ -49,8 +50,8 @@ def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source
             return Source(None, os.open(path, os.O_RDONLY | os.O_CLOEXEC), taskfile, path.name, None, lists)
         except OSError as error:
             raise Refused(f"{taskfile}: cannot be read: {os.strerror(error.errno or 0)}") from None
-    identity = files.identity(path)
-    scan = scan_file(taskfile, ignore_unknown=options.ignore_unknown)
+    text = TaskText(path, taskfile, ignore_unknown=options.ignore_unknown)
+    scan = text.scan
     if scan.stages and not scan.errors:
         from taskrun.driver.inspection import inspect
 
@@ -61,7 +62,8 @@ def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source
             lists.tell_nameless(scan)
     if scan.errors:
         raise WrongTasks(render_all(scan.diagnostics, taskfile, scan.errors, scan.warnings, color_wanted()).rstrip("\n"))
-    return Source(path, -1, taskfile, path.name, scan, lists, identity)
+    text.scan = scan
+    return Source(path, -1, taskfile, path.name, scan, lists, text)
 
 
 def earlier_lists(statuses: list[str]) -> Path | None:

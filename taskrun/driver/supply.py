@@ -10,9 +10,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from taskrun.driver import files
 from taskrun.driver.account import OnRecord
 from taskrun.driver.foreach import FileLists, nothing
+from taskrun.driver.task_text import TaskText
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.language import Foreach, Item, Reader, read_items, render, render_all
 from taskrun.model import Skipped, Supplied, Task
@@ -31,9 +31,13 @@ class Supply(Protocol):
     ended: bool
     broken: str  # why the rest cannot be used, '' if it can
     always_ready: bool  # it never has to be waited for
+    grows: bool  # more may come after its end
 
     def read(self, count: int) -> list[Supplied]:
         """Up to about `count` more items; none when there are none yet."""
+
+    def look(self, *, last: bool) -> bool:
+        """Whether there is more after the end. `last`: all that came has ended, so what is there now is all. Raises RecordsFailed."""
 
 
 def decided(planned: Iterator[Supplied], resume: Resume | None, on_mismatch: Callable[[Decision], None]) -> Iterator[Supplied]:
@@ -63,26 +67,25 @@ class Foreseen(NamedTuple):
 RUNS = -(1 << 15)
 
 
-def foreseen(planned: Iterator[Supplied], before: Foreseen) -> Iterator[Supplied]:
-    """The plan with what is done already replaced by Skipped, whose records are in the new file already."""
-    codes = iter(before.codes)
+def foreseen(planned: Iterator[Supplied], codes: Iterator[int]) -> Iterator[Supplied]:
+    """The plan with what is done already replaced by Skipped, whose records are in the new file already. `codes`: those of Foreseen."""
     for item in planned:
         if type(item) is Task:
-            code = next(codes, RUNS)  # a file that grew is noticed before any of it runs
+            code = next(codes, RUNS)  # a task that was added since
             yield item if code == RUNS else Skipped(item, code, b"")
         else:
             yield item
 
 
-def plan_file(path: Path, lists: FileLists, *, ignore_unknown: bool) -> Iterator[Supplied]:
-    """Every task, barrier and per-engine command of a regular file, lazily."""
+def plan_file(text: TaskText, lists: FileLists, *, ignore_unknown: bool) -> Iterator[Supplied]:
+    """Every task, barrier and per-engine command of a regular file, lazily. Raises Refused when it is not any more what was scanned."""
     expander = Expander(lists)
-    for item in read_items(path, ignore_unknown=ignore_unknown):
+    for item in read_items(text.again(), text.shown, ignore_unknown=ignore_unknown):
         yield from expander.expand(item)
 
 
 def find_mismatches(
-    path: Path,
+    text: TaskText,
     lists: FileLists,
     resume: Resume,
     carry: Callable[[list[bytes]], None] | None,
@@ -98,7 +101,7 @@ def find_mismatches(
     shown: list[Decision] = []
     total = left = skipped = failed = 0
     lines: list[bytes] = []
-    for item in plan_file(path, lists, ignore_unknown=ignore_unknown):
+    for item in plan_file(text, lists, ignore_unknown=ignore_unknown):
         if not isinstance(item, Task):
             continue
         decision = resume.decide(item)
@@ -127,48 +130,6 @@ def find_mismatches(
     return mismatch_text(shown, total) if total else "", Foreseen(codes, OnRecord(skipped, failed, left))
 
 
-class FileSupply:
-    """A regular file, which was scanned before: read again as the run goes, and watched for changes."""
-
-    def __init__(
-        self,
-        path: Path,
-        lists: FileLists,
-        resume: Resume | None,
-        before: Foreseen | None = None,
-        *,
-        identity: tuple[int, ...],
-        ignore_unknown: bool,
-    ) -> None:
-        """`before`: what was decided already; its S lines are written. `identity`: of the file before it was scanned."""
-        self.ended = False
-        self.broken = ""
-        self.changed = False  # the file is not any more what was scanned
-        self.always_ready = True
-        self._path = path
-        self._seen = identity
-        plan = plan_file(path, lists, ignore_unknown=ignore_unknown)
-        self._plan = decided(plan, resume, self._mismatch) if before is None else foreseen(plan, before)
-
-    def _mismatch(self, decision: Decision) -> None:
-        self.broken = mismatch_text([decision], begun=True)
-
-    def read(self, count: int) -> list[Supplied]:
-        try:
-            items = list(islice(self._plan, count))
-        except Refused as error:
-            self.broken = str(error)
-            items = []
-        if files.identity(self._path) != self._seen:
-            self.changed = True
-            self.broken = (
-                self.broken or f"{self._path}: the file was changed while it was being run; what was read of it until then has run"
-            )
-            items = []
-        self.ended = bool(self.broken) or len(items) < count
-        return items
-
-
 class StreamSupply:
     """A stream: what it gives is copied to PREFIX_tasks.txt before any of it runs, and parsed as it comes.
 
@@ -182,6 +143,7 @@ class StreamSupply:
         self.fd = fd
         self.ended = False
         self.broken = ""
+        self.grows = False
         mode = os.fstat(fd).st_mode
         self.always_ready = not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd))
         self.given = 0  # items handed out
@@ -239,6 +201,9 @@ class StreamSupply:
             self.hungry = True
             self.ended = self.drained
         return items
+
+    def look(self, *, last: bool) -> bool:  # noqa: ARG002 - its end was read
+        return False
 
     def give_up(self, why: str, unused: int) -> None:
         """What was read last cannot be run: those items and all that would follow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Stage, Suffix
@@ -24,6 +25,12 @@ class Order:
     def closed(self) -> bool:
         """Whether PERENGINE comes too late from here on."""
         return self._closed > 0
+
+    def copy(self) -> Order:
+        """One that goes on by itself."""
+        other = copy(self)
+        other._written = self._written.copy()
+        return other
 
     def close(self, line: int) -> None:
         """A task stands in `line`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from typing import TYPE_CHECKING
 
 from taskrun.language.diagnostics import Diagnostic, Problems, first_error
@@ -30,6 +31,7 @@ class Reader:
         self._ignore_unknown = ignore_unknown
         self._torn: list[bytes] = []  # a line whose end has not come, in its pieces
         self._torn_size = 0
+        self._unended = False  # the last line was taken without its line end
         self._raw = RawText(name)
         self._order = Order(ignore_unknown)
         self._problems = Problems()
@@ -56,8 +58,16 @@ class Reader:
         """Whether a line has begun whose end has not come."""
         return self._torn_size > 0
 
+    @property
+    def tail(self) -> bytes:
+        """The line that has begun, as far as it has come."""
+        return b"".join(self._torn)
+
     def feed(self, data: bytes) -> list[Item]:
-        """The items of the lines that `data` completes."""
+        """The items of the lines that `data` completes. After `close` it begins with the line end that was missing, if one was."""
+        if self._unended:
+            self._unended = False
+            data = data[2:] if data.startswith(b"\r\n") else data.removeprefix(b"\n")
         end = data.rfind(b"\n") + 1
         if not end:
             if self._torn_size <= LINE_MAX:  # more of a line that is too long need not be kept
@@ -73,7 +83,28 @@ class Reader:
         """The items of a last line without its line end."""
         block = b"".join(self._torn)
         self._torn = []
+        self._torn_size = 0
+        self._unended = bool(block)
         return self._block(block) if block else []
+
+    def fork(self) -> Reader:
+        """One that goes on from here by itself, without the problems so far."""
+        other = copy(self)
+        other._torn = self._torn[:]
+        other._raw = copy(self._raw)
+        other._order = self._order.copy()
+        other._problems = Problems()
+        return other
+
+    def drop(self) -> None:
+        """Forget the beginning of a line whose end has not come: it is read once more."""
+        self._torn = []
+        self._torn_size = 0
+
+    def begin(self) -> None:
+        """Whatever was read, engines run: PERENGINE comes too late from here on."""
+        if not self._order.closed:
+            self._order.close(self.lines + 1)
 
     def _block(self, block: bytes) -> list[Item]:
         line = self.lines + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 from taskrun.errors import Refused
 from taskrun.language.diagnostics import Diagnostic, render
@@ -14,12 +14,29 @@ from taskrun.language.reader import Reader
 from taskrun.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from taskrun.language.marks import Marks
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
+
+class Stream(Protocol):
+    def read(self, size: int, /) -> bytes | None:
+        """Up to so many bytes, none at the end."""
+
+
 _SCAN_SIZE = 1 << 20
 _READ_SIZE = 1 << 18  # smaller: what is read is held until it has run
+
+
+class End(NamedTuple):
+    """Where a scan has ended, to go on from there: what comes after it depends on what was above."""
+
+    reader: Reader  # before the last line, if that has no line end
+    marks: Marks
+    prefix: bytes
+    suffix: bytes
 
 
 class Scan(NamedTuple):
@@ -37,60 +54,95 @@ class Scan(NamedTuple):
     size: int  # bytes
     foreach: list[tuple[Foreach, bytes]]  # each with its text between the prefix and the suffix of its place
     stages: list[Stage | Encrypt]
+    end: End
+    torn: int | None = None  # tasks of a last line without its line end; None: there is no such line
+
+
+class Tally:
+    """What a run must know of the items that it will meet."""
+
+    def __init__(self, prefix: bytes = b"", suffix: bytes = b"") -> None:
+        self.tasks = 0
+        self.barriers = 0
+        self.perengine: list[PerEngine] = []
+        self.foreach: list[tuple[Foreach, bytes]] = []
+        self.stages: list[Stage | Encrypt] = []
+        self.prefix = prefix
+        self.suffix = suffix
+
+    def add(self, items: list[Item]) -> None:
+        for item in items:
+            if isinstance(item, Lines):
+                self.tasks += item.tasks
+            elif isinstance(item, Repeat):
+                self.tasks += item.count
+            elif isinstance(item, Barrier):
+                self.barriers += 1
+            elif isinstance(item, PerEngine):
+                self.perengine.append(item)
+            elif isinstance(item, Prefix):
+                self.prefix = item.text
+            elif isinstance(item, Suffix):
+                self.suffix = item.text
+            elif isinstance(item, Foreach):
+                self.foreach.append((item, self.prefix + item.command + self.suffix))
+            else:
+                self.stages.append(item)
+
+    def scan(self, name: str, reader: Reader, end: End, torn: int | None) -> Scan:
+        return Scan(
+            name, reader.diagnostics, reader.errors, reader.warnings, reader.lines, self.tasks, self.barriers, self.perengine,
+            end.marks.hexdigest(), end.marks.size, self.foreach, self.stages, end, torn,
+        )  # fmt: skip
 
 
 def scan_file(path: StrPath, *, ignore_unknown: bool = False) -> Scan:
     """Reads the file once and keeps what a run must know of it. Raises Refused if it cannot be read."""
-    with _open(path) as stream:
+    with open_file(path) as stream:
         return scan(stream, os.fspath(path), ignore_unknown=ignore_unknown)
 
 
 def scan(stream: BinaryIO, name: str, *, ignore_unknown: bool = False) -> Scan:
     """The same for an open binary stream, which is read to its end. Raises Refused if it cannot be read."""
-    from hashlib import sha256  # a stream is read without
+    from taskrun.language.marks import Marks  # hashlib: a stream is read without
 
-    reader = Reader(name, ignore_unknown=ignore_unknown)
-    digest = sha256()
-    size = tasks = barriers = 0
-    perengine: list[PerEngine] = []
-    foreach: list[tuple[Foreach, bytes]] = []
-    stages: list[Stage | Encrypt] = []
-    prefix = suffix = b""
-    ended = False
-    while not ended:
-        data = _read(stream, _SCAN_SIZE, name)
-        ended = not data
-        digest.update(data)
-        size += len(data)
-        for item in reader.close() if ended else reader.feed(data):
-            if isinstance(item, Lines):
-                tasks += item.tasks
-            elif isinstance(item, Repeat):
-                tasks += item.count
-            elif isinstance(item, Barrier):
-                barriers += 1
-            elif isinstance(item, PerEngine):
-                perengine.append(item)
-            elif isinstance(item, Prefix):
-                prefix = item.text
-            elif isinstance(item, Suffix):
-                suffix = item.text
-            elif isinstance(item, Foreach):
-                foreach.append((item, prefix + item.command + suffix))
-            else:
-                stages.append(item)
-    return Scan(
-        name, reader.diagnostics, reader.errors, reader.warnings, reader.lines, tasks, barriers, perengine,
-        digest.hexdigest(), size, foreach, stages,
-    )  # fmt: skip
+    reader, marks, tally = Reader(name, ignore_unknown=ignore_unknown), Marks(), Tally()
+    while data := _read(stream, _SCAN_SIZE, name):
+        marks.feed(data)
+        tally.add(reader.feed(data))
+    end = End(reader.fork(), marks, tally.prefix, tally.suffix)
+    torn = tally.tasks if reader.torn else None
+    tally.add(reader.close())
+    return tally.scan(name, reader, end, None if torn is None else tally.tasks - torn)
 
 
-def read_items(source: StrPath | BinaryIO, *, ignore_unknown: bool = False) -> Iterator[Item]:
-    """The items of a file or an open binary stream, as soon as each can be had.
+def scan_on(end: End, pieces: Iterable[bytes], name: str) -> tuple[Scan, bool]:
+    """What follows a text that was scanned, as far as its lines are complete, and whether a line without its end comes after them.
+
+    Lines, size and digest are those of all of it; whatever else, of what follows.
+    """
+    reader, marks, tally = end.reader.fork(), end.marks.copy(), Tally(end.prefix, end.suffix)
+    reader.begin()
+    whole = end.marks  # up to the last line end
+    for data in pieces:
+        tally.add(reader.feed(data))
+        place = data.rfind(b"\n") + 1
+        marks.feed(data[:place])
+        whole = marks.copy() if place else whole
+        marks.feed(data[place:])
+    ended = end.reader
+    if whole is not end.marks:
+        ended = reader.fork()
+        ended.drop()
+    return tally.scan(name, reader, End(ended, whole, tally.prefix, tally.suffix), None), marks.size > whole.size
+
+
+def read_items(source: StrPath | Stream, name: str = "-", *, ignore_unknown: bool = False) -> Iterator[Item]:
+    """The items of a file or an open binary stream, as soon as each can be had. `name`: of a stream.
 
     Raises Refused if it cannot be read, or at the first error in it (a file that was scanned before has none, unless it changed).
     """
-    name, opened = (os.fspath(source), _open(source)) if isinstance(source, str | os.PathLike) else ("-", nullcontext(source))
+    name, opened = (os.fspath(source), open_file(source)) if isinstance(source, str | os.PathLike) else (name, nullcontext(source))
     with opened as stream:
         reader = Reader(name, ignore_unknown=ignore_unknown)
         data = b"-"
@@ -102,7 +154,8 @@ def read_items(source: StrPath | BinaryIO, *, ignore_unknown: bool = False) -> I
             yield from items
 
 
-def _open(path: StrPath) -> BinaryIO:
+def open_file(path: StrPath) -> BinaryIO:
+    """Raises Refused, with a hint for a misspelt name."""
     name = os.fspath(path)
     try:
         return Path(path).open("rb", buffering=0)
@@ -114,7 +167,7 @@ def _open(path: StrPath) -> BinaryIO:
         raise Refused(f"{visible(name)}: cannot be read: {_why(error)}") from None
 
 
-def _read(stream: BinaryIO, size: int, name: str) -> bytes:
+def _read(stream: Stream, size: int, name: str) -> bytes:
     """What is there, up to `size` bytes: a pipe must not be waited for until it is full."""
     try:
         data: bytes | None = stream.read1(size) if hasattr(stream, "read1") else stream.read(size)

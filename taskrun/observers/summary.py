@@ -83,7 +83,7 @@ def summary_lines(ending: Ending) -> list[str]:
             "the task file is not what it was: restore it; or look at what was changed and go on with the file as it is: "
             f"{_again(ending)} --match command (or --force-resume)"
         )
-    elif ending.failed or ending.left:
+    elif ending.failed or ending.left or ending.broken:
         lines.append(f"run again what is missing{' and what failed' if ending.failed else ''}: {_again(ending)}")
     elif ending.undelivered:
         lines.append(f"deliver what is left: {_again(ending)}")

@@ -183,6 +183,19 @@ def changed(before: Lines, now: Lines, numbers: array[int], unrun: Unrun) -> Cha
     return Change(first, last, tasks) if tasks else None
 
 
+def first_difference(before: Lines, now: Lines, numbers: array[int]) -> tuple[int, int]:
+    """Return the first and the last line of the first group that is another than it was, (0, 0) if there is none.
+
+    `now` and `numbers` as for `changed`.
+    """
+    for start in range(-(-before.count // before.group)):
+        at = slice(2 * DIGEST * start, 2 * DIGEST * (start + 1))
+        if before.digests[at] != now.digests[at]:
+            there = numbers[start * before.group : min((start + 1) * before.group, before.count)]
+            return (there[0], there[-1]) if there else ((numbers[-1] + 1 if numbers else 1),) * 2
+    return 0, 0
+
+
 WAYS_OUT = (
     "Undo the change; or --match command finds finished tasks by their text and runs what the file says now, --force-resume runs that, too."
 )

@@ -91,7 +91,8 @@ class Fleet:
     @property
     def leftover(self) -> bool:
         """All that is left of the plan is running: an engine without a task gets none, unless one is lost."""
-        return self.plan.exhausted and self.attempts.holding <= self.attempts.running
+        plan, attempts = self.plan, self.attempts
+        return plan.exhausted and attempts.holding <= attempts.running and not (plan.open and not attempts.tasks)
 
     def is_spare(self, engine: Engine) -> bool:
         """It is not needed any more, and its context gives such engines back."""

@@ -20,9 +20,17 @@ class Supply(NamedTuple):
 
 
 class SupplyEnd(NamedTuple):
-    """There are no more. `broken`: the rest of a stream cannot be used, so what was read is drained."""
+    """There are no more. `broken`: the rest cannot be used, so what was read is drained.
+
+    `open`: before the run is over, who reads is asked once more.
+    """
 
     broken: bool = False
+    open: bool = False
+
+
+class SupplyGrows(NamedTuple):
+    """There are more, after all."""
 
 
 class ContextJoined(NamedTuple):
@@ -154,6 +162,7 @@ class Tick(NamedTuple):
 Event: TypeAlias = (
     Supply
     | SupplyEnd
+    | SupplyGrows
     | ContextJoined
     | ContextEnds
     | ContextGone

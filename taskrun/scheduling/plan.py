@@ -27,6 +27,7 @@ class Plan:
         self.header_done = False  # all PERENGINE lines have been seen
         self.ended = False
         self.broken = False
+        self.open = False  # it may go on after its end
         self._order: list[int] = []  # ids of `again` that any engine may take, the first first; may hold ids that have left it
 
     def add(self, items: list[Planned]) -> None:
@@ -37,10 +38,15 @@ class Plan:
                 self.header_done = True
                 self.pending.append(item)  # type: ignore[arg-type]
 
-    def end(self, broken: bool) -> None:
+    def end(self, broken: bool, open_: bool) -> None:
         self.ended = True
         self.broken = broken
+        self.open = open_
         self.header_done = True
+
+    def reopen(self) -> None:
+        """It goes on after its end."""
+        self.ended = self.open = False
 
     @property
     def exhausted(self) -> bool:

@@ -73,6 +73,7 @@ class Scheduler:
         self._of_run: dict[type, Callable[[Any, float], Any]] = {
             m.Supply: self._supply,
             m.SupplyEnd: self._supply_end,
+            m.SupplyGrows: self._supply_grows,
             m.ContextJoined: self._context_joined,
             m.ContextEnds: self._context_ends,
             m.ContextGone: self._context_gone,
@@ -117,6 +118,11 @@ class Scheduler:
         if plan.ended or self._stop.how is not None:
             return 0
         return max(0, AT_HAND + min(2 * self._placement.windows, AT_HAND_MOST) - len(plan.pending))
+
+    @property
+    def asks(self) -> bool:
+        """All that was read has ended: the run is over unless there is more now."""
+        return self._plan.open and self._plan.exhausted and not self._attempts.tasks and self._stop.how is None
 
     @property
     def deadline(self) -> float | None:
@@ -189,9 +195,13 @@ class Scheduler:
 
     def _supply_end(self, event: m.SupplyEnd, now: float) -> None:
         header_done = self._plan.header_done
-        self._plan.end(event.broken)
-        if not header_done and not self._is_work_over():
+        self._plan.end(event.broken, event.open)
+        if not header_done and not (self._is_work_over() or self.asks):
             self._fleet.step_all(now)
+
+    def _supply_grows(self, _: m.SupplyGrows, now: float) -> None:
+        self._plan.reopen()
+        self._fleet.step_all(now)
 
     # --- contexts and engines
 
@@ -293,7 +303,7 @@ class Scheduler:
         self._look_for_the_end(now)
 
     def _is_work_over(self) -> bool:
-        return self._plan.exhausted and not self._attempts.tasks
+        return self._plan.exhausted and not self._attempts.tasks and not self._plan.open
 
     def _move(self, engine: Engine, now: float) -> None:
         if engine.context.spent:

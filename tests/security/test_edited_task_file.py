@@ -14,8 +14,8 @@ import pytest
 from harness import Result, Taskrun, until
 
 from taskrun.driver import edited
+from taskrun.driver.task_text import TaskText
 from taskrun.errors import Refused
-from taskrun.language import scan_file
 from taskrun.planning.edits import GROUPS_MOST
 from taskrun.status.sidecar import Lines, Sidecar, TaskFile, load
 
@@ -267,13 +267,13 @@ def test_a_long_file_is_compared_in_groups(taskrun: Taskrun) -> None:
 
 
 def test_a_run_whose_file_was_changed_does_not_suggest_to_go_on_as_it_is(taskrun: Taskrun) -> None:
-    text = "touch started; until test -e go; do sleep 0.05; done\n" + "echo >> ran\n" * 15_000
+    text = "touch started; until test -e go; do sleep 0.05; done\n" + "echo >> ran\n" * 300
     running = taskrun.start("tasks.txt", "-s", "localhost:1", "-p", "one", files={"tasks.txt": text})
     until((taskrun.folder / "started").exists, what="the first task")
-    taskrun.write({"tasks.txt": text.removesuffix("echo >> ran\n" * 5000) + "touch evil\n" * 5000, "go": ""})
+    taskrun.write({"tasks.txt": text.removesuffix("echo >> ran\n" * 100) + "touch evil\n" * 100, "go": ""})
     result = running.finish()
     assert result.code == 3
-    assert "tasks.txt: the file was changed while it was being run" in result.err
+    assert "tasks.txt:202:1: this line was changed during the run: nothing below line 201 was run" in result.err
     last = result.err.splitlines()[-1]
     assert last == (
         "the task file is not what it was: restore it; or look at what was changed and go on with the file as it is: "
@@ -326,16 +326,20 @@ def long_file(tmp_path: Path) -> Path:
     return path
 
 
+def text_of(path: Path) -> TaskText:
+    return TaskText(path, str(path), ignore_unknown=False)
+
+
 def looked(later: edited.LaterLines) -> Callable[[], Any]:
     return later.step
 
 
 def test_digests_of_a_long_file_come_later(long_file: Path) -> None:
-    scan = scan_file(long_file)
-    later = edited.LaterLines(long_file, scan)
+    text = text_of(long_file)
+    later = edited.LaterLines(text, text.scan)
     assert later.step() is None, "not in the first second"
     found = until(looked(later), what="the digests")
-    assert found == edited.lines_of(long_file, scan)
+    assert found == edited.lines_of(text, text.scan)
     assert (found.count, len(found.digests) // 16) == (edited.AT_ONCE_LINES + 1, -(-found.count // found.group))
     assert len(found.digests) // 16 <= GROUPS_MOST
     assert later.step() is None
@@ -343,16 +347,16 @@ def test_digests_of_a_long_file_come_later(long_file: Path) -> None:
 
 
 def test_at_the_end_they_are_there(long_file: Path) -> None:
-    scan = scan_file(long_file)
-    assert edited.LaterLines(long_file, scan).finish() == edited.lines_of(long_file, scan)
+    text = text_of(long_file)
+    assert edited.LaterLines(text, text.scan).finish() == edited.lines_of(text, text.scan)
 
 
 def test_a_file_that_was_changed_meanwhile_has_none(long_file: Path) -> None:
-    scan = scan_file(long_file)
+    text = text_of(long_file)
     os.truncate(long_file, 1000)
-    assert edited.lines_of(long_file, scan) is None
+    assert edited.lines_of(text, text.scan) is None
     long_file.unlink()
-    assert edited.lines_of(long_file, scan) is None
+    assert edited.lines_of(text, text.scan) is None
 
 
 def test_they_are_in_the_sidecar_of_a_run(taskrun: Taskrun) -> None:
