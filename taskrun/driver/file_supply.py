@@ -136,7 +136,7 @@ class FileSupply:
 
     def look(self, *, last: bool) -> bool:
         self._look_around(last=last)
-        more = not self.broken and (self._again.wanted > 0 or self._has_tail())
+        more = not self.broken and (not self._spent or self._again.wanted > 0 or self._has_tail())
         self.ended = not more
         return more
 
@@ -237,7 +237,7 @@ class FileSupply:
         known = self._watcher.difference()
         if there == piece.data:
             first = self._reader.lines + 1
-            return (*known, "") if known != (0, 0) else (first, first, "")
+            return (*known, "") if known != (0, 0) else (first, first, "a line from here on was changed")
         at = _same(there, piece.data)
         first = piece.line + piece.data.count(b"\n", 0, at)
         if piece.place == 0 or known == (0, 0) or known[0] <= first <= known[1]:

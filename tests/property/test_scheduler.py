@@ -192,6 +192,7 @@ class World:
         self.ranks = 0
         self.supplied = 0
         self.supply_ended = False
+        self.open = False  # it has ended as far as anybody knows
         self.broken = False
         self.places = {
             item.id if not isinstance(item, Skipped) else item.task.id: i for i, item in enumerate(items) if not isinstance(item, PerEngine)
@@ -322,14 +323,23 @@ class World:
                 return
 
     def supply(self, count: int) -> None:
+        """A part of the plan; perhaps it ends with that as far as anybody knows, and goes on later."""
+        if self.open and self.supplied < len(self.items) and not self.scheduler.stop_why and not self.finished:
+            self.open = False
+            self.handle(m.SupplyGrows())
         count = min(count, self.scheduler.wanted)
         items = self.items[self.supplied : self.supplied + count]
         if items and not self.supply_ended:
             self.supplied += len(items)
             self.handle(m.Supply(items))
+            if self.random.random() < 0.3 and self.scheduler.wanted:
+                self.open = True
+                self.handle(m.SupplyEnd(open=True))
 
     def end_supply(self, *, broken: bool = False) -> None:
-        if not self.supply_ended and self.scheduler.wanted and (broken or self.supplied == len(self.items)):
+        wanted = self.scheduler.wanted or (self.open and not self.scheduler.stop_why)
+        if not self.supply_ended and wanted and (broken or self.supplied == len(self.items)):
+            self.open = False
             self.supply_ended = True
             self.broken = broken
             self.handle(m.SupplyEnd(broken))

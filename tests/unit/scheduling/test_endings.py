@@ -228,6 +228,36 @@ def test_broken_supply_drains_and_exits_3() -> None:
     assert script.code() == 3
 
 
+def test_a_plan_that_grows_when_its_last_task_has_ended() -> None:
+    script = Script(start(), stop(), task(0), barrier(1), ended=False)
+    script(m.SupplyEnd(open=True))
+    script.ends(("start", 0, 0))
+    assert not script.scheduler.asks
+    script.ends(0)
+    assert script.scheduler.asks, "nothing is left, and nobody leaves before there is an answer"
+    assert not script.kind(m.Leave)
+    script(m.SupplyGrows())
+    script.supply(task(2))
+    script(m.SupplyEnd(open=True))
+    script.ends(2)
+    actions = script(m.SupplyEnd())
+    assert script.assigned(actions=actions) == [("stop", 0, 0)]
+    script.ends(("stop", 0, 0))
+    script.leaves()
+    assert script.code() == 0
+
+
+def test_an_engine_that_may_be_given_back_stays_until_there_is_an_answer() -> None:
+    script = Script(ended=False)
+    script(m.ContextJoined("c", gives_back=True))
+    script.supply(task(0))
+    script(m.SupplyEnd(open=True))
+    script.ends(0)
+    assert not script.kind(m.Leave)
+    script(m.SupplyEnd())
+    assert script.kind(m.Leave)
+
+
 def test_nothing_to_do() -> None:
     script = Script()
     assert script.kind(m.Leave)
