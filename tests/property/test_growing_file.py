@@ -24,6 +24,9 @@ LINES = st.sampled_from(
 )
 
 
+STEPS = ("append", "append", "touch", "rewrite", "rename", "append by rename", "read", "read", "look")
+
+
 class Watching:
     def __init__(self) -> None:
         self.tasks = self.lines = 0
@@ -63,7 +66,7 @@ def replace(path: Path, data: bytes) -> None:
 @given(
     lines=st.lists(LINES, min_size=1, max_size=12),
     cuts=st.lists(st.integers(0, 200), max_size=5),
-    steps=st.lists(st.sampled_from(("append", "append", "touch", "rewrite", "rename", "append by rename", "read", "read", "look")), max_size=16),
+    steps=st.lists(st.sampled_from(STEPS), max_size=16),
     step=st.sampled_from((3, 16, 1 << 18)),
     end=st.sampled_from((b"\n", b"\r\n")),
 )
