@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
     from taskrun.language.meaning import Finding
 
+_MAY_BE_OURS = (
+    b" ",
+    b"R",
+    b"B",
+    b"C",
+    b"{",
+    b"#",
+    b"F",
+    b"\xef",
+    *(b"%d" % digit for digit in range(10)),
+)  # begin a file that a run writes
+
 _no_tasks = re.compile(rb"\n[ \t\r\f\v]*(?=[#\n])").findall
 
 
@@ -33,6 +45,8 @@ class Reader:
         self._torn_size = 0
         self._unended = False  # the last line was taken without its line end
         self._raw = RawText(name)
+        self._name = name
+        self._foreign = False  # no task file: nothing more of it is looked at
         self._order = Order(ignore_unknown)
         self._problems = Problems()
         self._earlier: Iterator[Diagnostic] = iter(())  # problems of this block that no line has passed yet
@@ -65,6 +79,8 @@ class Reader:
 
     def feed(self, data: bytes) -> list[Item]:
         """The items of the lines that `data` completes. After `close` it begins with the line end that was missing, if one was."""
+        if self._foreign:
+            return []
         if self._unended:
             self._unended = False
             data = data[2:] if data.startswith(b"\r\n") else data.removeprefix(b"\n")
@@ -109,6 +125,8 @@ class Reader:
     def _block(self, block: bytes) -> list[Item]:
         line = self.lines + 1
         sound = not self.errors
+        if line == 1 and block[:1] in _MAY_BE_OURS and self._is_ours(block):
+            return []
         block, self._earlier = self._raw.admit(block, line)
         self._next = next(self._earlier, None)
         text = b"\n%b" % block if block.endswith(b"\n") else b"\n%b\n" % block  # so that every line stands between two
@@ -133,6 +151,17 @@ class Reader:
         if not self.errors:
             return items
         return above(items, first_error(self.diagnostics)) if sound else []
+
+    def _is_ours(self, block: bytes) -> bool:
+        """Whether the text begins as a file that a run writes; the problem is kept."""
+        from taskrun.language import own_files  # only where the first byte raises the suspicion
+
+        found = own_files.problem(block, self._name)
+        if found is not None and self._problems.wants(found.severity):
+            self._foreign = True
+            self._torn, self._torn_size = [], 0
+            self.diagnostics.append(found)
+        return self._foreign
 
     def _plain(self, text: bytes, start: int, end: int, line: int, items: list[Item]) -> int:
         """Adds the lines in text[start:end], the first of which is `line`; the number of the line after them."""
