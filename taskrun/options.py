@@ -153,7 +153,7 @@ OPTIONS = (
     Option(
         "hosts",
         ("-s", "--ssh-node"),
-        "hosts and their cores, `localhost:8`, `me@gpu01:4`, `node[01-16]:8`; several with commas or again",
+        "hosts and their cores, `localhost:8` (or `8`), `me@gpu01:4`, `node[01-16]:8`; several with commas or again",
         ENGINES,
         metavar="HOST:COUNT",
         many=True,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from taskrun.engines.request import EngineRequest
+from taskrun.engines.request import EngineRequest, slots_in
 from taskrun.errors import Refused
 
 _COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
@@ -117,7 +117,7 @@ def requests(environ: Mapping[str, str], nodes: list[str], wanted: Wanted) -> tu
         fill = False
     found = []
     for name, node_cpus, node_tasks in zip(nodes, cpus, tasks, strict=True):
-        room = int(node_cpus // each)
+        room = slots_in(node_cpus, each)
         slots = fixed or (room if fill else min(node_tasks, room))
         if slots > 0:
             cores = int(wanted.cpus_per_task) if wanted.cpus_per_task != -1.0 else node_cpus // slots

@@ -42,7 +42,8 @@ def is_address(text: str) -> bool:
 def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
     """(address -> cores in order, warnings) of `HOST:COUNT[,HOST:COUNT…]` lists. Raises Refused.
 
-    A HOST may be `me@gpu01`, and `node[01-16]` is sixteen of them.
+    A HOST may be `me@gpu01`, and `node[01-16]` is sixteen of them. A number alone is that of cores of this machine: a host that is
+    called `4` is written `4:1`.
     """
     hosts: dict[str, int] = {}
     warnings = []
@@ -52,6 +53,8 @@ def parse_hosts(lists: list[str]) -> tuple[dict[str, int], list[str]]:
             continue
         if "://" in text:
             raise Refused(_no_url(text))
+        if text.isascii() and text.isdecimal():
+            text = f"localhost:{text}"
         name, colon, number = text.rpartition(":")
         name = name.strip()
         number = number.strip()
@@ -121,6 +124,15 @@ def _numbers(ranges: str, text: str) -> list[str]:
     return found
 
 
+def slots_in(cores: int, each: float) -> int:
+    """How many tasks of so many cores fit, by the number as it was written: 1.0 // 0.1 is 9."""
+    if each.is_integer():
+        return cores // int(each)
+    from fractions import Fraction  # 10 ms
+
+    return cores // Fraction(repr(each))
+
+
 def divide(hosts: dict[str, int], cpus_per_task: float, tasks_per_node: int) -> list[EngineRequest]:
     """Slots of each host: `-t` if given (not 0 or -1), else cores / `-c` rounded down. Raises Refused when none is left."""
     if cpus_per_task != -1.0 and not (0 < cpus_per_task < math.inf):
@@ -128,7 +140,7 @@ def divide(hosts: dict[str, int], cpus_per_task: float, tasks_per_node: int) -> 
     each = 1.0 if cpus_per_task == -1.0 else cpus_per_task
     requests = []
     for address, cores in hosts.items():
-        slots = tasks_per_node if tasks_per_node > 0 else int(cores // each)
+        slots = tasks_per_node if tasks_per_node > 0 else slots_in(cores, each)
         if slots > SLOTS_MOST:
             raise Refused(f"{slots} slots on {address}: an engine has at most {SLOTS_MOST}; -t and -c say how many")
         if slots > 0:

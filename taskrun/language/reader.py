@@ -16,17 +16,7 @@ if TYPE_CHECKING:
 
     from taskrun.language.meaning import Finding
 
-_MAY_BE_OURS = (
-    b" ",
-    b"R",
-    b"B",
-    b"C",
-    b"{",
-    b"#",
-    b"F",
-    b"\xef",
-    *(b"%d" % digit for digit in range(10)),
-)  # begin a file that a run writes
+_MAY_BE_OURS = b" RBC{#F\xef0123456789"  # first bytes of files that a run writes
 
 _no_tasks = re.compile(rb"\n[ \t\r\f\v]*(?=[#\n])").findall
 

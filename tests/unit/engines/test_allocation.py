@@ -25,6 +25,7 @@ def test_slots_and_cores_are_those_of_disbatch() -> None:
     assert made(tasks_per_node=1) == ([(1, 8), (1, 8), (1, 4)], [])
     assert made({"SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS_PER_NODE": "2"}) == ([(2, 4), (2, 4), (2, 2)], [])
     assert made(cpus_per_task=0.5)[0] == [(2, 0), (2, 0), (1, 0)]
+    assert made(cpus_per_task=0.1, fill=True)[0] == [(80, 0), (80, 0), (40, 0)]
     assert made({"SLURM_CPUS_PER_TASK": "4"}, cpus_per_task=2.0)[1] == [
         "-c 2 is what counts, not the 4 cores a task that SLURM was asked for"
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskrun.engines.request import HOSTS_MOST, divide, parse_hosts
+from taskrun.engines.request import HOSTS_MOST, divide, parse_hosts, slots_in
 from taskrun.errors import Refused
 
 
@@ -20,6 +20,8 @@ from taskrun.errors import Refused
         (["me@n[1-2]-ib:3,z:1"], {"me@n1-ib": 3, "me@n2-ib": 3, "z": 1}),
         (["[::1]:2"], {"::1": 2}),
         (["a.b.example:2"], {"a.b.example": 2}),
+        (["4"], {"localhost": 4}),
+        (["4,host2:3", "4:1"], {"localhost": 4, "host2": 3, "4": 1}),
     ],
 )
 def test_hosts(given: list[str], found: dict[str, int]) -> None:
@@ -32,7 +34,7 @@ def test_a_host_that_is_named_twice() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["a", "a:", ":4", "a:0", "a:-1", "a:4.5", "", ",", "n[1-]:2", "n[]:2", "n[a-b]:2", "n[2-1]:2", "n[1-99999999999]:2", "a b:2", "-l:2",
+    ["a", "0", "-4", "4.5", "²", "a:", ":4", "a:0", "a:-1", "a:4.5", "", ",", "n[1-]:2", "n[]:2", "n[a-b]:2", "n[2-1]:2", "n[1-99999999999]:2", "a b:2", "-l:2",
      "me@-x:2", "a/b:2", "a@b@c:2", "n[1-200][1-200]:1", "a\x1b:2", "n[1-2:4", "n1-2]:4",
      "a:1" + "0" * 400],
 )  # fmt: skip
@@ -55,3 +57,11 @@ def test_slots() -> None:
     assert [each.slots for each in divide({"a": 8}, -1.0, 3)] == [3]
     with pytest.raises(Refused, match="-c 9: no host has that many cores; at most -c 8 fits"):
         divide({"a": 8}, 9.0, -1)
+
+
+def test_slots_of_fractions_are_exact() -> None:
+    for cores in range(1, 65):
+        for text, over, under in [("0.1", 1, 10), ("0.2", 1, 5), ("0.3", 3, 10), ("0.05", 1, 20), ("0.7", 7, 10), ("1.1", 11, 10), ("2.5", 5, 2)]:
+            assert slots_in(cores, float(text)) == cores * under // over, (cores, text)
+    assert [each.slots for each in divide({"a": 1}, 0.1, -1)] == [10]
+    assert slots_in(1, 1e-300) == 10**300
