@@ -7,7 +7,7 @@ complete -c taskrun -l stopped-ok -d 'a task that is told to end and ends with 0
 complete -c taskrun -l ignore-unknown -d 'take unknown #DISBATCH lines as disBatch does, with a warning'
 complete -c taskrun -l dry-run -d 'show what would run, expanded, and why (run, skip, retry, left); run nothing'
 complete -c taskrun -s q -l quiet -d 'no progress and no summary, only errors'
-complete -c taskrun -s s -l ssh-node -x -d 'hosts and their cores, `localhost:8`, `me@gpu01:4`, `node[01-16]:8`; several with commas or again'
+complete -c taskrun -s s -l ssh-node -x -d 'hosts and their cores, `localhost:8` (or `8`), `me@gpu01:4`, `node[01-16]:8`; several with commas or again'
 complete -c taskrun -s c -l cpusPerTask -x -d 'cores a task needs, may be a fraction (default 1)'
 complete -c taskrun -s t -l tasksPerNode -x -d 'slots of each engine, whatever its cores'
 complete -c taskrun -s C -l context-task-limit -x -d 'attempts these engines take before they stop'

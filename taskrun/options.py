@@ -38,6 +38,7 @@ class Option(NamedTuple):
     inherit: bool = False  # `taskrun -r STATUS` takes it from the earlier run
     later: str | None = None  # refused with this sentence until it is built
     choices: tuple[str, ...] | None = None
+    needs: tuple[str, ...] = ()  # means nothing without one of these: options, or IN_JOB
 
 
 def seconds(text: str) -> float:
@@ -111,6 +112,8 @@ _WANTED: dict[Callable[[str], Any], str] = {
 }
 
 _KVS = "there is no key-value server in taskrun: engines join with -s"
+
+IN_JOB = "SLURM_JOB_ID"  # a job that SLURM starts again carries on without -r
 
 OPTIONS = (
     Option("exit_code", ("-e", "--exit-code"), "exit with 1 if any task failed", RUN, kind=None, inherit=True),
@@ -256,6 +259,7 @@ OPTIONS = (
         kind=natural,
         default=100,
         metavar="N",
+        needs=("requeue",),
     ),
     Option("each_element", ("--each-element",), "SLURM: run the whole file in every element of a job array", ENGINES, kind=None),
     Option(
@@ -386,7 +390,7 @@ OPTIONS = (
         metavar="STATUS",
         many=True,
     ),
-    Option("retry", ("-R", "--retry"), "with -r: run those that failed again", RESUME, kind=None),
+    Option("retry", ("-R", "--retry"), "with -r: run those that failed again", RESUME, kind=None, needs=("resume_from",)),
     Option(
         "match",
         ("--match",),
@@ -394,17 +398,33 @@ OPTIONS = (
         RESUME,
         default="id",
         choices=("id", "command"),
+        needs=("resume_from",),
     ),
-    Option("force_resume", ("--force-resume",), "with -r: go on although the task file was changed", RESUME, kind=None),
-    Option("append", ("--append",), "with -r: continue its status file instead of a new one", RESUME, kind=None),
+    Option(
+        "force_resume",
+        ("--force-resume",),
+        "with -r: go on although the task file was changed",
+        RESUME,
+        kind=None,
+        needs=("resume_from", IN_JOB),
+    ),
+    Option("append", ("--append",), "with -r: continue its status file instead of a new one", RESUME, kind=None, needs=("resume_from",)),
     Option(
         "trust_records",
         ("--trust-records",),
         "with -r: believe files of the earlier run that others own or can write to, and do what they say",
         RESUME,
         kind=None,
+        needs=("resume_from", IN_JOB),
     ),
-    Option("as_is", ("--as-is",), "with -r: go on with what was read of a stream that had not ended", RESUME, kind=None),
+    Option(
+        "as_is",
+        ("--as-is",),
+        "with -r: go on with what was read of a stream that had not ended",
+        RESUME,
+        kind=None,
+        needs=("resume_from",),
+    ),
     Option(
         "take_over",
         ("--take-over",),
@@ -732,7 +752,19 @@ def _parse(made: Parser, argv: list[str], chosen: tuple[Option, ...], environ: M
             raise Refused(option.later)
         options.set(option.name, value, "flag")
     check_variables(options.env)
+    _check_needs(options, environ)
     return namespace, options
+
+
+def _check_needs(options: Options, environ: Mapping[str, str]) -> None:
+    """Raises Refused when an option was typed that means nothing without another: what its author thinks would not happen."""
+    for option in OPTIONS:
+        if option.needs and options.origins.get(option.name) == "flag":
+            if any(each in options.origins or each in environ for each in option.needs):
+                continue
+            needed = BY_NAME[option.needs[0]]
+            words = [needed.flags[0], needed.metavar or "", option.flags[0], str(options.values[option.name]) if option.kind else ""]
+            raise Refused(f"{option.flags[0]} means nothing without {needed.flags[0]}: write {' '.join(filter(None, words))}")
 
 
 def _from_environment(option: Option, variable: str, text: str) -> Any:

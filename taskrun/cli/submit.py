@@ -122,7 +122,7 @@ def check(taskfile: str, own: list[str]) -> tuple[dict[str, str], Options]:
     """
     from taskrun.options import parse
 
-    named, options = parse([*own, taskfile] if taskfile else own)
+    named, options = parse(["--requeue", *own, *([taskfile] if taskfile else [])])
     if options.hosts:
         raise Refused("-s names hosts, but a job runs on the nodes that SLURM gives it: leave -s out")
     if taskfile == "-":

@@ -437,7 +437,7 @@ REFUSALS = {
     "--mailTo": (("tasks.txt", "--mailTo", "me"), r".*--mailTo.*"),
     "-r nothing": (("tasks.txt", "-s", "localhost:1", "-r", "nosuch"), r".*nosuch.*"),
     "-r alone": (("-r", "nosuch_status.txt"), r".*nosuch_status\.txt.*"),
-    "--append without -r": (("tasks.txt", "-s", "localhost:1", "--append"), r"--append continues the file of -r; .*"),
+    "--append without -r": (("tasks.txt", "-s", "localhost:1", "--append"), r"--append means nothing without -r: write -r STATUS --append"),
     "SLURM allocation": (("tasks.txt",), r"this is a SLURM job without SLURM_JOB_NODELIST, .* -s HOST:COUNT"),
 }
 

@@ -29,6 +29,8 @@ LONG = "x" * 300
         (("tasks.txt", "-s", "localhost:"), "-s localhost:: the number of cores is missing; write localhost:4 for four"),
         (("tasks.txt", "-p", LONG), f"-p {LONG}: File name too long"),
         (("-r", "gone_status.txt", "-R"), "{folder}/gone_status.txt cannot be read: No such file or directory"),
+        (("tasks.txt", "-R"), "-R means nothing without -r: write -r STATUS -R"),
+        (("tasks.txt", "--restarts", "0"), "--restarts means nothing without --requeue: write --requeue --restarts 0"),
         (("tasks.txt", "--kvsserver"), "there is no key-value server in taskrun: engines join with -s"),
     ],
 )  # fmt: skip

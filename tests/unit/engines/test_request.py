@@ -61,7 +61,15 @@ def test_slots() -> None:
 
 def test_slots_of_fractions_are_exact() -> None:
     for cores in range(1, 65):
-        for text, over, under in [("0.1", 1, 10), ("0.2", 1, 5), ("0.3", 3, 10), ("0.05", 1, 20), ("0.7", 7, 10), ("1.1", 11, 10), ("2.5", 5, 2)]:
+        for text, over, under in [
+            ("0.1", 1, 10),
+            ("0.2", 1, 5),
+            ("0.3", 3, 10),
+            ("0.05", 1, 20),
+            ("0.7", 7, 10),
+            ("1.1", 11, 10),
+            ("2.5", 5, 2),
+        ]:
             assert slots_in(cores, float(text)) == cores * under // over, (cores, text)
     assert [each.slots for each in divide({"a": 1}, 0.1, -1)] == [10]
     assert slots_in(1, 1e-300) == 10**300
