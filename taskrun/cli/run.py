@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -27,6 +26,10 @@ def run(argv: list[str]) -> int:
     name = None
     if not taskfile and not options.resume_from:
         raise Refused("which task file? `taskrun tasks.txt`, `taskrun -` for standard input, `taskrun -r STATUS` to carry on")
+    if options.resume_from:
+        from taskrun.driver import resumed
+
+        options.set("resume_from", resumed.statuses(options.resume_from), options.origins["resume_from"])
     if "SLURM_ARRAY_TASK_ID" in os.environ and typed_in:
         from taskrun.driver import job_array
 
@@ -72,9 +75,6 @@ def _newest(options: Options) -> tuple[Sidecar, Path, Path]:
     from taskrun.status import sidecar
 
     statuses = [files.absolute(name) for name in options.resume_from]
-    for status in statuses:
-        if not os.path.lexists(status):
-            raise Refused(f"{status} cannot be read: {os.strerror(errno.ENOENT)}")
     found = [(sidecar.load(where), where, status) for status in statuses for where in [sidecar.find(status)]]
     return max(found, key=lambda each: each[0].started)
 

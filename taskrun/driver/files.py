@@ -21,6 +21,13 @@ def job_id(environ: Mapping[str, str], now: float) -> str:
     return environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID") or time.strftime("%y%m%d%H%M%S", time.localtime(now))
 
 
+def run_name(taskfile: str | Path) -> str:
+    """What the names of a run's files begin with: the task file's name, `stdin` for what comes from a descriptor or a device."""
+    path = absolute(taskfile)
+    unnamed = str(taskfile) == "-" or (path.parts[1:2] in (("dev",), ("proc",)) and path.parts[2:3] != ("shm",))
+    return "stdin" if unnamed else path.name
+
+
 def choose_prefix(given: str | None, task_name: str, job: str, folder: Path) -> tuple[Path, bool]:
     """(prefix, whether the person named it whole): `-p` if it is a path, else TASKFILE_JOBID in `-p`'s folder or `folder`.
 

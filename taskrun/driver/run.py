@@ -215,7 +215,7 @@ class Run:
     def find_own(self, taskfile: str, stream_name: str | None) -> Path | None:
         """In a SLURM job that was started again: its status file, and the options that go on with it."""
         options = self.options
-        name = stream_name or ("stdin" if taskfile == "-" else files.absolute(taskfile).name)
+        name = stream_name or files.run_name(taskfile)
         status = own_status(options.prefix, name, files.job_id(os.environ, self.started), self.argv, Path(self.cwd))
         if status is None or str(status) in map(str, map(files.absolute, options.resume_from)):
             return None

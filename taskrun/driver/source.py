@@ -47,7 +47,7 @@ def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source
         mode = stat.S_IFREG
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode) or str(path).startswith(("/dev/", "/proc/")):
         try:
-            return Source(None, os.open(path, os.O_RDONLY | os.O_CLOEXEC), taskfile, path.name, None, lists)
+            return Source(None, os.open(path, os.O_RDONLY | os.O_CLOEXEC), taskfile, files.run_name(path), None, lists)
         except OSError as error:
             raise Refused(f"{taskfile}: cannot be read: {os.strerror(error.errno or 0)}") from None
     text = TaskText(path, taskfile, ignore_unknown=options.ignore_unknown)
