@@ -43,7 +43,7 @@ def run(argv: list[str]) -> int:
     if options.dry_run:
         from taskrun.driver.dry_run import dry_run
 
-        return dry_run(taskfile, options, name)
+        return dry_run(taskfile, options, name, earlier)
     return int(Run(taskfile, options, ["taskrun", *argv], earlier, name, typed_in).go())
 
 

@@ -27,7 +27,8 @@ class Engines(NamedTuple):
 
 
 def choose_engines(options: Options, *, was_slurm: bool = False, dry: bool = False) -> tuple[Engines, list[str]]:
-    """(engines, warnings). `was_slurm`: the run that is carried on had a SLURM allocation. `dry`: SLURM is not asked.
+    """(engines, warnings). `was_slurm`: the run that is carried on had a SLURM allocation. `dry`: SLURM is not asked, and no engine is
+    needed.
 
     Raises Refused with what would work.
     """
@@ -48,16 +49,10 @@ def choose_engines(options: Options, *, was_slurm: bool = False, dry: bool = Fal
     warnings: list[str] = []
     if lists:
         hosts, warnings = parse_hosts(lists)
-    elif any(os.access(Path(folder) / "sbatch", os.X_OK) for folder in environ.get("PATH", "").split(os.pathsep) if folder):
-        raise Refused(
-            f"this machine submits to SLURM, and nobody fills a login node by accident: "
-            f"-s localhost:{cores} to run here, or sbatch -n {cores} --wrap 'exec taskrun …'"
-        )
-    elif was_slurm:
-        raise Refused(
-            f"that run had a SLURM job, and this is none: -s localhost:{cores} to carry on here, "
-            f"or sbatch -n {cores} --wrap 'exec taskrun …'"
-        )
+    elif nowhere := _nowhere(cores, environ, was_slurm=was_slurm):
+        if not dry:
+            raise Refused(nowhere)
+        return Engines("", [], {}), [nowhere]
     else:
         hosts = {here: cores}
     merged: dict[str, int] = {}
@@ -75,6 +70,17 @@ def choose_engines(options: Options, *, was_slurm: bool = False, dry: bool = Fal
     label = options.label or ("SSH0" if lists else "local0")
     kind = "local" if all(each.reach == "local" for each in requests) else "ssh"
     return Engines(label, requests, {"kind": kind, "label": label, "hosts": merged, "limit": max(0, options.task_limit)}), warnings
+
+
+def _nowhere(cores: int, environ: Mapping[str, str], *, was_slurm: bool) -> str:
+    """The sentence where nobody has said where tasks run, and this machine is not what is meant; '' where it may be."""
+    if any(os.access(Path(folder) / "sbatch", os.X_OK) for folder in environ.get("PATH", "").split(os.pathsep) if folder):
+        why, go = "this machine submits to SLURM, and nobody fills a login node by accident", "run"
+    elif was_slurm:
+        why, go = "that run had a SLURM job, and this is none", "carry on"
+    else:
+        return ""
+    return f"{why}: -s localhost:{cores} to {go} here, or sbatch -n {cores} --wrap 'exec taskrun …'"
 
 
 def _of_allocation(options: Options, environ: Mapping[str, str]) -> tuple[Engines, list[str]]:

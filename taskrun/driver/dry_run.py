@@ -15,6 +15,7 @@ from taskrun.driver.contexts import choose_engines
 from taskrun.driver.run import open_records, working_directory
 from taskrun.driver.source import Source, open_source
 from taskrun.driver.supply import MISMATCHES_SHOWN, plan_file
+from taskrun.engines.request import EngineRequest
 from taskrun.errors import ExitCode, Refused, told
 from taskrun.language import Reader, render_all
 from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
@@ -22,18 +23,21 @@ from taskrun.options import Options
 from taskrun.planning.edits import Unrun
 from taskrun.planning.expand import Expander
 from taskrun.planning.resume import Decision, Resume, mismatch_text
+from taskrun.status.sidecar import Sidecar
 from taskrun.visible import line_of
 
 
-def dry_run(taskfile: str, options: Options, name: str | None = None) -> int:
-    """Prints the plan to stdout, a summary to stderr; the exit code is that of a refusal or 0. `name`: of a stream. Raises Refused.
+def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_run: Sidecar | None = None) -> int:
+    """Prints the plan to stdout, a summary to stderr; the exit code is that of a refusal or 0. Raises Refused.
+
+    `name`: of a stream; `earlier_run`: that is carried on, where no task file was named.
 
     Starts no program and asks no host: what only they know is not said.
     """
     source = open_source(taskfile, options, dry=True)
     if name:
         source = source._replace(name=name)
-    engines, warnings = choose_engines(options, dry=True)
+    engines, warnings = choose_engines(options, was_slurm=earlier_run is not None and earlier_run.was_slurm, dry=True)
     if source.scan is not None and source.scan.warnings:
         sys.stderr.write(render_all(source.scan.diagnostics, source.shown, 0, source.scan.warnings))
     for warning in warnings + source.lists.take_notes():
@@ -58,7 +62,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None) -> int:
         _say("keys and remotes are not tried in a dry run: taskrun check tries them")
     if options.clean != "keep":
         _list_removals(options, source.path)
-    _say(_summary(counts, engines.requests))
+    _say(_summary(counts, _where(engines.requests, options)))
     return ExitCode.OK
 
 
@@ -177,7 +181,13 @@ def _line(what: str, number: int | str, line: int, repeat: str, reason: str, com
     return f"{what}\t{number}\t{line}\t{repeat}\t{reason}\t".encode("utf-8", "surrogateescape") + command + b"\n"
 
 
-def _summary(counts: Counter[str], requests: Iterable[object]) -> str:
+def _where(requests: list[EngineRequest], options: Options) -> str:
+    if requests:
+        return "; " + ", ".join(f"{request.slots} slot{'s'[: request.slots != 1]} on {request.host}" for request in requests)
+    return ", on engines that attach" if options.startup_only else ", on engines that nobody has named"
+
+
+def _summary(counts: Counter[str], where: str) -> str:
     parts = [f"{counts['run']} to run"]
     if counts["retry"]:
         parts.append(f"{counts['retry']} to run again")
@@ -185,5 +195,4 @@ def _summary(counts: Counter[str], requests: Iterable[object]) -> str:
         parts.append(f"{counts['skip']} done already")
     if counts["left"]:
         parts.append(f"{counts['left']} not run")
-    where = ", ".join(f"{request.slots} slots on {request.host}" for request in requests)  # type: ignore[attr-defined]
-    return f"{', '.join(parts)}; {where}. Nothing was run (--dry-run)."
+    return f"{', '.join(parts)}{where}. Nothing was run (--dry-run)."

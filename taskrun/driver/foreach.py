@@ -218,12 +218,15 @@ class FileLists:
 
     def _load_one(self, header: bytes, file: IO[bytes]) -> None:
         begun = self._size
+        crlf = header.endswith(b"\r\n")  # an editor, or git, has made it so
+        header = header[:-2] + b"\n" if crlf else header
         self._write(header)
         start = self._size
         number = longest = 0
         block: list[bytes] = []
         line = b""
         for line in iter(lambda: file.readline(_LONGEST), b""):
+            line = line[:-2] + b"\n" if crlf and line.endswith(b"\r\n") else line  # noqa: PLW2901
             if not line.startswith(b"\t") or b"\0" in line or not line.endswith(b"\n"):
                 break
             number += 1

@@ -73,12 +73,12 @@ def _is_status(path: Path) -> bool:
 
 
 def _meant(path: Path) -> str:
-    """The status files beside it that may have been meant, as the rest of a sentence: those that begin so, the newest first, or are near."""
+    """The status files that may have been meant, as the rest of a sentence: those that begin so, the newest first, or are near."""
     from difflib import get_close_matches  # only for a mistake
 
     folder = path if path.is_dir() else path.parent
     try:
-        there = [name for name in os.listdir(folder) if name.endswith(names.STATUS)]  # noqa: PTH208 - names
+        there = [name for name in os.listdir(folder) if name.endswith(names.STATUS)]
     except OSError:
         return ""
     if folder == path:

@@ -152,7 +152,7 @@ class Run:
         scan = self.source.scan
         if scan is not None and scan.warnings and not options.quiet:
             sys.stderr.write(render_all(scan.diagnostics, self.source.shown, scan.errors, scan.warnings, color_wanted()))
-        engines, warnings = choose_engines(options, was_slurm=self.was_slurm())
+        engines, warnings = choose_engines(options, was_slurm=self.earlier is not None and self.earlier.was_slurm)
         for warning in warnings + self.source.lists.take_notes():
             self.say(warning)
         if self.requeued is not None:
@@ -406,10 +406,6 @@ class Run:
         if not any(each is given for each in self.sidecar.contexts):
             self.sidecar.contexts.append(given)
         self.sidecar.write(names.with_suffix(self.prefix, names.SIDECAR))
-
-    def was_slurm(self) -> bool:
-        """The run that is carried on ran on nodes of SLURM."""
-        return self.earlier is not None and any(each.get("kind") == "slurm" for each in self.earlier.contexts)
 
     def note(self, level: str, text: str, host: str = "") -> None:
         """Write a note about an engine, or about `host`, to the log, and print it when it matters."""

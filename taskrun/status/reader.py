@@ -2,7 +2,8 @@
 
 What counts: the last whole line of a task. S lines count as the record they repeat. A Z line is the true report of a task that had been
 given up (-100) before it came, so it counts as any later line does. Barriers (B, C) and PERENGINE (P) lines have no say: those are
-executed again. A header is skipped. A last line without newline or with columns missing is torn and does not count.
+executed again. A header is skipped. A last line without newline or with columns missing is torn and does not count. Lines may end in
+CRLF where the first one does: an editor, or git, has made it so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _LONGEST = 64 << 20  # no line of ours is longer than a frame of the link; a fil
 _FEW = 5
 _SOON = 1000  # lines without a single record among them, after which the rest need not be read
 
-_LINES = re.compile(rb"(?:" + SHAPE + rb"|(" + re.escape(HEADER[:-1]) + rb")|[^\n]*)\n")
+_LINES = re.compile(rb"(?:" + SHAPE + rb"|(" + re.escape(HEADER[:-1]) + rb"\r?)|[^\n]*)\n")
 
 
 class StatusIndex:
@@ -43,6 +44,7 @@ class StatusIndex:
         self.bad = 0
         self.bad_lines: list[int] = []
         self.lines = 0
+        self._crlf = False  # the first line ends so; what a run has added since ends in LF
         self._offsets = Offsets()
         self._fd = _open(path)
         self._last_line = b""
@@ -74,7 +76,7 @@ class StatusIndex:
             self._fd = -1
 
     def line(self, task_id: int) -> bytes | None:
-        """The whole line of a task's record, with its newline; None if there is none. Raises Refused if the file was changed meanwhile."""
+        """The whole line of a task's record, which ends in LF; None if there is none. Raises Refused if the file was changed meanwhile."""
         at = self._offsets.get(task_id)
         if at < 0:
             return None
@@ -83,7 +85,7 @@ class StatusIndex:
         line = self._fetch(at) if end < 0 else self._block[start : end + 1]
         if line.split(b"\t", 2)[1:2] != [b"%d" % task_id] and not _has_id(line, task_id):
             raise self.changed()
-        return line
+        return line[:-2] + b"\n" if self._crlf and line.endswith(b"\r\n") else line
 
     def ids(self) -> Iterator[int]:
         """The tasks that have a record, in their order."""
@@ -141,6 +143,8 @@ class StatusIndex:
         """Takes the whole lines that begin at offset `base` of the file."""
         put = self._offsets.put
         number = self.lines
+        if not number:
+            self._crlf = whole.endswith(b"\r", 0, whole.index(b"\n"))
         for match in _LINES.finditer(whole):
             number += 1
             kind, task_id, header = match.groups()

@@ -71,6 +71,11 @@ class Sidecar:
     resumed_from: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)  # keys of the file that this version does not know
 
+    @property
+    def was_slurm(self) -> bool:
+        """It ran on nodes of SLURM."""
+        return any(each.get("kind") == "slurm" for each in self.contexts)
+
     def write(self, path: Path) -> None:
         """Replaces `path` by this, whole and durable. Raises RecordsFailed; then `path` is as it was."""
         values = asdict(self)

@@ -194,6 +194,10 @@ def test_a_login_node_is_not_filled_by_accident(taskrun: Taskrun, tmp_path: Path
     result = taskrun("tasks.txt", "-p", "run", env=path)
     assert (result.code, result.out) == (2, "")
     assert re.fullmatch(r"taskrun: this machine submits to SLURM, .*-s localhost:\d+ .*, or sbatch .*\n", result.err)
+    dry = taskrun("tasks.txt", "--dry-run", env=path)
+    assert (dry.code, dry.out) == (0, "run\t0\t1\t\tno record\ttouch ran\n")
+    assert dry.err == result.err + "taskrun: 1 to run, on engines that nobody has named. Nothing was run (--dry-run).\n"
+    assert not (tmp_path / "ran").exists()
     assert taskrun("tasks.txt", "-p", "run", "-s", "localhost:1", env=path).code == 0
     assert (tmp_path / "ran").exists()
 

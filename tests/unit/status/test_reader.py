@@ -48,6 +48,19 @@ def test_which_kinds_count(path: Path) -> None:
         assert (found.bad, found.torn) == (0, b"")
 
 
+def test_lines_that_end_in_crlf(path: Path) -> None:
+    """Also where a run has added to them since, and a command that ends in a CR keeps it."""
+    odd = record(2, command=b"echo\r")
+    lines = [each.replace(b"\n", b"\r\n") for each in (HEADER, record(0), record(1, 3), odd)]
+    with index(path, *lines, record(1, 0), record(3)) as found:
+        assert [found.line(number) for number in range(4)] == [record(0), record(1, 0), odd, record(3)]
+        assert (found.bad, found.torn, found.notes()) == (0, b"", [])
+    with index(path, record(0), odd) as found:
+        assert found.line(2) == odd
+    with index(path, lines[1], lines[2][:-2]) as found:
+        assert (found.line(1), found.torn) == (None, record(1, 3)[:-1])
+
+
 @pytest.mark.parametrize("rest", [record(1)[:-1], record(1)[:20], b" ", b"    \t1\t2\n", b"\0\0\0"])
 def test_a_torn_last_line_does_not_count_and_is_said(path: Path, rest: bytes) -> None:
     with index(path, record(0), rest) as found:
