@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from taskrun import __version__
+from taskrun import __version__, usage
 from taskrun.errors import Refused
 
 ENV_PREFIX = "TASKRUN_OPT_"
@@ -640,33 +640,16 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, width=min(width, 120) - 2)
 
 
-EPILOG = """\
-examples:
-  taskrun tasks.txt -s localhost:8            run tasks.txt on 8 slots of this machine
-  generate | taskrun - -s localhost:4         tasks start as lines arrive
-  taskrun -r tasks_…_status.txt -R            carry on; run what failed again
-  taskrun check tasks.txt                     find every problem of the file, run nothing
-  taskrun tasks.txt --dry-run                 what would run, expanded
-  taskrun tasks.txt -s gpu01:4,me@gpu02:4     on hosts that ssh reaches; taskrun hosts -s … looks at them first
-  taskrun submit tasks.txt -n 20              as a job of SLURM, which starts itself again until all is done
-  taskrun attach PREFIX -s localhost:4        more engines for a run that goes on
-  taskrun monitor PREFIX                      its engines and slots, live; also when it is over
-
-exit codes: 0 all ran · 1 tasks failed (with -e, -f or a failed BARRIER CHECK) · 2 refused, nothing was run ·
-  3 stopped before the end, resumable · 4 could not keep records · 130/143 ended by a second SIGINT/SIGTERM
-"""
-
-
 def parser() -> Parser:
     made = Parser(
         prog="taskrun",
-        usage="taskrun TASKFILE [options]   |   taskrun -r STATUS [-R]   |   taskrun check TASKFILE",
-        description="Runs each line of TASKFILE with bash, many at a time, and keeps a true record of each.",
-        epilog=EPILOG,
+        usage=usage.USAGE,
+        description=usage.DESCRIPTION,
+        epilog=usage.EPILOG,
         formatter_class=_formatter,
         add_help=False,
     )
-    made.add_argument("taskfile", nargs="?", metavar="TASKFILE", help="the lines to run; - for standard input")
+    made.add_argument("taskfile", nargs="?", metavar="TASKFILE", help=argparse.SUPPRESS)  # the description has it
     groups = {name: made.add_argument_group(title, text) for name, (title, text) in GROUPS.items()}
     for option in OPTIONS:
         _add(groups[option.group], option)

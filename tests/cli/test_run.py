@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from harness import COLUMNS, Result, Taskrun
 
+from taskrun.cli.main import COMMANDS
+
 HOST = socket.gethostname()
 
 
@@ -159,6 +161,12 @@ def test_help(taskrun: Taskrun) -> None:
     ):
         assert re.search(rf"(^|[ ,]){re.escape(flag)}", result.out, re.MULTILINE), flag
     assert "--kvsserver" not in result.out, "what is not there is not offered"
+    lines = result.out.splitlines()
+    assert lines[:2] == ["usage: taskrun TASKFILE [options] | taskrun COMMAND …", ""]
+    assert all(len(line) <= 80 for line in lines)
+    where = [result.out.index(f"\n  taskrun {word}") for word in ("TASKFILE", "-r", *(COMMANDS.keys() - {"run"}))]
+    assert lines.index("commands:") < 6
+    assert max(where) < result.out.index("\nhow the run goes:")
     assert taskrun("-h").out == result.out
 
 

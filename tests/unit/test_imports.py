@@ -26,7 +26,7 @@ TIERS = (
     ("language", "status"),
     ("job", "threads"),
     ("__init__", "errors", "model"),
-    ("sizes", "visible"),
+    ("sizes", "usage", "visible"),
 )
 
 #: Who alone may import a library. A library that is not here is not one of ours.
@@ -46,7 +46,7 @@ OUTSIDE = {
     "asyncio", "concurrent", "ctypes", "fcntl", "glob", "io", "mmap", "multiprocessing", "os", "posix", "queue", "random", "resource",
     "select", "selectors", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
-PURE = ("errors", "language", "model", "planning", "scheduling", "sizes", "visible")
+PURE = ("errors", "language", "model", "planning", "scheduling", "sizes", "usage", "visible")
 #: And single files of other parts.
 PURE_FILES = {"encryption/rules.py", "staging/cleaning.py", "staging/locations.py", "staging/settling.py", "staging/transfers.py"}
 #: The exceptions: (file, module), each with its reason.
