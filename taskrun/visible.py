@@ -5,6 +5,23 @@ Names of files and hosts, commands, and what other programs and hosts say may ho
 
 from __future__ import annotations
 
+import codecs
+
+#: Our own signs where an encoding lacks them.
+_SIGNS = {"·": "-", "…": "...", "→": "->", "≈": "~", "↑": "up", "↓": "down", "’": "'"}
+
+
+def spelt(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What is written for a character that an encoding lacks (an error handler of codecs): our own signs in ASCII, else an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    error.end = error.start + 1  # one at a time
+    sign = _SIGNS.get(error.object[error.start])
+    return (sign, error.end) if sign is not None else codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("spelt", spelt)
+
 
 def visible(text: str, keep: str = "") -> str:
     """`text` with control, invisible and undecodable characters (surrogates of `surrogateescape`) written as escapes.

@@ -32,7 +32,7 @@ def completion(argv: list[str]) -> int:
     shells = {"bash": bash, "zsh": zsh, "fish": fish}
     if len(argv) != 1 or argv[0] not in shells:
         raise Refused("taskrun completion needs the name of a shell: bash, zsh or fish")
-    sys.stdout.write(shells[argv[0]]())
+    sys.stdout.buffer.write(shells[argv[0]]().encode())  # a file, whatever this terminal shows
     return ExitCode.OK
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import sys
 from collections.abc import Callable
 
+from taskrun.cli.streams import make_usable
 from taskrun.errors import ExitCode, Handled, RecordsFailed, Refused, told
 from taskrun.visible import line_of
 
@@ -26,7 +25,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """The `taskrun` command."""
-    _make_streams_usable()
+    make_usable()
     code: int | None = _front() if argv is None else None
     if code is not None:
         return code
@@ -55,52 +54,6 @@ def _front() -> int | None:
     from taskrun.cli.front import split
 
     return split(arguments)
-
-
-class _Words(io.TextIOWrapper):
-    """Standard error, where words go: what nobody can hear, or write in this encoding, is no reason to end."""
-
-    def write(self, text: str) -> int:
-        try:
-            return super().write(text)
-        except OSError:
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except OSError:
-            return
-
-
-def _as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes that were no text go out as they came; what an encoding lacks is shown as an escape."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.backslashreplace_errors(error)
-
-
-def _make_streams_usable() -> None:
-    """Descriptors 0 to 2 are taken (`>&-` closes them, and a file of ours would get the number), and standard error cannot fail.
-
-    Nor can standard output over a character.
-    """
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-    if sys.stdout is None or isinstance(
-        getattr(sys.stdout, "buffer", None), io.RawIOBase
-    ):  # with PYTHONUNBUFFERED a write may be cut short
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    elif isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        codecs.register_error("as-it-can", _as_it_can)
-        sys.stdout.reconfigure(errors="as-it-can")
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
-    elif type(sys.stderr) is io.TextIOWrapper and sys.stderr is sys.__stderr__:
-        encoding = sys.stderr.encoding
-        sys.stderr = _Words(sys.stderr.detach(), encoding=encoding, errors="backslashreplace", line_buffering=True)
 
 
 def _main(arguments: list[str]) -> int:

@@ -82,7 +82,7 @@ def submit(argv: list[str]) -> int:
     if few := job_request.at_a_time(groups, slots=of_run.tasks_per_node, fill=of_run.fill):
         sys.stderr.write(f"taskrun: without -n {few}\n")
     if dry_run:
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(encoded(text))  # a file, whatever this terminal shows
         return ExitCode.OK
     from taskrun.engines import controller
 

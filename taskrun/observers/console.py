@@ -130,7 +130,7 @@ class Console:
 def _write(stream: TextIO, text: str) -> None:
     """Past the stream's buffer: what cannot be written is not tried again, at the latest when Python ends."""
     with contextlib.suppress(OSError, ValueError):
-        data = f"{text}\n".encode(stream.encoding or "utf-8", "backslashreplace")
+        data = f"{text}\n".encode(stream.encoding or "utf-8", "spelt")
         while data:
             data = data[os.write(stream.fileno(), data) :]
 

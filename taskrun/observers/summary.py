@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -91,7 +92,7 @@ def summary_lines(ending: Ending) -> list[str]:
 
 
 def _visible(path: str) -> str:
-    return path if path.isprintable() else command_line([path])
+    return path if _can_be_shown(path) else command_line([path])
 
 
 def _again(ending: Ending, *taskfile: str) -> str:
@@ -121,9 +122,14 @@ def shortened(data: bytes, width: int) -> str:
 
 def command_line(words: list[str]) -> str:
     """Words as bash takes them back, on one line of printable characters."""
-    return " ".join(shlex.quote(word) if word.isprintable() else _ansi_quoted(word) for word in words)
+    return " ".join(shlex.quote(word) if _can_be_shown(word) else _ansi_quoted(word) for word in words)
+
+
+def _can_be_shown(word: str) -> bool:
+    """As it is, also where sentences are ASCII."""
+    return word.isprintable() and (word.isascii() or (sys.stderr.encoding or "").lower().startswith("utf"))
 
 
 def _ansi_quoted(word: str) -> str:
-    data = "".join(c if c.isprintable() else "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) for c in word.replace("\\", "\\\\"))
+    data = "".join(c if " " <= c <= "~" else "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) for c in word.replace("\\", "\\\\"))
     return "$'" + data.replace("'", "\\'") + "'"

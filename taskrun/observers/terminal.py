@@ -113,7 +113,7 @@ class Terminal:
         return bool(self._held)
 
     def _write(self, text: str) -> None:
-        data = self._held + text.encode(self.encoding, "backslashreplace")
+        data = self._held + text.encode(self.encoding, "spelt")  # of visible.py
         self._held = b""
         try:
             if self._fd < 0:

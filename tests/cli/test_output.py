@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import time
 
@@ -157,3 +158,20 @@ def test_attempts_are_in_the_events(taskrun: Taskrun) -> None:
     assert attempt["queued"] <= attempt["start"] <= attempt["end"]
     assert (attempt["start"], attempt["end"]) == (record["Start"], record["Finish"])
     assert not re.search("0123456789", (taskrun.folder / "run_events.jsonl").read_text()), "never a task's text"
+
+
+@pytest.mark.parametrize("env", [{"LC_ALL": "POSIX"}, {"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}])
+def test_in_a_locale_of_ascii_all_that_is_said_is_ascii(taskrun: Taskrun, env: dict[str, str]) -> None:
+    name = "n\u00e4chte.txt"
+    taskrun.write({name: "echo " + "\u00e4" * 100 + "; exit 3\n#BARIER\n#TASKRUN FOREACH *.txt echo {}\n"})
+    run = taskrun(name, "-s", "1", env=env)
+    said = [run, taskrun(name, "--dry-run", "-s", "2", env=env), taskrun("check", name, env=env), taskrun("check", "gone\u00e4", env=env)]
+    said += [taskrun("--help", env=env), taskrun("monitor", run.path("status.txt").name, env=env)] if "LC_ALL" in env else []
+    assert all(each.err.isascii() for each in said)
+    assert all(each.out.isascii() for each in (said[0], *said[2:]))  # of a dry run programs get the bytes of the commands
+    assert " failed in " in run.err
+    assert "..." in run.err
+    again = run.err.rpartition(": taskrun ")[2]
+    shell = Taskrun(taskrun.folder, taskrun.env, command=("/bin/bash", "-c"))
+    assert shell(f"{shlex.join(taskrun.command)} {again.strip()} --dry-run", env=env).code == 0
+    shell.close()
