@@ -2,6 +2,7 @@
 
 The lists are a file, PREFIX_files.txt, and an unnamed temporary one until the run has its names: a million files cost no memory.
 A list is the line `FOREACH glob`, then each path behind a TAB, then `END` and their number. One that has no such end was never used.
+A name that a program would take for an option is kept as the path that it is given: `./-n.txt`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from taskrun.errors import RecordsFailed, Refused
 from taskrun.language import Diagnostic, Scan
 from taskrun.language.items import Foreach
 from taskrun.language.raw_text import LINE_MAX
-from taskrun.planning.expand import PLACE
+from taskrun.planning.expand import PLACE, bare_path, safe_path
 from taskrun.status import opening, trust
 from taskrun.status.durable import sync_folder, write_all
 from taskrun.visible import visible
@@ -126,7 +127,8 @@ class FileLists:
         block: list[bytes] = []
         size = 0
         unreadable: list[Unreadable] = []
-        for path in _sorted(Glob(item.glob).matches(unreadable), item):
+        for name in _sorted(Glob(item.glob).matches(unreadable), item):
+            path = safe_path(name, item.glob)
             number += 1
             longest = max(longest, len(path))
             block.append(b"\t%b\n" % path)
@@ -149,7 +151,7 @@ class FileLists:
         added = removed = 0
         try:
             now = _sorted(Glob(item.glob).matches([]), item)
-            for added_here, removed_here in _differences(now, self._paths(found)):
+            for added_here, removed_here in _differences(now, (bare_path(path, item.glob) for path in self._paths(found))):
                 added += added_here
                 removed += removed_here
         except Refused:

@@ -22,6 +22,10 @@ _task = cast("Callable[[tuple[int, int, int, bytes, bytes | None, tuple[Staging,
 #: What stands for the file in the text of a FOREACH.
 PLACE = b"{}"
 
+#: Before a place: what a word of the shell begins after, also within quotes.
+_begins_word = re.compile(rb"(?:\A|[\s;|&<>()=`])[\"']?\Z").search
+_OPTION = b"./-"  # begins the path of a file whose name a program would take for an option
+
 _safe = re.compile(rb"[\w@%+=:,./-]+", re.ASCII).fullmatch
 
 
@@ -38,6 +42,35 @@ class Files(Protocol):
 def quoted(path: bytes) -> bytes:
     """A path as bash takes it back, whatever bytes it has."""
     return path if _safe(path) else b"'" + path.replace(b"'", b"'\"'\"'") + b"'"
+
+
+def is_dotted(glob: bytes) -> bool:
+    """Return whether the paths of a glob begin with `./` because it says so."""
+    return glob.lstrip(b"\"'\\").startswith(b"./")
+
+
+def safe_path(path: bytes, glob: bytes) -> bytes:
+    """A path that matches a glob as a program may be given it: `./-n.txt` for `-n.txt`."""
+    return b"./" + path if path.startswith(b"-") and not is_dotted(glob) else path
+
+
+def bare_path(path: bytes, glob: bytes) -> bytes:
+    """The same without what `safe_path` has put before it."""
+    return path[2:] if path.startswith(_OPTION) and not is_dotted(glob) else path
+
+
+def filled(template: bytes, path: bytes, glob: bytes) -> bytes:
+    """The text with the quoted path in its places. Within a word, as in `out_{}`, nothing can be an option: the bare path stands there."""
+    bare = bare_path(path, glob)
+    if bare is path:
+        return template.replace(PLACE, quoted(path))
+    before, *rest = template.split(PLACE)
+    text = before
+    for number, after in enumerate(rest):
+        begins = _begins_word(before) and (before.strip(b"\"'") or not number)
+        text += quoted(path if begins else bare) + after
+        before = after
+    return text
 
 
 class Expander:
@@ -119,8 +152,8 @@ class Expander:
         template = self._command(item.command)
         ids = self._ids(self._files.take(item, template))
         rows = zip(ids, count(), self._files.paths(item), strict=False)
-        staging = self.staging
-        return (Task(id_, item.line, index, template.replace(PLACE, quoted(path)), path, staging) for id_, index, path in rows)
+        staging, glob = self.staging, item.glob
+        return (Task(id_, item.line, index, filled(template, path, glob), path, staging) for id_, index, path in rows)
 
     def _ids(self, number: int) -> range:
         ids = range(self.next_id, self.next_id + number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Iterator
@@ -43,6 +44,44 @@ def test_tasks_of_a_foreach(lists: FileLists) -> None:
     assert list(expander.expand(item(b"none*", 8))) == []
     Path("bb").touch()
     assert list(Expander(lists).expand(item(b"[ab]*", 7, b"cp {} {}.old"))) == row, "taken once"
+
+
+@pytest.mark.parametrize(
+    ("template", "command"),
+    [
+        (b"cat {}", b"cat ./-n.txt"),
+        (b"{} x", b"./-n.txt x"),
+        (b"cat<{}>{}.out", b"cat<./-n.txt>./-n.txt.out"),
+        (b"x --in={} `y {}` $(z {})", b"x --in=./-n.txt `y ./-n.txt` $(z ./-n.txt)"),
+        (b"cat '{}' \"{}\"", b"cat './-n.txt' \"./-n.txt\""),
+        (b"cat in/{} > out_{}", b"cat in/-n.txt > out_-n.txt"),
+        (b"echo {}{} {}'{}' a'{}'", b"echo ./-n.txt-n.txt ./-n.txt'-n.txt' a'-n.txt'"),
+        (b"cat", b"cat"),
+    ],
+)
+def test_a_file_whose_name_would_be_an_option(lists: FileLists, template: bytes, command: bytes) -> None:
+    for name in ("-n.txt", "a.txt"):
+        Path(name).touch()
+    first, second = Expander(lists).expand(item(b"*.txt", 1, template))
+    assert (first.command, first.file) == (command, b"./-n.txt")
+    assert second.command == template.replace(b"{}", b"a.txt")
+    (dotted,) = Expander(lists).expand(item(b"./-*", 2, b"echo out_{}"))
+    assert (dotted.command, dotted.file) == (b"echo out_./-n.txt", b"./-n.txt")
+
+
+def test_the_list_of_an_earlier_run_stays_as_it_was_for_names_that_are_options(lists: FileLists) -> None:
+    for name in ("-n.txt", "-m -l.txt"):
+        Path(name).touch()
+    Path("old").write_text("FOREACH *.txt\n\t-m -l.txt\n\t-n.txt\nEND 2\n")
+    with contextlib.closing(FileLists(Path("old"))) as earlier:
+        assert [task.command for task in Expander(earlier).expand(item(b"*.txt"))] == [b"x '-m -l.txt'", b"x -n.txt"]
+        assert earlier.take_notes() == []
+    now = [task.command for task in Expander(lists).expand(item(b"*.txt"))]
+    assert now == [b"x './-m -l.txt'", b"x ./-n.txt"]
+    lists.save(Path("new"))
+    with contextlib.closing(FileLists(Path("new"))) as again:
+        assert [task.command for task in Expander(again).expand(item(b"*.txt"))] == now
+        assert again.take_notes() == []
 
 
 def test_without_files_there_is_no_foreach() -> None:
