@@ -22,6 +22,7 @@ from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
 from taskrun.planning.edits import Unrun
 from taskrun.planning.expand import Expander
+from taskrun.planning.gone import gone_text
 from taskrun.planning.resume import Decision, Resume, mismatch_text
 from taskrun.status.sidecar import Sidecar
 from taskrun.visible import line_of
@@ -56,6 +57,8 @@ def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_ru
     sys.stdout.flush()
     if counts["mismatch"] and not options.force_resume:
         raise Refused(mismatch_text(mismatches, counts["mismatch"]))
+    if resume is not None and (text := gone_text(resume.unclaimed.find(sum(counts.values())), source.name, "")):
+        _say(text)
     if earlier is not None and (added := earlier.look()):
         _say(added)
     if source.scan is not None and source.scan.stages:
@@ -163,6 +166,8 @@ def _lines(
                 yield _line(f"stage-{each.way}", item.id, each.line, repeat, "for this task", where)
         elif isinstance(item, Barrier):
             counts["barrier"] += 1
+            if resume is not None:
+                resume.unclaimed.barrier(item.id)
             reason = "waits for all above, stops if one failed" if item.check else "waits for all above"
             yield _line("barrier", item.id, item.line, "", reason, item.text)
             if item.check and failed and not stopped:

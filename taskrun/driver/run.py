@@ -34,6 +34,7 @@ from taskrun.language import render_all
 from taskrun.observers.console import Console
 from taskrun.observers.summary import Ending, command_line, summary_lines
 from taskrun.options import Options, without_values
+from taskrun.planning.gone import gone_text
 from taskrun.planning.resume import Resume
 from taskrun.scheduling.scheduler import TASK_LIMIT, UNFIT
 from taskrun.status import names, opening, owner, rescue, sidecar, trust
@@ -202,6 +203,8 @@ class Run:
                 )
                 if text and not options.force_resume:
                     raise Refused(text)
+                if text := gone_text(before.gone, self.source.name, "" if self.append else self.status_path.name):
+                    self.say(text)
                 if earlier is not None and (added := earlier.look()):
                     self.say(added)
                 self.before = before.counts

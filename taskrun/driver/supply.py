@@ -13,11 +13,12 @@ from typing import NamedTuple, Protocol
 from taskrun.driver.account import OnRecord
 from taskrun.driver.foreach import FileLists, nothing
 from taskrun.driver.task_text import TaskText
-from taskrun.errors import RecordsFailed, Refused
+from taskrun.errors import RecordsFailed, Refused, told
 from taskrun.language import Foreach, Item, Reader, read_items, render, render_all
-from taskrun.model import Skipped, Supplied, Task
+from taskrun.model import Barrier, Skipped, Supplied, Task
 from taskrun.planning.edits import Unrun
 from taskrun.planning.expand import Expander
+from taskrun.planning.gone import Gone, gone_text
 from taskrun.planning.resume import Decision, Resume, mismatch_text
 from taskrun.status import opening
 
@@ -54,6 +55,8 @@ def decided(planned: Iterator[Supplied], resume: Resume | None, on_mismatch: Cal
             if decision.action == "mismatch":
                 on_mismatch(decision)
                 return
+        elif isinstance(item, Barrier):
+            resume.unclaimed.barrier(item.id)
         yield item
 
 
@@ -62,6 +65,7 @@ class Foreseen(NamedTuple):
 
     codes: array[int]  # by turn: the return code on record of a task that is skipped, RUNS of any other
     counts: OnRecord
+    gone: Gone
 
 
 RUNS = -(1 << 15)
@@ -99,10 +103,13 @@ def find_mismatches(
     """
     codes = array("h")
     shown: list[Decision] = []
-    total = left = skipped = failed = 0
+    total = left = skipped = failed = barriers = 0
     lines: list[bytes] = []
     for item in plan_file(text, lists, ignore_unknown=ignore_unknown):
         if not isinstance(item, Task):
+            if isinstance(item, Barrier):
+                barriers += 1
+                resume.unclaimed.barrier(item.id)
             continue
         decision = resume.decide(item)
         if decision.action == "mismatch":
@@ -126,8 +133,9 @@ def find_mismatches(
                 lines = []
     if carry is not None and lines:
         carry(lines)
+    gone = resume.unclaimed.find(len(codes) + barriers)
     resume.restart()
-    return mismatch_text(shown, total) if total else "", Foreseen(codes, OnRecord(skipped, failed, left))
+    return mismatch_text(shown, total) if total else "", Foreseen(codes, OnRecord(skipped, failed, left), gone)
 
 
 class StreamSupply:
@@ -177,8 +185,8 @@ class StreamSupply:
         self._plan = decided(chain.from_iterable(self._expand(items)), self._resume, self._mismatch)
         self.hungry = False
         if torn:
-            told = "taskrun: {} ended within line {}, which has no line end: it is taken as it is; see that nothing of it is missing"
-            self.warn(told.format(self._name if self._name != "-" else "standard input", self._reader.lines))
+            said = "taskrun: {} ended within line {}, which has no line end: it is taken as it is; see that nothing of it is missing"
+            self.warn(said.format(self._name if self._name != "-" else "standard input", self._reader.lines))
         if self._reader.errors:
             self._break(render_all(self._reader.diagnostics, self._name, self._reader.errors, self._reader.warnings, False).rstrip("\n"))
         elif self._reader.warnings > self._warned:
@@ -200,6 +208,10 @@ class StreamSupply:
         if len(items) < count:
             self.hungry = True
             self.ended = self.drained
+            if self.ended and self.complete and self._resume is not None:
+                gone, self._resume = self._resume.unclaimed.find(self._expander.next_id), None
+                if text := gone_text(gone, "the stream", ""):
+                    self.warn(told(text))
         return items
 
     def look(self, *, last: bool) -> bool:  # noqa: ARG002 - its end was read

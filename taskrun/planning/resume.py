@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from taskrun.model import NO_REPEAT, Skipped, Task
+from taskrun.planning.gone import Unclaimed
 from taskrun.planning.match import ByCommand, digest_of, names_its_file
 from taskrun.status.reader import StatusIndex
 from taskrun.status.record import command_of, same_command, skipped_line
@@ -91,11 +92,13 @@ class Resume:
         self._newest_first = tuple(by_id)
         self._by_command = [ByCommand(each) for each in reversed(records) if each not in by_id]
         self._by_foreach: list[ByCommand] | None = None  # made when the first task of one comes
+        self.unclaimed = Unclaimed(by_id, [each.index for each in self._by_command])
 
     def restart(self) -> None:
         """The tasks are gone through once more, from the first one."""
         for each in (*self._by_command, *(self._by_foreach or ())):
             each.restart()
+        self.unclaimed.restart()
 
     def decide(self, task: Task) -> Decision:
         """What becomes of `task`. Raises Refused if a status file was changed while it is being read."""
@@ -128,6 +131,7 @@ class Resume:
         by_text = self._by_command
         if task.file is not None:
             if not names_its_file(task):
+                self.unclaimed.unsure = True
                 return Decision("run", task)
             if self._by_foreach is None:
                 self._by_foreach = [ByCommand(each.index, repeats=False) for each in by_text]
@@ -136,8 +140,9 @@ class Resume:
         found = None
         for each in by_text:
             id_ = each.next(key)
-            if id_ >= 0 and found is None:
-                found = each.index, id_
+            if id_ >= 0:
+                self.unclaimed.claim(each.index, id_)
+                found = found or (each.index, id_)
         if found is None:
             return Decision("run", task)
         index, id_ = found

@@ -87,9 +87,13 @@ class StatusIndex:
             raise self.changed()
         return line[:-2] + b"\n" if self._crlf and line.endswith(b"\r\n") else line
 
-    def ids(self) -> Iterator[int]:
-        """The tasks that have a record, in their order."""
-        return self._offsets.ids()
+    def has(self, task_id: int) -> bool:
+        """Whether a task has a record."""
+        return self._offsets.get(task_id) >= 0
+
+    def ids(self, first: int = 0) -> Iterator[int]:
+        """The tasks that have a record, in their order, from an id on."""
+        return self._offsets.ids(first)
 
     def notes(self) -> list[str]:
         """What a person should be told about the file, one sentence each."""
@@ -232,9 +236,10 @@ class Offsets:
             return
         self._dense[task_id] = offset + 1
 
-    def ids(self) -> Iterator[int]:
-        """All ids, in order."""
-        return merge((id_ for id_, offset in enumerate(self._dense) if offset), sorted(self._sparse))
+    def ids(self, first: int = 0) -> Iterator[int]:
+        """All ids from `first` on, in order."""
+        dense = (id_ for id_, offset in enumerate(self._dense[first:], first) if offset)
+        return merge(dense, sorted(id_ for id_ in self._sparse if id_ >= first))
 
     def get(self, task_id: int) -> int:
         """The offset, -1 for none."""
