@@ -142,7 +142,8 @@ class Run:
     def resumes_alone(self) -> bool:
         """It was stopped in a SLURM job, by what another start of the job may not meet again."""
         person = self.drive.scheduler.stop_why in (TASK_LIMIT, UNFIT, signal.SIGINT.name)
-        return bool(allocation.job_id(os.environ)) and self.source.path is not None and not person and not self.file_changed()
+        broken = self.drive.supply is not None and self.drive.supply.broken
+        return bool(allocation.job_id(os.environ)) and self.source.path is not None and not person and not broken
 
     def file_changed(self) -> bool:
         """The task file is not any more what was scanned."""

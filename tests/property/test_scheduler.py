@@ -601,7 +601,7 @@ class World:
         counts = scheduler.counts
         assert counts.done == sum(1 for item in supplied if isinstance(item, Task) and item.id in self.recorded)
         assert counts.any_failed == self.any_failed
-        all_done = self.supply_ended and not self.broken and not undone
+        all_done = (self.supply_ended or self.open) and not self.broken and not undone
         code = scheduler.exit_code(count_failures=False)
         if "kill" in self.told or "cancel" in self.told:
             assert code in (ExitCode.TERMINATED, ExitCode.INTERRUPTED, ExitCode.TASKS_FAILED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskrun.driver import file_supply
+from taskrun.driver import file_supply, task_text
 from taskrun.driver.additions import Addition
 from taskrun.driver.file_supply import FileSupply
 from taskrun.driver.foreach import FileLists
@@ -119,6 +119,17 @@ def test_lines_that_are_added_run_with_the_next_ids(reads: Reads, write: Write) 
     assert (first.id, first.line, first.command) == (2, 4, b"ac")
     assert (barrier.line, last.id, last.line, last.command) == (5, 4, 7, b"d")  # type: ignore[union-attr]
     assert (reading.read_all(), reading.grew) == ("", 4)
+
+
+def test_of_a_long_file_the_last_part_is_compared(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_text, "WHOLE", 0)
+    monkeypatch.setattr(Marks.__init__, "__defaults__", (64, 100))
+    reading = reads()
+    reading.read()
+    reading.path.write_bytes(TEXT.replace(b"echo 98", b"exit 98") + b"echo 101\n")
+    assert not reading.supply.look(last=False)
+    reading.path.write_bytes(TEXT + b"echo 101\n")
+    assert (reading.read_all(), reading.grew) == ("", 1)
 
 
 def test_a_file_that_cannot_be_looked_at_is_no_change(reads: Reads) -> None:
