@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
 
 from taskrun.errors import Refused
 from taskrun.language.marks import Rereading
@@ -24,15 +23,15 @@ class TaskText:
         """Scan the file. `shown`: its name as the person typed it. Raises Refused."""
         self.path = path
         self.shown = shown
-        self._file: BinaryIO = open_file(shown)
-        self.fd = self._file.fileno()
         self.failure = ""  # why it could not be read
-        self._first = self._seen = _state(os.fstat(self.fd))
         self._other: tuple[int, ...] = ()  # state of another file at the path, which was looked at
-        self.scan = scan(self._file, shown, ignore_unknown=ignore_unknown)
+        with open_file(shown) as file:
+            self._first = self._seen = _state(os.fstat(file.fileno()))
+            self.scan = scan(file, shown, ignore_unknown=ignore_unknown)
+            self.fd = os.dup(file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self.fd)
 
     # reading
 
