@@ -5,6 +5,7 @@ complete -c taskrun -s f -l fail-fast -d 'stop at the first failure: start nothi
 complete -c taskrun -l grace -x -d 'time from TERM to KILL when tasks are ended (default 5s)'
 complete -c taskrun -l stopped-ok -d 'a task that is told to end and ends with 0 is done (default: it runs again on resume)'
 complete -c taskrun -l ignore-unknown -d 'take unknown #DISBATCH lines as disBatch does, with a warning'
+complete -c taskrun -l strict -d 'take warnings about the task file as errors: exit 2, run nothing'
 complete -c taskrun -l dry-run -d 'show what would run, expanded, and why (run, skip, retry, left); run nothing'
 complete -c taskrun -s q -l quiet -d 'no progress and no summary, only errors'
 complete -c taskrun -s s -l ssh-node -x -d 'hosts and their cores, `localhost:8` (or `8`), `me@gpu01:4`, `node[01-16]:8`; several with commas or again'

@@ -151,6 +151,7 @@ OPTIONS = (
         kind=None,
         inherit=True,
     ),
+    Option("strict", ("--strict",), "take warnings about the task file as errors: exit 2, run nothing", RUN, kind=None, inherit=True),
     Option("dry_run", ("--dry-run",), "show what would run, expanded, and why (run, skip, retry, left); run nothing", RUN, kind=None),
     Option("quiet", ("-q", "--quiet"), "no progress and no summary, only errors", RUN, kind=None),
     Option(

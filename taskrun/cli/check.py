@@ -17,7 +17,7 @@ from taskrun.visible import visible
 _FOREACH_SHOWN = 20
 _STAGES_SHOWN = 20
 
-_OPTIONS = ("ignore_unknown", "rclone_config", "passphrase_file")
+_OPTIONS = ("ignore_unknown", "strict", "rclone_config", "passphrase_file")
 
 _PURPOSE = "Shows every problem of a task file, as FILE:LINE:COLUMN, without running anything."
 
@@ -26,7 +26,7 @@ examples:
   taskrun check tasks.txt
   generate | taskrun check -
 
-exit codes: 0 taskrun would run it (warnings alone do not count) · 2 it would not
+exit codes: 0 taskrun would run it (warnings count with --strict) · 2 it would not
 Problems go to stderr; for each file without an error one line goes to stdout.
 """
 
@@ -42,9 +42,9 @@ def check(argv: list[str]) -> int:
 
 def _check_one(name: str, options: Options) -> int:
     lists = FileLists()
-    ignore_unknown = options.ignore_unknown
+    how = {"ignore_unknown": options.ignore_unknown, "strict": options.strict}
     try:
-        result = scan(_stdin(), name, ignore_unknown=ignore_unknown) if name == "-" else scan_file(name, ignore_unknown=ignore_unknown)
+        result = scan(_stdin(), name, **how) if name == "-" else scan_file(name, **how)
         if result.stages and not result.errors:
             from taskrun.driver.inspection import inspect
 

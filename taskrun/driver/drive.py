@@ -36,6 +36,7 @@ from taskrun.driver.supply import StreamSupply, Supply
 from taskrun.driver.verdicts import Verdicts
 from taskrun.driver.visits import Visits
 from taskrun.errors import ExitCode, RecordsFailed, Refused
+from taskrun.language import Reader
 from taskrun.observers.progress import Progress
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.scheduler import NO_ENGINE, Policy, Scheduler
@@ -89,7 +90,7 @@ class Drive:
 
     def make_supply(self) -> Supply:
         source = self.run.source
-        ignore = self.run.options.ignore_unknown
+        options = self.run.options
         source.lists.save(names.with_suffix(self.run.prefix, files.FILES))
         if source.text is not None:
             foreseen, before = self.run.foreseen, self.run.before
@@ -99,7 +100,7 @@ class Drive:
                 self.run.resume,
                 None if foreseen is None else foreseen.codes,
                 self.run.growth,
-                ignore_unknown=ignore,
+                ignore_unknown=options.ignore_unknown,
                 grows=before is None or before.to_run > 0,
             )
         copy = names.with_suffix(self.run.prefix, files.TASKS)
@@ -107,7 +108,8 @@ class Drive:
             with contextlib.suppress(FileNotFoundError):
                 copy.unlink()
         try:
-            return StreamSupply(source.fd, source.shown, copy, source.lists, self.run.resume, self.run.console.say, ignore_unknown=ignore)
+            reader = Reader(source.shown, ignore_unknown=options.ignore_unknown, strict=options.strict)
+            return StreamSupply(source.fd, source.shown, copy, source.lists, self.run.resume, self.run.console.say, reader)
         except RecordsFailed as error:  # nothing has run
             raise Refused(str(error)) from None
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from taskrun.driver import edited, files
 from taskrun.driver.claim import Claim
 from taskrun.driver.contexts import choose_engines
+from taskrun.driver.foreach import nothing
 from taskrun.driver.run import open_records, working_directory
-from taskrun.driver.source import Source, open_source
+from taskrun.driver.source import Source, color_wanted, open_source
 from taskrun.driver.supply import MISMATCHES_SHOWN, plan_file
 from taskrun.engines.request import EngineRequest
 from taskrun.errors import ExitCode, Refused, told
-from taskrun.language import Reader, render_all
+from taskrun.language import Foreach, Reader, render, render_all
 from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
 from taskrun.planning.edits import Unrun
@@ -40,7 +41,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_ru
         source = source._replace(name=name)
     engines, warnings = choose_engines(options, was_slurm=earlier_run is not None and earlier_run.was_slurm, dry=True)
     if source.scan is not None and source.scan.warnings:
-        sys.stderr.write(render_all(source.scan.diagnostics, source.shown, 0, source.scan.warnings))
+        sys.stderr.write(render_all(source.scan.diagnostics, source.shown, 0, source.scan.warnings, color_wanted()))
     for warning in warnings + source.lists.take_notes():
         _say(warning)
     Claim(options, "", time.time(), Path(working_directory()), source.name, False, _say).choose()
@@ -121,14 +122,19 @@ def _planned(source: Source, options: Options) -> Iterator[Supplied]:
     if source.text is not None:
         yield from plan_file(source.text, source.lists, ignore_unknown=options.ignore_unknown)
         return
-    reader = Reader(source.shown, ignore_unknown=options.ignore_unknown)
+    reader = Reader(source.shown, ignore_unknown=options.ignore_unknown, strict=options.strict)
     expander = Expander(source.lists)
     with open(source.fd, "rb", buffering=0, closefd=source.fd > 2) as stream:
         for data in chain(iter(lambda: stream.read(1 << 18), b""), (None,)):
             items = reader.close() if data is None else reader.feed(data)
             if reader.errors:
                 raise Refused(render_all(reader.diagnostics, source.shown, reader.errors, reader.warnings).rstrip("\n"))
+            sys.stderr.write(render_all(reader.take_new(), source.shown, 0, 0, color_wanted()))
             for item in items:
+                if isinstance(item, Foreach) and not source.lists.take(item, b"") and (problem := reader.judge(nothing(item))):
+                    if problem.severity == "error":
+                        raise Refused(render(problem, source.shown))
+                    sys.stderr.write(render(problem, source.shown, color_wanted()) + "\n")
                 yield from expander.expand(item)
 
 

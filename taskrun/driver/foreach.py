@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from heapq import merge
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from taskrun.driver.globs import Glob, Unreadable
 from taskrun.errors import RecordsFailed, Refused
@@ -279,8 +279,8 @@ def take_all(scan: Scan, lists: FileLists) -> Scan:
     problems = []
     before = lists.number
     for item, template in scan.foreach:
-        if not lists.take(item, template):
-            problems.append(nothing(item))
+        if not lists.take(item, template) and (problem := scan.judge(nothing(item))) is not None:
+            problems.append(problem)
     errors = sum(problem.severity == "error" for problem in problems)
     diagnostics = sorted([*scan.diagnostics, *problems], key=lambda each: (each.line, each.column))
     return scan._replace(
@@ -296,8 +296,8 @@ def nothing(item: Foreach) -> Diagnostic:
     if item.glob.startswith((b"/", b"~")) and not glob.unexpanded:
         hint = "folders match only a glob that ends in /"
     message = f"no file {_shown(item.glob)}" if glob.plain else f"no file matches {_shown(item.glob)}"
-    severity = "error" if glob.plain else "warning"
-    return Diagnostic.at("error" if severity == "error" else "warning", item.line, _COLUMN, len(item.glob), message, hint, item.text)
+    severity: Literal["error", "warning"] = "error" if glob.plain else "warning"
+    return Diagnostic.at(severity, item.line, _COLUMN, len(item.glob), message, hint, item.text, "" if glob.plain else "no-match")
 
 
 def _sorted(paths: Iterator[bytes], item: Foreach) -> Iterator[bytes]:

@@ -50,7 +50,7 @@ def open_source(taskfile: str, options: Options, *, dry: bool = False) -> Source
             return Source(None, os.open(path, os.O_RDONLY | os.O_CLOEXEC), taskfile, files.run_name(path), None, lists)
         except OSError as error:
             raise Refused(f"{taskfile}: cannot be read: {os.strerror(error.errno or 0)}") from None
-    text = TaskText(path, taskfile, ignore_unknown=options.ignore_unknown)
+    text = TaskText(path, taskfile, ignore_unknown=options.ignore_unknown, strict=options.strict)
     scan = text.scan
     if scan.stages and not scan.errors:
         from taskrun.driver.inspection import inspect

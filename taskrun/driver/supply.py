@@ -145,7 +145,7 @@ class StreamSupply:
     """
 
     def __init__(
-        self, fd: int, name: str, copy: Path, lists: FileLists, resume: Resume | None, warn: Callable[[str], None], *, ignore_unknown: bool
+        self, fd: int, name: str, copy: Path, lists: FileLists, resume: Resume | None, warn: Callable[[str], None], reader: Reader
     ) -> None:
         """Raises RecordsFailed when the copy cannot be made."""
         self.fd = fd
@@ -156,10 +156,9 @@ class StreamSupply:
         self.always_ready = not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd))
         self.given = 0  # items handed out
         self.warn = warn
-        self._warned = 0
         self.complete = False  # the end of the stream was read
         self._name = name
-        self._reader = Reader(name, ignore_unknown=ignore_unknown)
+        self._reader = reader
         self._expander = Expander(lists)
         self._lists = lists
         self.hungry = True  # all that was read has been handed out
@@ -189,9 +188,7 @@ class StreamSupply:
             self.warn(said.format(self._name if self._name != "-" else "standard input", self._reader.lines))
         if self._reader.errors:
             self._break(render_all(self._reader.diagnostics, self._name, self._reader.errors, self._reader.warnings, False).rstrip("\n"))
-        elif self._reader.warnings > self._warned:
-            new = self._reader.diagnostics[self._warned :]
-            self._warned = self._reader.warnings
+        elif new := self._reader.take_new():
             self.warn(render_all(new, self._name, 0, len(new)).rstrip("\n"))
         if not data:
             self.complete = not self.broken
@@ -232,7 +229,9 @@ class StreamSupply:
             for item in items:
                 rows.append(self._expander.expand(item))
                 if isinstance(item, Foreach) and not self._lists.take(item, b""):
-                    problem = nothing(item)
+                    problem = self._reader.judge(nothing(item))
+                    if problem is None:
+                        continue
                     if problem.severity == "error":
                         self._break(render(problem, self._name))
                         break

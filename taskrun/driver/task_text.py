@@ -19,7 +19,7 @@ WHOLE = 16 << 20  # bytes of a text that is compared from its beginning when it 
 class TaskText:
     """`scan`: what is known of it, up to the end of what may run."""
 
-    def __init__(self, path: Path, shown: str, *, ignore_unknown: bool) -> None:
+    def __init__(self, path: Path, shown: str, *, ignore_unknown: bool, strict: bool = False) -> None:
         """Scan the file. `shown`: its name as the person typed it. Raises Refused."""
         self.path = path
         self.shown = shown
@@ -27,7 +27,7 @@ class TaskText:
         self._other: tuple[int, ...] = ()  # state of another file at the path, which was looked at
         with open_file(shown) as file:
             self._first = self._seen = _state(os.fstat(file.fileno()))
-            self.scan = scan(file, shown, ignore_unknown=ignore_unknown)
+            self.scan = scan(file, shown, ignore_unknown=ignore_unknown, strict=strict)
             self.fd = os.dup(file.fileno())
 
     def close(self) -> None:

@@ -9,6 +9,8 @@ from taskrun.visible import cell, visible
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from taskrun.language.slips import Slip
+
 Severity: TypeAlias = Literal["error", "warning"]
 
 CAP = 50  # of each severity; more are counted, not kept
@@ -31,26 +33,74 @@ class Diagnostic(NamedTuple):
     text: bytes  # the line; of a long one the part around the column
     before: int = 0  # bytes of the line cut off before `text`
     after: int = 0  # and after it
+    kind: str = ""  # of a warning: the name that silences it
+    more: int = 0  # lines below of which the same is to be said
 
     @classmethod
-    def at(cls, severity: Severity, line: int, column: int, length: int, message: str, hint: str | None, raw: bytes) -> Diagnostic:
+    def at(
+        cls, severity: Severity, line: int, column: int, length: int, message: str, hint: str | None, raw: bytes, kind: str = ""
+    ) -> Diagnostic:
         """The diagnostic for a place in the line `raw`, of which no more is kept than can be shown."""
         before = max(0, column - 1 - _EXCERPT // 4) if len(raw) > _EXCERPT else 0
         text = raw[before : before + _EXCERPT]
-        return cls(severity, line, column, length, message, hint, text, before, len(raw) - before - len(text))
+        return cls(severity, line, column, length, message, hint, text, before, len(raw) - before - len(text), kind)
 
 
 class Problems:
     """Collects diagnostics in the order of the file. Memory stays bounded however wrong the file is."""
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
+        """`strict`: warnings are errors."""
         self.kept: list[Diagnostic] = []
         self.count: dict[Severity, int] = {"error": 0, "warning": 0}
+        self._allowed: dict[str, int] = {}  # kind -> the line from which on it is no warning
+        self._strict = strict
+        self._groups: dict[str, int] = {}  # group -> where the first of it is kept, -1 if it is not
 
-    def wants(self, severity: Severity) -> bool:
-        """Counts one more; False if it need not even be made, as it would not be kept."""
-        self.count[severity] += 1
-        return self.count[severity] <= CAP
+    def fork(self) -> Problems:
+        """Another one without what was found so far."""
+        other = Problems(self._strict)
+        other._allowed = self._allowed.copy()
+        return other
+
+    def allow(self, kinds: Iterable[str], line: int) -> None:
+        """Warnings of these kinds are silent from this line on."""
+        for kind in kinds:
+            self._allowed.setdefault(kind, line)
+
+    def judge(self, diagnostic: Diagnostic) -> Diagnostic | None:
+        """What is to be said of it in the end: a warning may be silenced, or an error."""
+        if diagnostic.severity == "error":
+            return diagnostic
+        if self._silent(diagnostic.kind, diagnostic.line):
+            return None
+        return diagnostic._replace(severity="error") if self._strict else diagnostic
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Counts it, and keeps it unless there are too many."""
+        judged = self.judge(diagnostic)
+        if judged is None:
+            return
+        self.count[judged.severity] += 1
+        if self.count[judged.severity] <= CAP:
+            self.kept.append(judged)
+
+    def add_slip(self, slip: Slip) -> None:
+        """The same for a slip; of a group only the first is kept, and the others are counted there."""
+        if self._silent(slip.kind, slip.line):
+            return
+        if slip.group in self._groups:
+            place = self._groups[slip.group]
+            if place >= 0:
+                self.kept[place] = self.kept[place]._replace(more=self.kept[place].more + 1)
+            return
+        kept = len(self.kept)
+        self.add(Diagnostic.at("warning", slip.line, slip.column, slip.length, slip.message, slip.hint, slip.text, slip.kind))
+        if slip.group:
+            self._groups[slip.group] = kept if len(self.kept) > kept else -1
+
+    def _silent(self, kind: str, line: int) -> bool:
+        return self._allowed.get(kind, line + 1) <= line
 
 
 def first_error(diagnostics: Iterable[Diagnostic]) -> int:
@@ -65,13 +115,18 @@ def render(diagnostic: Diagnostic, name: str, color: bool = False) -> str:
     place = f"{visible(name)}:{diagnostic.line}:{diagnostic.column}:"
     number = f"  {diagnostic.line} "
     shown, indent, carets = _picture(diagnostic)
+    message = visible(diagnostic.message)
+    if diagnostic.more:
+        message += f" (and {diagnostic.more:,} more line{'' if diagnostic.more == 1 else 's'})"
     lines = [
-        f"{paint(place, '1')} {paint(diagnostic.severity + ':', accent)} {paint(visible(diagnostic.message), '1')}",
+        f"{paint(place, '1')} {paint(diagnostic.severity + ':', accent)} {paint(message, '1')}",
         f"{paint(number + '|', '34')} {shown}".rstrip(),
         f"{paint(' ' * len(number) + '|', '34')} {' ' * indent}{paint('^' * carets, accent)}",
     ]
-    if diagnostic.hint:
-        lines += [f"  {paint('help:', '36')} {visible(hint)}" for hint in diagnostic.hint.split("\n")]
+    hints = diagnostic.hint.split("\n") if diagnostic.hint else []
+    if diagnostic.kind:
+        hints.append(f"`#TASKRUN ALLOW {diagnostic.kind}` above it silences this")
+    lines += [f"  {paint('help:', '36')} {visible(hint)}" for hint in hints]
     return "\n".join(lines)
 
 

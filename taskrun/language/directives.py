@@ -31,6 +31,7 @@ CATALOGUE = {
         Directive("STAGE-IN", "[RUN|ENGINE|TASK] source [dest]", "data that tasks need: once, on every engine, or for each task"),
         Directive("STAGE-OUT", "[RUN|TASK] pattern dest", "data that tasks make: as it is complete, or of each task"),
         Directive("ENCRYPT", "recipient[,recipient] [SIGN key]", "for whom what leaves is encrypted from here on; OFF ends it"),
+        Directive("ALLOW", "kind [kind ...]", "no warnings of these kinds from here on", own=True),
     )
 }
 

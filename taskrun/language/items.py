@@ -105,6 +105,13 @@ class Encrypt(NamedTuple):
     text: bytes = b""  # the whole line
 
 
+class Allow(NamedTuple):
+    """Warnings of these kinds are silent from here on. It changes nothing that runs, so it is no item of the program."""
+
+    line: int
+    kinds: tuple[str, ...]
+
+
 Item: TypeAlias = Lines | Prefix | Suffix | Barrier | Repeat | Foreach | PerEngine | Stage | Encrypt
 
 

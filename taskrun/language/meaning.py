@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from taskrun.language.diagnostics import Diagnostic
 from taskrun.language.directives import CATALOGUE, known, nearest, usable
-from taskrun.language.items import Barrier, Encrypt, Foreach, Item, PerEngine, Prefix, Repeat, Stage, Suffix
+from taskrun.language.items import Allow, Barrier, Encrypt, Foreach, Item, PerEngine, Prefix, Repeat, Stage, Suffix
+from taskrun.language.kinds import KINDS, nearest_kind
 from taskrun.language.words import plain
 
 if TYPE_CHECKING:
     from lark import Token
-
-    from taskrun.language.diagnostics import Severity
 
 #: `unknown` is an error, but a warning where unknown directives are ignored as disBatch does.
 Weight: TypeAlias = Literal["error", "warning", "unknown"]
@@ -39,15 +39,19 @@ class Finding(NamedTuple):
     length: int
     message: str
     hint: str
+    kind: str = ""  # of a warning
 
-    def severity(self, ignore_unknown: bool) -> Severity:
-        return "warning" if self.weight == "warning" or (self.weight == "unknown" and ignore_unknown) else "error"
+    def of(self, line: int, raw: bytes, ignore_unknown: bool) -> Diagnostic:
+        """What is said of the line `raw`."""
+        warns = self.weight == "warning" or (self.weight == "unknown" and ignore_unknown)
+        kind = (self.kind or self.weight) if warns else ""
+        return Diagnostic.at("warning" if warns else "error", line, self.column, self.length, self.message, self.hint, raw, kind)
 
 
 class Meaning(NamedTuple):
     """One directive line, understood. Its item has line 0 and a barrier no text: who knows them puts them in."""
 
-    item: Item | None = None
+    item: Item | Allow | None = None
     findings: tuple[Finding, ...] = ()
     sigil: str = ""  # `#TASKRUN`, `#DISBATCH`, or `#`
     line: int = 1  # in the text that was parsed
@@ -127,7 +131,12 @@ class Rules:
             hint = "to check, write `#TASKRUN BARRIER CHECK [key]`: one blank, CHECK first"
             findings = (
                 Finding(
-                    "warning", _column(key) + check.start(), len("CHECK"), "this CHECK is part of the key; the barrier checks nothing", hint
+                    "warning",
+                    _column(key) + check.start(),
+                    len("CHECK"),
+                    "this CHECK is part of the key; the barrier checks nothing",
+                    hint,
+                    "barrier-key",
                 ),
             )
         return Meaning(Barrier(0, False, _bytes(key) or None, b""), findings)
@@ -167,7 +176,7 @@ class Rules:
         clause = None if too_large else _clause(text)
         if command is not None and clause:
             message = f"`{clause[1].decode()}` is part of the command here"
-            findings.append(Finding("warning", _column(command), len(clause[1]), message, _usage("REPEAT")))
+            findings.append(Finding("warning", _column(command), len(clause[1]), message, _usage("REPEAT"), "clause"))
         count, start, step = values
         return Meaning(None if too_large else Repeat(0, count, start, step, text), tuple(findings))
 
@@ -177,7 +186,8 @@ class Rules:
         quoted = _quoted_braces(command or "")
         if quoted:
             message = "{} is quoted already: no quotes go around it"
-            findings = (Finding("warning", _column(command) + quoted.start(), len(quoted[0]), message, "write {} alone, or {}.out"),)
+            hint = "write {} alone, or {}.out"
+            findings = (Finding("warning", _column(command) + quoted.start(), len(quoted[0]), message, hint, "braces"),)
         return Meaning(Foreach(0, _bytes(glob), _bytes(command), b""), findings)
 
     def wrong_glob(self, children: list[Any]) -> Meaning:
@@ -212,7 +222,7 @@ class Rules:
         if word.upper() == "CHECK":
             column = _column(text) + len(text) - len(text.lstrip(_BLANKS))
             hint = "to check engines, write START CHECK in capitals, one blank between, in a line that does not begin with #DISBATCH"
-            findings = (Finding("warning", column, len(word), f"`{word}` is part of the command here", hint),)
+            findings = (Finding("warning", column, len(word), f"`{word}` is part of the command here", hint, "clause"),)
         return Meaning(PerEngine(0, _when(when), _bytes(text)), findings)
 
     def perengine_check(self, children: list[Any]) -> Meaning:
@@ -285,6 +295,14 @@ class Rules:
             return Meaning(Encrypt(0, (), ""))
         return Meaning(Encrypt(0, recipients, _text(plain(_bytes(words[2]))) if len(words) > 1 else ""))
 
+    def allow(self, children: list[Any]) -> Meaning:
+        name, *words = children
+        if not words:
+            hint = f"{_usage('ALLOW')}; kinds are {', '.join(KINDS)}"
+            return Meaning(None, (Finding("error", _column(name), len(name), "ALLOW without a kind of warning", hint),))
+        findings = tuple(_unknown_kind(word) for word in words if word.lower() not in KINDS)
+        return Meaning(None if findings else Allow(0, tuple(word.lower() for word in words)), findings)
+
     def wrong_word(self, children: list[Any]) -> Meaning:
         name, rest = children[0], children[-1]
         finding = Finding("error", _column(rest), len(rest), "a quote has no end", _usage(name.upper()))
@@ -304,6 +322,12 @@ def _nameless(sigil: Token, fallback: Literal["task"] | None) -> Meaning:
     hint = f"write `#TASKRUN NAME`; NAME is one of {usable(sigil)}"
     finding = Finding("unknown", _column(sigil), len(sigil), f"no directive after `{sigil}`", hint)
     return _signed(sigil, Meaning(None, (finding,), fallback=fallback))
+
+
+def _unknown_kind(word: Token) -> Finding:
+    near = nearest_kind(word)
+    hint = f"did you mean `{near}`?" if near else f"kinds are {', '.join(KINDS)}"
+    return Finding("error", _column(word), len(word), f"unknown kind of warning `{_cut(word)}`", hint)
 
 
 def _when(word: Token) -> Literal["START", "STOP"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING
 
-from taskrun.language.items import Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Stage, Suffix
+from taskrun.language.items import Allow, Barrier, Encrypt, Foreach, Item, Lines, PerEngine, Prefix, Stage, Suffix
 from taskrun.language.meaning import Finding
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Order:
         """A task stands in `line`."""
         self._closed = self._closed or line
 
-    def admit(self, meaning: Meaning, line: int, raw: bytes) -> tuple[Item | None, tuple[Finding, ...]]:
+    def admit(self, meaning: Meaning, line: int, raw: bytes) -> tuple[Item | Allow | None, tuple[Finding, ...]]:
         """The item that the directive line `raw` is in its place, if any, and what there is to say about it."""
         findings = meaning.findings
         item = meaning.item
@@ -47,7 +47,7 @@ class Order:
         if isinstance(item, PerEngine):
             if self._closed:
                 findings = (*findings, self._too_late(meaning.sigil))
-        elif item is not None and not isinstance(item, Prefix | Suffix | Stage | Encrypt):
+        elif item is not None and not isinstance(item, Prefix | Suffix | Stage | Encrypt | Allow):
             self.close(line)
         if meaning.sigil not in self._written:
             self._written[meaning.sigil] = line
@@ -69,7 +69,7 @@ class Order:
         return Finding("error", 1, len(word), f"`{word}` in a file that has {seen} (line {self._written[other]})", hint)
 
 
-def _placed(item: Item, line: int, raw: bytes) -> Item:
+def _placed(item: Item | Allow, line: int, raw: bytes) -> Item | Allow:
     if isinstance(item, Barrier | Foreach | Stage | Encrypt):
         return item._replace(line=line, text=raw)
     return item._replace(line=line)

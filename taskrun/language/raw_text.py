@@ -55,7 +55,7 @@ class RawText:
             self._crlf = block.endswith(b"\r", 0, end)
             if self._crlf:
                 hint = "the CR is not taken as a part of the command; " + self._remedy()
-                found.append(Diagnostic.at("warning", first, end, 1, "lines end in CRLF", hint, block[: end - 1]))
+                found.append(Diagnostic.at("warning", first, end, 1, "lines end in CRLF", hint, block[: end - 1], "crlf"))
         if not self._mixed and (pairs > 0 if not self._crlf else pairs < block.count(b"\n")):
             self._mixed = True
             found.append(self._mix(block, first))

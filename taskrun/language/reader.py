@@ -7,14 +7,13 @@ from copy import copy
 from typing import TYPE_CHECKING
 
 from taskrun.language.diagnostics import Diagnostic, Problems, first_error
-from taskrun.language.items import Item, Lines, above
+from taskrun.language.items import Allow, Item, Lines, above
 from taskrun.language.order import Order
 from taskrun.language.raw_text import LINE_MAX, RawText, directive
+from taskrun.language.slips import Slips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from taskrun.language.meaning import Finding
 
 _MAY_BE_OURS = b" RBC{#F\xef0123456789"  # first bytes of files that a run writes
 
@@ -27,8 +26,11 @@ class Reader:
     From the first error on there are no more items, only diagnostics: what follows a wrong line may not mean what it says.
     """
 
-    def __init__(self, name: str, *, ignore_unknown: bool = False) -> None:
-        """`name` is how hints call the file. `ignore_unknown`: unknown directives are warnings, and mean what disBatch makes of them."""
+    def __init__(self, name: str, *, ignore_unknown: bool = False, strict: bool = False, slips: bool = True) -> None:
+        """`name` is how hints call the file. `ignore_unknown`: unknown directives are warnings, and mean what disBatch makes of them.
+
+        `strict`: warnings are errors. `slips`: whether they are looked for.
+        """
         self.lines = 0  # complete lines so far
         self._ignore_unknown = ignore_unknown
         self._torn: list[bytes] = []  # a line whose end has not come, in its pieces
@@ -38,9 +40,11 @@ class Reader:
         self._name = name
         self._foreign = False  # no task file: nothing more of it is looked at
         self._order = Order(ignore_unknown)
-        self._problems = Problems()
+        self._problems = Problems(strict)
+        self._slips = Slips() if slips else None
         self._earlier: Iterator[Diagnostic] = iter(())  # problems of this block that no line has passed yet
         self._next: Diagnostic | None = None
+        self._taken = 0  # of `diagnostics`
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
@@ -56,6 +60,16 @@ class Reader:
     def warnings(self) -> int:
         """How many warnings there are so far."""
         return self._problems.count["warning"]
+
+    def take_new(self) -> list[Diagnostic]:
+        """The diagnostics since the last call: a stream tells them as its lines come."""
+        new = self.diagnostics[self._taken :]
+        self._taken += len(new)
+        return new
+
+    def judge(self, diagnostic: Diagnostic) -> Diagnostic | None:
+        """What is to be said of something that was found elsewhere, in the lines so far: nothing, if it is a warning that is silenced."""
+        return self._problems.judge(diagnostic)
 
     @property
     def torn(self) -> bool:
@@ -99,7 +113,9 @@ class Reader:
         other._torn = self._torn[:]
         other._raw = copy(self._raw)
         other._order = self._order.copy()
-        other._problems = Problems()
+        other._problems = self._problems.fork()
+        other._slips = copy(self._slips)
+        other._taken = 0
         return other
 
     def drop(self) -> None:
@@ -147,10 +163,10 @@ class Reader:
         from taskrun.language import own_files  # only where the first byte raises the suspicion
 
         found = own_files.problem(block, self._name)
-        if found is not None and self._problems.wants(found.severity):
+        if found is not None:
             self._foreign = True
             self._torn, self._torn_size = [], 0
-            self.diagnostics.append(found)
+            self._problems.add(found)
         return self._foreign
 
     def _plain(self, text: bytes, start: int, end: int, line: int, items: list[Item]) -> int:
@@ -162,26 +178,31 @@ class Reader:
             items.append(lines)
             if not self._order.closed:
                 self._order.close(next(lines.commands())[0])
+        if self._slips is not None:
+            for slip in self._slips.of_lines(text, start, end, line, tasks < count):
+                self._tell_up_to(slip.line, slip.column)
+                self._problems.add_slip(slip)
         return line + count
 
     def _directive(self, raw: bytes, line: int, items: list[Item]) -> None:
         from taskrun.language.grammar import meaning_of  # a file without directives does without the parser
 
         item, findings = self._order.admit(meaning_of(raw), line, raw)
-        if item is not None:
+        if isinstance(item, Allow):
+            self._problems.allow(item.kinds, line)
+            item = None
+        elif item is not None:
             items.append(item)
         for finding in findings:
             self._tell_up_to(line, finding.column)
-            self._tell(finding, line, raw)
-
-    def _tell(self, finding: Finding, line: int, raw: bytes) -> None:
-        severity = finding.severity(self._ignore_unknown)
-        if self._problems.wants(severity):
-            self.diagnostics.append(Diagnostic.at(severity, line, finding.column, finding.length, finding.message, finding.hint, raw))
+            self._problems.add(finding.of(line, raw, self._ignore_unknown))
+        if self._slips is not None:
+            for slip in self._slips.of_directive(item, line, raw):
+                self._tell_up_to(line, slip.column)
+                self._problems.add_slip(slip)
 
     def _tell_up_to(self, line: int, column: int = 0) -> None:
         """Keeps diagnostics in the order of the file, whoever found them."""
         while self._next is not None and (self._next.line, self._next.column) <= (line, column):
-            if self._problems.wants(self._next.severity):
-                self.diagnostics.append(self._next)
+            self._problems.add(self._next)
             self._next = next(self._earlier, None)

@@ -14,7 +14,7 @@ from taskrun.language.reader import Reader
 from taskrun.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from taskrun.language.marks import Marks
 
@@ -54,6 +54,7 @@ class Scan(NamedTuple):
     size: int  # bytes
     foreach: list[tuple[Foreach, bytes]]  # each with its text between the prefix and the suffix of its place
     stages: list[Stage | Encrypt]
+    judge: Callable[[Diagnostic], Diagnostic | None]  # what is to be said of something that is found later: see Reader.judge
     end: End
     torn: int | None = None  # tasks of a last line without its line end; None: there is no such line
 
@@ -92,21 +93,21 @@ class Tally:
     def scan(self, name: str, reader: Reader, end: End, torn: int | None) -> Scan:
         return Scan(
             name, reader.diagnostics, reader.errors, reader.warnings, reader.lines, self.tasks, self.barriers, self.perengine,
-            end.marks.hexdigest(), end.marks.size, self.foreach, self.stages, end, torn,
+            end.marks.hexdigest(), end.marks.size, self.foreach, self.stages, reader.judge, end, torn,
         )  # fmt: skip
 
 
-def scan_file(path: StrPath, *, ignore_unknown: bool = False) -> Scan:
+def scan_file(path: StrPath, *, ignore_unknown: bool = False, strict: bool = False) -> Scan:
     """Reads the file once and keeps what a run must know of it. Raises Refused if it cannot be read."""
     with open_file(path) as stream:
-        return scan(stream, os.fspath(path), ignore_unknown=ignore_unknown)
+        return scan(stream, os.fspath(path), ignore_unknown=ignore_unknown, strict=strict)
 
 
-def scan(stream: BinaryIO, name: str, *, ignore_unknown: bool = False) -> Scan:
+def scan(stream: BinaryIO, name: str, *, ignore_unknown: bool = False, strict: bool = False) -> Scan:
     """The same for an open binary stream, which is read to its end. Raises Refused if it cannot be read."""
     from taskrun.language.marks import Marks  # hashlib: a stream is read without
 
-    reader, marks, tally = Reader(name, ignore_unknown=ignore_unknown), Marks(), Tally()
+    reader, marks, tally = Reader(name, ignore_unknown=ignore_unknown, strict=strict), Marks(), Tally()
     while data := _read(stream, _SCAN_SIZE, name):
         marks.feed(data)
         tally.add(reader.feed(data))
@@ -144,7 +145,7 @@ def read_items(source: StrPath | Stream, name: str = "-", *, ignore_unknown: boo
     """
     name, opened = (os.fspath(source), open_file(source)) if isinstance(source, str | os.PathLike) else (name, nullcontext(source))
     with opened as stream:
-        reader = Reader(name, ignore_unknown=ignore_unknown)
+        reader = Reader(name, ignore_unknown=ignore_unknown, slips=False)
         data = b"-"
         while data:
             data = _read(stream, _READ_SIZE, name)

@@ -1,6 +1,6 @@
 """Edits of a task file between a run and its resume, as far as tasks without a record are concerned.
 
-A run keeps digests of the lines that say something (tasks and directives; blank lines and comments are left out): one of a group of
+A run keeps digests of the lines that say something (tasks and directives; blank lines, comments and ALLOW are left out): one of a group of
 consecutive lines, at most 1,024 groups. A digest covers all directives above its group, too, since they are part of what the tasks below
 become. So a resume can tell whether a task that has not run is still on the line that it was on; of tasks with a record the record tells.
 """
@@ -19,6 +19,7 @@ from taskrun.status.sidecar import DIGEST, Lines
 GROUPS_MOST = 1024
 
 _task = re.compile(rb"[ \t\r\f\v]*[^ \t\r\f\v#]").match
+_allow = re.compile(rb"#TASKRUN (?i:ALLOW)(?![^ \t\r\f\v\n])").match  # changes nothing that runs
 _may_be_quiet = re.compile(rb"\n[ \t\r\f\v]*(?=[#\n])").search
 
 
@@ -72,7 +73,7 @@ class Digester:
         lines = block[:-1].split(b"\n")
         first, self._line = self._line, self._line + len(lines)
         if _may_be_quiet(b"\n" + block):
-            speaking = [number for number, line in enumerate(lines) if _task(line) or directive(line)]
+            speaking = [number for number, line in enumerate(lines) if _task(line) or (directive(line) and not _allow(line))]
             lines = [lines[number] for number in speaking]
             if self._numbered:
                 self.numbers.extend(first + number for number in speaking)

@@ -38,6 +38,7 @@ bad.txt:4:22: warning: this CHECK is part of the key; the barrier checks nothing
   4 | #TASKRUN BARRIER key CHECK
     |                      ^^^^^
   help: to check, write `#TASKRUN BARRIER CHECK [key]`: one blank, CHECK first
+  help: `#TASKRUN ALLOW barrier-key` above it silences this
 bad.txt:5:10: error: REPEAT without a count
   5 | #TASKRUN REPEAT
     |          ^^^^^^
@@ -71,6 +72,7 @@ def test_a_warning_alone_is_no_refusal(taskrun: Taskrun) -> None:
         "  1 | true\n"
         "    |     ^\n"
         r"  help: the CR is not taken as a part of the command; to end every line in LF: sed -i 's/\r$//' tasks.txt" + "\n"
+        "  help: `#TASKRUN ALLOW crlf` above it silences this\n"
     )
 
 

@@ -158,14 +158,17 @@ def test_no_match_is_a_warning_and_a_missing_plain_name_an_error(taskrun: Taskru
         "  1 | #TASKRUN FOREACH data/*.txt x {}\n"
         "    |                  ^^^^^^^^^^\n"
         f"  help: it is looked for in {taskrun.folder}\n"
+        "  help: `#TASKRUN ALLOW no-match` above it silences this\n"
         "tasks.txt:2:18: warning: no file matches `$DATA/*`\n"
         "  2 | #TASKRUN FOREACH $DATA/* x\n"
         "    |                  ^^^^^^^\n"
         "  help: variables are not expanded here\n"
+        "  help: `#TASKRUN ALLOW no-match` above it silences this\n"
         "tasks.txt:3:18: warning: no file matches `*.{a,b}`\n"
         "  3 | #TASKRUN FOREACH *.{a,b} x\n"
         "    |                  ^^^^^^^\n"
         "  help: braces are not expanded here\n"
+        "  help: `#TASKRUN ALLOW no-match` above it silences this\n"
     )
     result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run")
     assert (result.code, said(result.err)) == (0, warned + "taskrun: 1 task done, none failed in N s · run_status.txt\n")

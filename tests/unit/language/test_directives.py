@@ -23,7 +23,7 @@ def test_the_grammar_and_the_search_know_the_names_of_the_catalogue() -> None:
 
 
 def test_hints_name_what_can_be_used() -> None:
-    assert usable("#TASKRUN") == "PREFIX, SUFFIX, BARRIER, REPEAT, FOREACH, PERENGINE, STAGE-IN, STAGE-OUT, ENCRYPT"
+    assert usable("#TASKRUN") == "PREFIX, SUFFIX, BARRIER, REPEAT, FOREACH, PERENGINE, STAGE-IN, STAGE-OUT, ENCRYPT, ALLOW"
     assert usable("#DISBATCH") == usable("#") == "PREFIX, SUFFIX, BARRIER, REPEAT, PERENGINE, STAGE-IN, STAGE-OUT, ENCRYPT"
     assert CATALOGUE["BARRIER"].usage == "#TASKRUN BARRIER [CHECK] [key]"
 

