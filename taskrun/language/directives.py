@@ -35,6 +35,9 @@ CATALOGUE = {
     )
 }
 
+#: What directives of disBatch 1 are called now.
+SUCCESSORS = {"PERNODE": "PERENGINE START"}
+
 
 def known(sigil: str) -> tuple[str, ...]:
     """The names that may follow a sigil."""
@@ -50,4 +53,6 @@ def nearest(word: str, sigil: str = "#TASKRUN") -> str | None:
     """The name that a misspelt `word` most likely meant, None if it is like none of them."""
     from difflib import get_close_matches  # only for a wrong line, and slow to import
 
+    if word.upper() in SUCCESSORS:
+        return SUCCESSORS[word.upper()]
     return next(iter(get_close_matches(word.upper()[:40], known(sigil), 1, 0.65)), None)

@@ -9,7 +9,7 @@ from taskrun.language.diagnostics import Diagnostic
 from taskrun.language.directives import CATALOGUE, known, nearest, usable
 from taskrun.language.items import Allow, Barrier, Encrypt, Foreach, Item, PerEngine, Prefix, Repeat, Stage, Suffix
 from taskrun.language.kinds import KINDS, nearest_kind
-from taskrun.language.words import plain
+from taskrun.language.words import is_one_edit, plain
 
 if TYPE_CHECKING:
     from lark import Token
@@ -127,7 +127,11 @@ class Rules:
         key = children[1]
         findings: tuple[Finding, ...] = ()
         check = _check_word(key or "")
-        if check:
+        if key is not None and _nearly_check(word := _word(key)):
+            message = f"`{word}` is the key of this barrier, which checks nothing"
+            hint = f"did you mean `#TASKRUN BARRIER CHECK{key[len(word) :]}`?"
+            findings = (Finding("warning", _column(key), len(word), message, hint, "barrier-key"),)
+        elif check:
             hint = "to check, write `#TASKRUN BARRIER CHECK [key]`: one blank, CHECK first"
             findings = (
                 Finding(
@@ -219,8 +223,11 @@ class Rules:
         _, when, text = children
         word = _word(text or "")
         findings: tuple[Finding, ...] = ()
-        if word.upper() == "CHECK":
-            column = _column(text) + len(text) - len(text.lstrip(_BLANKS))
+        column = 0 if text is None else _column(text) + len(text) - len(text.lstrip(_BLANKS))
+        if _when(when) == "START" and _nearly_check(word):
+            hint = "did you mean `#TASKRUN PERENGINE START CHECK command`?"
+            findings = (Finding("warning", column, len(word), f"`{word}` is part of the command here", hint, "clause"),)
+        elif word.upper() == "CHECK":
             hint = "to check engines, write START CHECK in capitals, one blank between, in a line that does not begin with #DISBATCH"
             findings = (Finding("warning", column, len(word), f"`{word}` is part of the command here", hint, "clause"),)
         return Meaning(PerEngine(0, _when(when), _bytes(text)), findings)
@@ -230,7 +237,11 @@ class Rules:
         if _when(when) == "STOP":
             message = "STOP has no CHECK: the engine leaves anyway"
             return Meaning(None, (Finding("error", _column(check) + 1, len("CHECK"), message, _usage("PERENGINE")),))
-        return Meaning(PerEngine(0, "START", _bytes(text), check=True))
+        findings: tuple[Finding, ...] = ()
+        if not (text or "").strip(_BLANKS):
+            message = "START CHECK with a blank command checks nothing"
+            findings = (Finding("warning", _column(check) + 1, len("CHECK"), message, _usage("PERENGINE"), "clause"),)
+        return Meaning(PerEngine(0, "START", _bytes(text), check=True), findings)
 
     def wrong_perengine_check(self, children: list[Any]) -> Meaning:
         name, when, check, rest = children
@@ -322,6 +333,11 @@ def _nameless(sigil: Token, fallback: Literal["task"] | None) -> Meaning:
     hint = f"write `#TASKRUN NAME`; NAME is one of {usable(sigil)}"
     finding = Finding("unknown", _column(sigil), len(sigil), f"no directive after `{sigil}`", hint)
     return _signed(sigil, Meaning(None, (finding,), fallback=fallback))
+
+
+def _nearly_check(word: str) -> bool:
+    """Whether a word is CHECK but for one letter. In small letters it is some other word."""
+    return word.isalpha() and not word.islower() and word.upper() != "CHECK" and is_one_edit(word.upper(), "CHECK")
 
 
 def _unknown_kind(word: Token) -> Finding:

@@ -10,7 +10,7 @@ from taskrun.language.diagnostics import Diagnostic, Problems, first_error
 from taskrun.language.items import Allow, Item, Lines, above
 from taskrun.language.order import Order
 from taskrun.language.raw_text import LINE_MAX, RawText, directive
-from taskrun.language.slips import Slips
+from taskrun.language.recognition import Recognition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Reader:
         self._foreign = False  # no task file: nothing more of it is looked at
         self._order = Order(ignore_unknown)
         self._problems = Problems(strict)
-        self._slips = Slips() if slips else None
+        self._slips = Recognition() if slips else None
         self._earlier: Iterator[Diagnostic] = iter(())  # problems of this block that no line has passed yet
         self._next: Diagnostic | None = None
         self._taken = 0  # of `diagnostics`

@@ -7,10 +7,9 @@ how the file is cut into blocks.
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from taskrun.language.items import Foreach, Item, Prefix, Repeat, Suffix
+from taskrun.language.items import Prefix, Suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -58,37 +57,3 @@ class Block(NamedTuple):
 
 
 Recogniser: TypeAlias = "Callable[[Block], Iterable[Slip]]"
-
-RECOGNISERS: tuple[Recogniser, ...] = ()
-
-_place = itemgetter(0, 1)
-
-
-class Slips:
-    """Follows a task file from its first line to its last, and finds the slips in it."""
-
-    def __init__(self) -> None:
-        self._prefix = Prefix(0, b"")
-        self._suffix = Suffix(0, b"")
-
-    def of_lines(self, text: bytes, start: int, end: int, line: int, quiet: bool) -> list[Slip]:
-        """Those of the plain lines text[start:end], in order: see `Block`."""
-        return _found(Block(text, start, end, line, quiet, self._prefix, self._suffix))
-
-    def of_directive(self, item: Item | None, line: int, raw: bytes) -> list[Slip]:
-        """Those of a directive line; what it is holds for the lines below."""
-        if isinstance(item, Prefix):
-            self._prefix = item
-        elif isinstance(item, Suffix):
-            self._suffix = item
-        elif isinstance(item, Repeat | Foreach):
-            text = b"\n%b\n" % item.command
-            slips = _found(Block(text, 1, len(text) - 1, line, False, self._prefix, self._suffix, raw))
-            before = len(raw) - len(item.command)
-            return [slip._replace(column=slip.column + before, text=raw) for slip in slips]
-        return []
-
-
-def _found(block: Block) -> list[Slip]:
-    found = [slip for recognise in RECOGNISERS for slip in recognise(block)]
-    return sorted(found, key=_place) if len(found) > 1 else found

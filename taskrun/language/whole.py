@@ -10,7 +10,8 @@ from taskrun.language.items import Allow, Item, Lines, above
 from taskrun.language.meaning import Meaning
 from taskrun.language.order import Order
 from taskrun.language.raw_text import RawText
-from taskrun.language.slips import Slip, Slips
+from taskrun.language.recognition import Recognition
+from taskrun.language.slips import Slip
 
 
 class Whole(NamedTuple):
@@ -31,7 +32,7 @@ def parse_whole(data: bytes, name: str = "tasks.txt", *, ignore_unknown: bool = 
         text += last
         found += more
 
-    order, slips, problems = Order(ignore_unknown), Slips(), Problems(strict)
+    order, slips, problems = Order(ignore_unknown), Recognition(), Problems(strict)
     items: list[Item] = []
     raws = text.split(b"\n")
     parsed = {each.line: each for each in parse_lines(text)}

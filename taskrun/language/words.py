@@ -1,4 +1,4 @@
-"""Words as bash reads them: quotes and backslashes taken off, nothing expanded."""
+"""Words as bash reads them: quotes and backslashes taken off, nothing expanded; and words that differ by one letter."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ def template(word: bytes, *, globs: bool) -> bytes:
             quoted = _stars(lambda found: b"[%b]" % found[0], quoted)
         text += bare or quoted
     return text
+
+
+def is_one_edit(one: str, other: str) -> bool:
+    """Whether two words are the same but for one letter too many, missing or wrong, or two exchanged."""
+    if abs(len(one) - len(other)) > 1:
+        return False
+    start, least = 0, min(len(one), len(other))
+    while start < least and one[start] == other[start]:
+        start += 1
+    one, other = one[start:], other[start:]
+    while one and other and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    return (len(one) <= 1 and len(other) <= 1) or (len(one) == 2 and one == other[::-1])
 
 
 def _parts(word: bytes) -> list[tuple[bytes, bool]]:

@@ -34,7 +34,8 @@ DIRECTIVE = st.one_of(
     st.tuples(st.just(b"#"), st.sampled_from(NAMES), ARGUMENTS).map(b"".join),
 )
 PLAIN = st.sampled_from(
-    [b"", b" ", b"\t", b"true", b" true ", b"# comment", b"  # x", b"#taskrun x", b" #DISBATCH BARRIER", b"a\rb", b"\r"]
+    b"|| |\t|true|true| true |# comment|  # x|#taskrun x| #DISBATCH BARRIER|a\rb|\r|#barrier|# REPEAT 3|#BARIER\r|"
+    b"#TASKRUN ALLOW near-miss|a &|a; b # c|echo 2|#SUFFIX > log|#PREFIX nice a".split(b"|")
 )
 LINE = st.one_of(DIRECTIVE, DIRECTIVE, PLAIN, PLAIN, st.binary(max_size=12))
 TEXT = st.tuples(

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from taskrun.language import slips
+from taskrun.language import recognition
 from taskrun.language.diagnostics import render
 from taskrun.language.items import Lines
 from taskrun.language.kinds import KINDS
@@ -70,7 +70,7 @@ def test_a_group_of_slips_is_told_once_with_its_number(monkeypatch: pytest.Monke
             for number, text in block.lines_with(places)
         ]
 
-    monkeypatch.setattr(slips, "RECOGNISERS", (recognise,))
+    monkeypatch.setattr(recognition, "RECOGNISERS", (recognise,))
     text = b"a\n" + b"x!!\n" * 1100 + KEY + b"#TASKRUN REPEAT 2 y!\nz!\n"
     reader = Reader("tasks.txt")
     for place in range(0, len(text), 7):

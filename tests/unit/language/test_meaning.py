@@ -76,7 +76,8 @@ def test_one_meaning_in_every_spelling(line: bytes, item: Item) -> None:
 def test_a_start_that_checks_its_engine(line: bytes, command: bytes) -> None:
     for sigil in (b"#TASKRUN ", b"#"):
         items, reader = one(sigil + line)
-        assert (items, reader.diagnostics) == ([PerEngine(1, "START", command, check=True)], [])
+        assert items == [PerEngine(1, "START", command, check=True)]
+        assert [each.message for each in reader.diagnostics] == ([] if command else ["START CHECK with a blank command checks nothing"])
     items, reader = one(b"#DISBATCH " + line)
     assert items == [PerEngine(1, "START", b"CHECK " + command)], "a program of that name, as with disBatch"
     assert [each.severity for each in reader.diagnostics] == ["warning"]

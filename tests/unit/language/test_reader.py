@@ -34,7 +34,7 @@ def test_a_block_of_plain_lines_is_one_item() -> None:
 )
 def test_comments_and_blank_lines_are_nothing(line: bytes) -> None:
     assert read(line + b"\n" + line)[0] == []
-    assert told(line) == []
+    assert all(diagnostic[0] == "warning" for diagnostic in told(line)), "a near miss of a directive is one, too"
 
 
 @pytest.mark.parametrize("line", [b"x", b" x ", b"x\r", b"a\rb", b"\xa0", b"\x85", b"\xe2\x80\xa8", b"\x1c", b"\xff # no comment"])
