@@ -92,10 +92,11 @@ class Problems:
         if slip.group in self._groups:
             place = self._groups[slip.group]
             if place >= 0:
-                self.kept[place] = self.kept[place]._replace(more=self.kept[place].more + 1)
+                self.kept[place] = self.kept[place]._replace(more=self.kept[place].more + slip.lines)
             return
         kept = len(self.kept)
-        self.add(Diagnostic.at("warning", slip.line, slip.column, slip.length, slip.message, slip.hint, slip.text, slip.kind))
+        told = Diagnostic.at("warning", slip.line, slip.column, slip.length, slip.message, slip.hint, slip.text, slip.kind)
+        self.add(told._replace(more=slip.lines - 1))
         if slip.group:
             self._groups[slip.group] = kept if len(self.kept) > kept else -1
 

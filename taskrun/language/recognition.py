@@ -5,7 +5,9 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from taskrun.language.background import Departures
 from taskrun.language.items import Foreach, Item, Prefix, Repeat, Suffix
+from taskrun.language.joined import Joins
 from taskrun.language.near_misses import near_misses
 from taskrun.language.slips import Block, Slip
 
@@ -24,25 +26,31 @@ class Recognition:
     def __init__(self) -> None:
         self._prefix = Prefix(0, b"")
         self._suffix = Suffix(0, b"")
+        self._renew()
 
     def of_lines(self, text: bytes, start: int, end: int, line: int, quiet: bool) -> list[Slip]:
         """Those of the plain lines text[start:end], in order: see `Block`."""
-        return _found(Block(text, start, end, line, quiet, self._prefix, self._suffix))
+        return self._found(Block(text, start, end, line, quiet, self._prefix, self._suffix))
 
     def of_directive(self, item: Item | None, line: int, raw: bytes) -> list[Slip]:
         """Those of a directive line; what it is holds for the lines below."""
         if isinstance(item, Prefix):
             self._prefix = item
+            self._renew()
         elif isinstance(item, Suffix):
             self._suffix = item
+            self._renew()
         elif isinstance(item, Repeat | Foreach):
             text = b"\n%b\n" % item.command
-            slips = _found(Block(text, 1, len(text) - 1, line, False, self._prefix, self._suffix, raw))
+            slips = self._found(Block(text, 1, len(text) - 1, line, False, self._prefix, self._suffix, raw))
             before = len(raw) - len(item.command)
             return [slip._replace(column=slip.column + before, text=raw) for slip in slips]
         return []
 
+    def _renew(self) -> None:
+        """What depends on the prefix and suffix begins anew."""
+        self._of_place = (Joins(self._prefix, self._suffix).joined, Departures(self._prefix, self._suffix).background)
 
-def _found(block: Block) -> list[Slip]:
-    found = [slip for recognise in RECOGNISERS for slip in recognise(block)]
-    return sorted(found, key=_place) if len(found) > 1 else found
+    def _found(self, block: Block) -> list[Slip]:
+        found = [slip for recognise in (*RECOGNISERS, *self._of_place) for slip in recognise(block)]
+        return sorted(found, key=_place) if len(found) > 1 else found

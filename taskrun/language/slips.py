@@ -26,6 +26,7 @@ class Slip(NamedTuple):
     hint: str
     text: bytes  # the whole line
     group: str = ""
+    lines: int = 1  # how many it stands for: the first and others of its group below
 
 
 class Block(NamedTuple):

@@ -15,8 +15,8 @@ def test_the_grammar_is_the_file_in_the_checkout() -> None:
 
 
 def test_a_whole_file() -> None:
-    whole = parse_whole(b"\xff\n\n # x\n#PREFIX  p\n#BARRIER k\ntrue")
-    assert whole.items == [Lines(1, b"\xff", 1), Prefix(4, b" p"), Barrier(5, False, b"k", b"#BARRIER k"), Lines(6, b"true", 1)]
+    whole = parse_whole(b"\xff\n\n # x\n#PREFIX  p/\n#BARRIER k\ntrue")
+    assert whole.items == [Lines(1, b"\xff", 1), Prefix(4, b" p/"), Barrier(5, False, b"k", b"#BARRIER k"), Lines(6, b"true", 1)]
     assert whole.diagnostics == []
     assert parse_whole(b"") == ([], [])
 

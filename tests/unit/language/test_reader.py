@@ -55,14 +55,14 @@ def test_lines_come_out_as_they_are_completed() -> None:
 
 
 def test_per_engine_comes_before_the_first_task() -> None:
-    items, reader = read(b"# x\n#PREFIX p\n#PERENGINE START a\n#SUFFIX s\n\n#PERENGINE STOP b\ntrue\n")
+    items, reader = read(b"# x\n#PREFIX p \n#PERENGINE START a\n#SUFFIX  s\n\n#PERENGINE STOP b\ntrue\n")
     assert [item.line for item in items if isinstance(item, PerEngine)] == [3, 6]
     assert reader.diagnostics == []
 
 
 @pytest.mark.parametrize("closer", [b"true", b"#TASKRUN REPEAT 0", b"#TASKRUN BARRIER"])
 def test_a_late_per_engine_is_refused(closer: bytes) -> None:
-    text = b"\n#TASKRUN PREFIX x\n" + closer + b"\n#TASKRUN PERENGINE START y\n"
+    text = b"\n#TASKRUN PREFIX x/\n" + closer + b"\n#TASKRUN PERENGINE START y\n"
     assert told(text) == told(text, True) == [("error", 4, 10, 9, "PERENGINE comes too late, below line 3")]
     assert read(b"# x\n\ntrue\n#PERENGINE STOP x")[1].diagnostics[0][:6] == (
         "error", 4, 2, 9, "PERENGINE comes too late, below line 3", "engines run it before any task: move it above line 3",

@@ -15,7 +15,7 @@ from taskrun.errors import Refused
 from taskrun.language.items import Barrier, Lines, PerEngine, Prefix
 from taskrun.language.source import read_items, scan, scan_file
 
-TEXT = b"#PERENGINE START a\n#PREFIX p\nx\n# y\nz\n#BARRIER\n#BARRIER CHECK\n#REPEAT 1000000000000 w\nlast"
+TEXT = b"#PERENGINE START a\n#PREFIX p/\nx\n# y\nz\n#BARRIER\n#BARRIER CHECK\n#REPEAT 1000000000000 w\nlast"
 
 
 def test_a_scan_keeps_what_a_run_must_know(tmp_path: Path) -> None:
