@@ -12,13 +12,14 @@ from pathlib import Path
 from taskrun.driver import edited, files
 from taskrun.driver.claim import Claim
 from taskrun.driver.contexts import choose_engines
-from taskrun.driver.foreach import nothing
+from taskrun.driver.foreach import take_some
 from taskrun.driver.run import open_records, working_directory
 from taskrun.driver.source import Source, color_wanted, open_source
 from taskrun.driver.supply import MISMATCHES_SHOWN, plan_file
 from taskrun.engines.request import EngineRequest
 from taskrun.errors import ExitCode, Refused, told
-from taskrun.language import Foreach, Reader, render, render_all
+from taskrun.language import Reader, render_all
+from taskrun.language.diagnostics import first_error, in_order
 from taskrun.model import NO_REPEAT, Barrier, PerEngine, Skipped, Supplied, Task
 from taskrun.options import Options
 from taskrun.planning.edits import Unrun
@@ -129,12 +130,11 @@ def _planned(source: Source, options: Options) -> Iterator[Supplied]:
             items = reader.close() if data is None else reader.feed(data)
             if reader.errors:
                 raise Refused(render_all(reader.diagnostics, source.shown, reader.errors, reader.warnings).rstrip("\n"))
-            sys.stderr.write(render_all(reader.take_new(), source.shown, 0, 0, color_wanted()))
+            found = in_order(reader.take_new(), take_some(items, source.lists, reader.judge))
+            if first_error(found):
+                raise Refused(render_all(found, source.shown, 0, 0).rstrip("\n"))
+            sys.stderr.write(render_all(found, source.shown, 0, 0, color_wanted()))
             for item in items:
-                if isinstance(item, Foreach) and not source.lists.take(item, b"") and (problem := reader.judge(nothing(item))):
-                    if problem.severity == "error":
-                        raise Refused(render(problem, source.shown))
-                    sys.stderr.write(render(problem, source.shown, color_wanted()) + "\n")
                 yield from expander.expand(item)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import merge
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -18,7 +18,8 @@ from typing import IO, Literal, NamedTuple
 from taskrun.driver.globs import Glob, Unreadable
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.language import Diagnostic, Scan
-from taskrun.language.items import Foreach
+from taskrun.language.diagnostics import in_order
+from taskrun.language.items import Foreach, Item
 from taskrun.language.raw_text import LINE_MAX
 from taskrun.planning.expand import PLACE, bare_path, safe_path
 from taskrun.status import opening, trust
@@ -282,11 +283,17 @@ def take_all(scan: Scan, lists: FileLists) -> Scan:
         if not lists.take(item, template) and (problem := scan.judge(nothing(item))) is not None:
             problems.append(problem)
     errors = sum(problem.severity == "error" for problem in problems)
-    diagnostics = sorted([*scan.diagnostics, *problems], key=lambda each: (each.line, each.column))
+    diagnostics = in_order(scan.diagnostics, problems)
     return scan._replace(
         tasks=scan.tasks + lists.number - before, diagnostics=diagnostics, errors=scan.errors + errors,
         warnings=scan.warnings + len(problems) - errors,
     )  # fmt: skip
+
+
+def take_some(items: list[Item], lists: FileLists, judge: Callable[[Diagnostic], Diagnostic | None]) -> list[Diagnostic]:
+    """The same for items of a stream, as they come: what is wrong with their globs. Raises Refused."""
+    found = (judge(nothing(item)) for item in items if isinstance(item, Foreach) and not lists.take(item, b""))
+    return [problem for problem in found if problem is not None]
 
 
 def nothing(item: Foreach) -> Diagnostic:

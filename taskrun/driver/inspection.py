@@ -13,7 +13,7 @@ from taskrun.driver.staging import NAMES
 from taskrun.encryption.gpg import Gpg
 from taskrun.encryption.rules import Wish
 from taskrun.errors import Refused
-from taskrun.language.diagnostics import Diagnostic
+from taskrun.language.diagnostics import Diagnostic, in_order
 from taskrun.language.items import Encrypt, Stage
 from taskrun.language.source import Scan
 from taskrun.model import Encryption, Staging
@@ -48,7 +48,7 @@ def inspect(scan: Scan, rclone_config: str = "", passphrase_file: str = "", *, d
     places.stores.close()
     for encrypt, ways in used.items() if not dry else ():
         problems += _wrong_keys(encrypt, ways, gpg)
-    diagnostics = sorted([*scan.diagnostics, *problems], key=lambda each: (each.line, each.column))
+    diagnostics = in_order(scan.diagnostics, problems)
     return scan._replace(diagnostics=diagnostics, errors=scan.errors + len(problems))
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from taskrun.driver.account import OnRecord
-from taskrun.driver.foreach import FileLists, nothing
+from taskrun.driver.foreach import FileLists, take_some
 from taskrun.driver.task_text import TaskText
 from taskrun.errors import RecordsFailed, Refused, told
-from taskrun.language import Foreach, Item, Reader, read_items, render, render_all
+from taskrun.language import Diagnostic, Item, Reader, read_items, render_all
+from taskrun.language.diagnostics import first_error, in_order
 from taskrun.model import Barrier, Skipped, Supplied, Task
 from taskrun.planning.edits import Unrun
 from taskrun.planning.expand import Expander
@@ -159,6 +160,7 @@ class StreamSupply:
         self.complete = False  # the end of the stream was read
         self._name = name
         self._reader = reader
+        self._nameless: list[Diagnostic] = []  # of the FOREACH that came last and have no file
         self._expander = Expander(lists)
         self._lists = lists
         self.hungry = True  # all that was read has been handed out
@@ -188,8 +190,8 @@ class StreamSupply:
             self.warn(said.format(self._name if self._name != "-" else "standard input", self._reader.lines))
         if self._reader.errors:
             self._break(render_all(self._reader.diagnostics, self._name, self._reader.errors, self._reader.warnings, False).rstrip("\n"))
-        elif new := self._reader.take_new():
-            self.warn(render_all(new, self._name, 0, len(new)).rstrip("\n"))
+        elif new := in_order(self._reader.take_new(), self._nameless):
+            self.warn(render_all(new, self._name, 0, 0).rstrip("\n"))
         if not data:
             self.complete = not self.broken
             self._close()
@@ -225,17 +227,15 @@ class StreamSupply:
     def _expand(self, items: list[Item]) -> list[Iterator[Supplied]]:
         """A row of tasks for each item; the files of FOREACH are taken now."""
         rows: list[Iterator[Supplied]] = []
+        self._nameless = []
         try:
             for item in items:
                 rows.append(self._expander.expand(item))
-                if isinstance(item, Foreach) and not self._lists.take(item, b""):
-                    problem = self._reader.judge(nothing(item))
-                    if problem is None:
-                        continue
-                    if problem.severity == "error":
-                        self._break(render(problem, self._name))
-                        break
-                    self.warn(render(problem, self._name))
+                problems = take_some([item], self._lists, self._reader.judge)
+                if first_error(problems):
+                    self._break(render_all(problems, self._name, 0, 0).rstrip("\n"))
+                    break
+                self._nameless += problems
         except Refused as error:
             self._break(f"{self._name}: {error}")
         for note in self._lists.take_notes():

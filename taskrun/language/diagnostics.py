@@ -109,6 +109,11 @@ def first_error(diagnostics: Iterable[Diagnostic]) -> int:
     return next((diagnostic.line for diagnostic in diagnostics if diagnostic.severity == "error"), 0)
 
 
+def in_order(*several: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """The diagnostics of several finders in the order of the file."""
+    return sorted((each for diagnostics in several for each in diagnostics), key=lambda each: (each.line, each.column))
+
+
 def render(diagnostic: Diagnostic, name: str, color: bool = False) -> str:
     """The diagnostic as a person reads it: place and message, the line, a caret below the place, the hint. No newline at the end."""
     paint = _paint if color else _plain
