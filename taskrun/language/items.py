@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_task = re.compile(rb"[ \t\r\f\v]*[^ \t\r\f\v#]").match  # neither blank nor comment
+#: Whether a line is neither blank nor a comment.
+task = re.compile(rb"[ \t\r\f\v]*[^ \t\r\f\v#]").match
 
 
 class Lines(NamedTuple):
@@ -23,14 +24,14 @@ class Lines(NamedTuple):
         numbered = enumerate(self.text.split(b"\n"), self.line)
         if self.text.count(b"\n") + 1 == self.tasks:
             return numbered
-        return ((number, text) for number, text in numbered if _task(text))
+        return ((number, text) for number, text in numbered if task(text))
 
     def above(self, line: int) -> Lines | None:
         """The part above a line, None if no task is in it."""
         if self.line + self.text.count(b"\n") < line:
             return self
         kept = self.text.split(b"\n", line - self.line)[: line - self.line]
-        tasks = sum(1 for text in kept if _task(text))
+        tasks = sum(1 for text in kept if task(text))
         return Lines(self.line, b"\n".join(kept), tasks) if tasks else None
 
 

@@ -44,10 +44,10 @@ class _Frame:
         self.plain = True  # and whether nothing of it is quoted
         self.words = 0
         self.operator: tuple[int, int] | None = None  # one that waits for a command
-        self.redirect: tuple[int, int] | None = None  # one that waits for a file
+        self.redirect = False  # one waits for a file
 
 
-class _Wrong(Exception):  # noqa: N818  # no error of the program: the end of a scan
+class _Wrong(Exception):  # no error of the program: the end of a scan
     """The text is wrong in a way that is not told."""
 
 
@@ -105,11 +105,11 @@ class _Scan:
         if frame.kind:
             word = "=(" if frame.kind == "array" else frame.kind
             return Lack("quote" if frame.kind in _QUOTES else "block", frame.place, len(word), word, _ENDS[frame.kind])
-        waiting = frame.redirect or frame.operator
-        if waiting is not None:
-            start, end = waiting
-            what = "a file" if frame.redirect else "a command"
-            return Lack("operator", start, end - start, self._text[start:end].decode("ascii", "replace"), what)
+        if frame.redirect:
+            return None
+        if frame.operator is not None:
+            start, end = frame.operator
+            return Lack("operator", start, end - start, self._text[start:end].decode("ascii", "replace"), "a command")
         if frame.body:
             return Lack("block", frame.place, 1, "function", "{ … }")
         return None
@@ -242,8 +242,8 @@ class _Scan:
         """A word ends: what the frame makes of it."""
         word, plain = self._text[frame.word : end], frame.plain
         start, frame.word = frame.word, -1
-        if frame.redirect is not None:
-            frame.redirect = None
+        if frame.redirect:
+            frame.redirect = False
             frame.command = frame.after
             return None
         if plain and self._text[end : end + 1] in (b"<", b">") and _descriptor(word):
@@ -303,10 +303,10 @@ class _Scan:
 
     def _closer(self, frame: _Frame, word: bytes, start: int) -> Lack | None:
         """A word that continues or ends a compound command."""
-        if frame.operator is not None or frame.body:
-            raise _Wrong
         if not frame.kind:
             return Lack("inner", start, len(word), word.decode(), _OPENED_BY[word])
+        if frame.operator is not None or frame.body:
+            raise _Wrong
         if word in _STATES:
             fits = frame.kind == "if" and frame.state in _STATES[word]
         elif word in (b"do", b"done"):
@@ -407,7 +407,7 @@ class _Scan:
                 raise _Wrong
             if sign in (b"<<", b"<<-"):
                 return Lack("here-document", start, len(sign), sign.decode())
-            frame.redirect = (start, end)
+            frame.redirect = True
             frame.operator = None
             return None
         if frame.state == "pattern":
