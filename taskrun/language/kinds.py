@@ -9,6 +9,7 @@ KINDS = {
     "braces": "quotes around {} of FOREACH, which is quoted already",
     "clause": "start, step or CHECK in the text of a command, where it is no clause of the directive",
     "crlf": "lines that end in CRLF",
+    "incomplete": "a line that is not a whole command: an open quote, a loop without its done, a here-document",
     "joined": "a line that means something else together with the PREFIX or SUFFIX around it",
     "near-miss": "a comment that looks like a misspelt directive",
     "no-match": "a glob of FOREACH that matches no file",

@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from taskrun.language.background import Departures
+from taskrun.language.incomplete import incomplete
 from taskrun.language.items import Foreach, Item, Prefix, Repeat, Suffix
 from taskrun.language.joined import Joins
 from taskrun.language.near_misses import near_misses
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from taskrun.language.slips import Recogniser
 
 #: All that is looked for.
-RECOGNISERS: tuple[Recogniser, ...] = (near_misses,)
+RECOGNISERS: tuple[Recogniser, ...] = (near_misses, incomplete)
 
 _place = itemgetter(0, 1)
 
