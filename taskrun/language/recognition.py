@@ -11,12 +11,13 @@ from taskrun.language.items import Foreach, Item, Prefix, Repeat, Suffix
 from taskrun.language.joined import Joins
 from taskrun.language.near_misses import near_misses
 from taskrun.language.slips import Block, Slip
+from taskrun.language.typography import typography
 
 if TYPE_CHECKING:
     from taskrun.language.slips import Recogniser
 
 #: All that is looked for.
-RECOGNISERS: tuple[Recogniser, ...] = (near_misses, incomplete)
+RECOGNISERS: tuple[Recogniser, ...] = (near_misses, incomplete, typography)
 
 _place = itemgetter(0, 1)
 

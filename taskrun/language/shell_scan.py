@@ -347,7 +347,8 @@ class _Scan:
             if frame.state in ("head", "subject", "pattern"):
                 raise _Wrong
             frame.word, frame.operator = -1, None
-            return self._function(frame, empty.end())
+            self._function(frame, empty.end())
+            return None
         if frame.state == "pattern" and not frame.words:
             self._at += 1
             return None
@@ -360,7 +361,8 @@ class _Scan:
             return None
         empty = _no_words(text, at)
         if empty and (frame.body or (not frame.command and frame.words == 1)):
-            return self._function(frame, empty.end())
+            self._function(frame, empty.end())
+            return None
         if not frame.command:
             raise _Wrong
         frame.operator, frame.body = None, False
