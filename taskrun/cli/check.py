@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from taskrun.driver.foreach import FileLists, take_all
 from taskrun.errors import ExitCode, Handled, Refused, told
 from taskrun.language.diagnostics import render_all
 from taskrun.language.items import Foreach
-from taskrun.language.source import Scan, scan, scan_file
+from taskrun.language.source import Scan, read_items, scan, scan_file
 from taskrun.options import Options, command_parser, parse_command
 from taskrun.visible import visible
 
@@ -24,9 +24,11 @@ _PURPOSE = "Shows every problem of a task file, as FILE:LINE:COLUMN, without run
 _EPILOG = """\
 examples:
   taskrun check tasks.txt
+  taskrun check --syntax tasks.txt
   generate | taskrun check -
 
-exit codes: 0 taskrun would run it (warnings count with --strict) · 2 it would not
+exit codes: 0 taskrun would run it (warnings count with --strict) · 2 it would not, or
+--syntax found an error
 Problems go to stderr; for each file without an error one line goes to stdout.
 """
 
@@ -35,29 +37,37 @@ def check(argv: list[str]) -> int:
     """Runs the command with the arguments after its name; returns the exit code."""
     parser = command_parser("check", "[options] FILE …", _PURPOSE, _OPTIONS, _EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILE", help="task file; - reads standard input")
+    parser.add_argument("--syntax", action="store_true", help="ask bash about the syntax of every command, too (bash -n; nothing is run)")
     namespace, options = parse_command(parser, argv, _OPTIONS)
-    codes = [_check_one(name, options) for name in namespace.files]
+    codes = [_check_one(name, options, namespace.syntax) for name in namespace.files]
     return max(codes)
 
 
-def _check_one(name: str, options: Options) -> int:
+def _check_one(name: str, options: Options, syntax: bool) -> int:
     lists = FileLists()
     how = {"ignore_unknown": options.ignore_unknown, "strict": options.strict}
+    stdin: BinaryIO | None = None
+    given_up = 0
     try:
-        result = scan(_stdin(), name, **how) if name == "-" else scan_file(name, **how)
+        if name == "-":
+            stdin = _kept(_stdin()) if syntax else _stdin()
+        result = scan(stdin, name, **how) if stdin else scan_file(name, **how)
         if result.stages and not result.errors:
             from taskrun.driver.inspection import inspect
 
             result = inspect(result, options.rclone_config or "", options.passphrase_file or "")
         if not result.errors:
             result = take_all(result, lists)
+        if syntax and not result.errors:
+            result, given_up = _with_syntax(result, stdin or name, options)
     except Handled as error:
         print(error.told, file=sys.stderr)
         return error.exit_code
     color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     sys.stderr.write(render_all(result.diagnostics, name, result.errors, result.warnings, color))
     if result.errors:
-        print(f"{visible(name)}: {_problems(result)}", file=sys.stderr)
+        more = f"; bash was not asked about the lines below line {given_up:,}" if given_up else ""
+        print(f"{visible(name)}: {_problems(result)}{more}", file=sys.stderr)
         return ExitCode.REFUSED
     for note in lists.take_notes():
         print(told(note), file=sys.stderr)
@@ -78,6 +88,28 @@ def _stdin() -> BinaryIO:
     if sys.stdin is None:  # closed by `<&-`
         raise Refused("-: standard input is closed")
     return sys.stdin.buffer
+
+
+def _kept(stream: BinaryIO) -> BinaryIO:
+    """The same text, to be read twice."""
+    import shutil
+    import tempfile
+
+    copy = cast("BinaryIO", tempfile.TemporaryFile())  # until the end of the program
+    shutil.copyfileobj(stream, copy)
+    copy.seek(0)
+    return copy
+
+
+def _with_syntax(result: Scan, source: str | BinaryIO, options: Options) -> tuple[Scan, int]:
+    """The scan with what bash says of its commands, and the line at which it was not asked any more, or 0."""
+    from taskrun.driver.syntax import rows, syntax_errors
+
+    if not isinstance(source, str):
+        source.seek(0)
+    found, given_up = syntax_errors(rows(read_items(source, ignore_unknown=options.ignore_unknown)))
+    diagnostics = sorted([*result.diagnostics, *found], key=lambda each: (each.line, each.column))
+    return result._replace(diagnostics=diagnostics, errors=result.errors + len(found)), given_up
 
 
 def _contents(result: Scan) -> str:

@@ -141,3 +141,44 @@ def test_no_file_is_a_usage_error(taskrun: Taskrun) -> None:
     result = taskrun("check")
     assert (result.code, result.out) == (2, "")
     assert "the following arguments are required: FILE" in result.err
+
+
+SLIPS = """\
+#PREFIX cd /tmp &&\x20
+make 'all
+#PREFIX
+for i in 1 2 3; do
+  touch ran; )
+done
+grep \u2013c x y
+"""
+
+
+def test_lines_that_are_not_whole_commands_are_told_and_bash_is_asked(taskrun: Taskrun) -> None:
+    files = {"tasks.txt": SLIPS, "wrong.txt": "#PREFIX exec\x20\ntouch ran; | x\n"}
+    result = taskrun("check", "tasks.txt", files=files)
+    assert (result.code, result.out) == (0, "tasks.txt: 5 tasks; 3 warnings\n")
+    assert [line for line in result.err.splitlines() if "warning" in line] == [
+        "tasks.txt:2:6: warning: ' has no end in this line",
+        "tasks.txt:4:1: warning: for has no done in this line (and 2 more lines)",
+        "tasks.txt:7:6: warning: a typographic dash \u2013 (U+2013) begins no option: programs take it as a letter",
+    ]
+    assert taskrun("check", "--strict", "tasks.txt").code == 2
+
+    assert taskrun("check", "wrong.txt").code == 0
+    asked = taskrun("check", "--syntax", "wrong.txt")
+    assert (asked.code, asked.out) == (2, "")
+    assert (
+        asked.err
+        == """\
+wrong.txt:2:1: error: bash: syntax error near unexpected token `|'
+  2 | touch ran; | x
+    | ^^^^^^^^^^^^^^
+  help: as it is run: exec touch ran; | x
+wrong.txt: 1 error
+"""
+    )
+    assert taskrun("check", "--syntax", "-", stdin=b"true )\n" * 60).code == 2
+    many = taskrun("check", "--syntax", "-", stdin=b"".join(b"%d )\n" % number for number in range(60)))
+    assert many.err.endswith("-: 50 errors, 1 warning; bash was not asked about the lines below line 50\n")
+    assert not (taskrun.folder / "ran").exists()
