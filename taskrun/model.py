@@ -8,7 +8,7 @@ NO_REPEAT = -1  # repeat index of a task that does not come from a REPEAT
 
 #: How an attempt ended (the rows of truth.md, section 1). Each says whose fault it was.
 Cause: TypeAlias = Literal[
-    "ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out",
+    "ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out", "leftovers",
     "engine-lost", "crash-limit", "preempted", "cancelled", "throttled", "skipped",
 ]  # fmt: skip
 

@@ -144,6 +144,15 @@ OPTIONS = (
         inherit=True,
     ),
     Option(
+        "leftovers",
+        ("--leftovers",),
+        "what a task leaves running: keep (default), end them, or fail: end them, and a task that ended with 0 has failed (76)",
+        RUN,
+        default="keep",
+        choices=("keep", "end", "fail"),
+        inherit=True,
+    ),
+    Option(
         "ignore_unknown",
         ("--ignore-unknown",),
         "take unknown #DISBATCH lines as disBatch does, with a warning",

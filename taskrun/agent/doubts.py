@@ -29,7 +29,7 @@ SHORT = 0.15  # seconds that a result waits
 LONG = 0.5  # of a task that took LONG_TASK: it has more to lose
 LONG_TASK = 2.0  # seconds
 LOOK = 0.05  # seconds between two looks at what is left of tasks
-_OWN = ("ok", "exit", "signal")  # endings that may be answers
+_OWN = ("ok", "exit", "signal", "leftovers")  # endings that may be answers
 
 
 class Doubts(object):

@@ -6,6 +6,10 @@ A nested run moves the outer mark to TASKRUN_OUTER, so that ending the outer att
 
 import posix
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 KILL = 9
 TERM = 15
 
@@ -28,23 +32,54 @@ def _read(path: str) -> bytes:
         posix.close(fd)
 
 
-def carries(environ: bytes, mark: bytes) -> bool:
-    """Whether an environment block names the mark. `<run>.` stands for all marks of a run."""
+def _words(environ: bytes) -> list:
+    """Return the marks in an environment block."""
+    words: list = []
     for field in environ.split(b"\0"):
         name, _, value = field.partition(b"=")
         if name in (b"TASKRUN_ATTEMPT", b"TASKRUN_OUTER"):
-            words = value.split(b" ")
-            if mark in words or (mark.endswith(b".") and any(word.startswith(mark) for word in words)):
-                return True
-    return False
+            words += value.split(b" ")
+    return words
 
 
-def session(stat: bytes) -> tuple:
-    """(state, session id) from the text of /proc/PID/stat; the command's name may hold blanks and brackets."""
-    fields = stat[stat.rfind(b")") + 2 :].split(b" ")
+def carries(environ: bytes, mark: bytes) -> bool:
+    """Whether an environment block names the mark. `<run>.` stands for all marks of a run."""
+    words = _words(environ)
+    return mark in words or (mark.endswith(b".") and any(word.startswith(mark) for word in words))
+
+
+def marks(pid: int) -> list:
+    """Return the marks that a process carries."""
+    return _words(_read("/proc/%d/environ" % pid))
+
+
+def place(stat: bytes) -> tuple:
+    """(state, parent, session id) from the text of /proc/PID/stat; the command's name may hold blanks and brackets."""
+    fields = stat[stat.rfind(b")") + 2 :].split(b" ", 4)
     if len(fields) < 4:
-        return b"X", -1
-    return fields[0], int(fields[3])
+        return b"X", -1, -1
+    return fields[0], int(fields[1]), int(fields[3])
+
+
+def begun(pid: int) -> int:
+    """Return when the process began, in ticks since the boot: with its id, who it is. 0 when it is gone."""
+    stat = _read("/proc/%d/stat" % pid)
+    fields = stat[stat.rfind(b")") + 2 :].split(b" ", 20)
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in (b"X", b"Z") else 0
+
+
+def command(pid: int) -> bytes:
+    """Return the command line of a process, or its name in brackets."""
+    stat = _read("/proc/%d/stat" % pid)
+    words = _read("/proc/%d/cmdline" % pid).rstrip(b"\0").replace(b"\0", b" ")
+    return words or b"[" + stat[stat.find(b"(") + 1 : stat.rfind(b")")] + b"]"
+
+
+def children(pid: int) -> "Any":
+    """Return the children of a process that has no threads. None where the kernel does not tell."""
+    path = "/proc/%d/task/%d/children" % (pid, pid)
+    listed = _read(path)
+    return [int(each) for each in listed.split()] if listed or posix.access(path, posix.R_OK) else None
 
 
 def disposition(pid: int, number: int) -> str:
@@ -68,26 +103,38 @@ def answers(pids: list, leader: int, number: int) -> bool:
     return "caught" in found or (disposition(leader, number) == "ignored" and "default" in found)
 
 
-def processes(mark: bytes, leader: int = 0) -> list:
+def processes(mark: bytes, leader: int = 0, kept: "Any" = None) -> list:
     """Process ids that live and carry `mark`, or belong to a session of one that does, or to the session of `leader`. It comes first.
 
-    A child with an emptied environment is still in its task's session.
+    A child with an emptied environment is still in its task's session. `kept`, where this process adopts orphans: what is below it
+    belongs to the attempt, too, but for these processes, those that carry another attempt's mark, and what is below them.
     """
     own = posix.getpid()
     sessions = {leader} if leader else set()
     table = {}
+    below: dict = {}  # parent -> its children
     found = set()
     for name in posix.listdir("/proc"):
         if not name.isdigit() or int(name) == own:
             continue
         pid = int(name)
-        state, sid = session(_read("/proc/%d/stat" % pid))
+        state, parent, sid = place(_read("/proc/%d/stat" % pid))
         if state in (b"X", b"Z"):
             continue
         table[pid] = sid
-        if carries(_read("/proc/%d/environ" % pid), mark):
+        environ = _read("/proc/%d/environ" % pid)
+        if carries(environ, mark):
             found.add(pid)
             sessions.add(sid)
+        elif kept is not None and pid not in kept and b"\0TASKRUN_ATTEMPT=" not in b"\0" + environ:
+            below.setdefault(parent, []).append(pid)
+    if kept is not None:
+        todo = below.get(own, []) + [each for pid in found for each in below.get(pid, ())]
+        while todo:
+            pid = todo.pop()
+            if pid not in found:
+                found.add(pid)
+                todo += below.get(pid, ())
     pids = [pid for pid, sid in table.items() if pid in found or sid in sessions]
     return sorted(pids, key=leader.__ne__)  # were it told after its children, it could go on without them and end with 0
 

@@ -215,6 +215,9 @@ class Agent(object):
                 self.look_back(now)
             if self.leaving and not self.slots.peers and not self.losses.open:
                 self.report()
+                outlive, rows = self.slots.remains.look()
+                if outlive:
+                    self.send({"k": "outlive", "n": outlive, "p": rows})
                 self.send({"k": "bye"})
                 return
             nothing_left = not self.slots.peers and not self.losses.open

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import ending, folder, losses, probe, process, slot, starter, title, wire, workdir
+from . import ending, folder, losses, orphans, probe, process, slot, starter, title, wire, workdir
 from .loop import Agent
 
 
@@ -44,7 +44,7 @@ def make_folder(name: str) -> str:
 def compile_programs(place: str) -> None:
     """Slots start from compiled files: compiling them anew for every lease would cost more than starting Python."""
     head = _frozen_importlib_external.MAGIC_NUMBER + b"\0" * (12 if sys.version_info >= (3, 7) else 8)
-    for module in (slot, process, ending, folder):
+    for module in (slot, process, ending, folder, orphans):
         name = module.__name__
         code = module.__spec__.loader.get_code(name)  # type: ignore[union-attr]  # from Python's own cache, if there is one
         with open(os.path.join(place, name.rpartition(".")[2] + ".pyc"), "wb") as file:

@@ -18,12 +18,13 @@ import sys
 import time
 
 try:
-    from . import ending, folder, process
+    from . import ending, folder, orphans, process
 except ImportError:  # as a program: the compiled files lie beside this one
     sys.path.insert(0, sys.argv[1].rpartition("/")[0])
     try:
         import ending  # type: ignore[import-not-found,no-redef]
         import folder  # type: ignore[import-not-found,no-redef]
+        import orphans  # type: ignore[import-not-found,no-redef]
         import process  # type: ignore[import-not-found,no-redef]
     except ImportError:
         sys.exit(0)  # it was started so late that the agent has gone, and its folder with it
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # from a slot
-HERE, TAKEN, RUNNING, RESULT, UNSTARTED, EMPTIED, ALIVE, BYE, REFUSED = range(9)
+HERE, TAKEN, RUNNING, RESULT, UNSTARTED, EMPTIED, ALIVE, BYE, REFUSED, LEFT = range(10)
 # to a slot
 CONFIG, BEAT, END, QUIT, ROLL, GO = range(6)
 
@@ -72,6 +73,7 @@ class Slot(object):
         self.agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self.agent.connect(path)
         self.agent.send(marshal.dumps((HERE, posix.getpid(), lease)))
+        self.orphans = orphans.Orphans(self)  # while the agent answers
         self.configure()
         self.current: "Any" = None  # (kind, id, n) of the task it holds
         self.end_how: "Any" = None
@@ -128,6 +130,7 @@ class Slot(object):
         self.grace = config["grace"]
         self.fail_fast = config["fail_fast"]
         self.stopped_ok = config["stopped_ok"]
+        self.orphans.how = config["leftovers"]
         self.cwd_error: "Any" = None
         try:
             posix.chdir(self.cwd)
@@ -200,6 +203,19 @@ class Slot(object):
             elif what == GO:
                 self.told_of = True
 
+    def send_left(self, pids: list) -> None:
+        """The current attempt has left these behind."""
+        self.send((LEFT, tuple((pid, ending.begun(pid)) for pid in pids)))
+
+    def hurry(self) -> "Any":
+        """Listen to the agent while the leftovers of a task are ended. The seconds left for that, None for the whole grace."""
+        try:
+            self.listen()
+            self.check_heard()
+        except AgentLost:
+            return ORPHAN_GRACE
+        return None if self.end_how is None else self.end_how[1]
+
     def check_heard(self, report: "Any" = None) -> None:
         """Raise AgentLost when it was silent for too long. `report`: the last result, which the agent has not been told."""
         if clock() - self.heard > self.lost_after:
@@ -271,6 +287,7 @@ class Slot(object):
         for fd, _ in self.idle.poll(max(0, min(left, beat, 3600.0)) * 1000 + 1):
             if fd == self.wake:
                 posix.read(self.wake, 512)
+                self.orphans.reap()
         self.listen()
         self.check_heard()
 
@@ -358,11 +375,6 @@ class Slot(object):
         left = [fd for fd, event in self.pair(out_read, err_read).poll(0) if event & select.POLLIN]
         out_bytes, out_snippet = out.close(out_read in left)
         err_bytes, err_snippet = err.close(err_read in left)
-        try:
-            posix.killpg(pid, 0)
-            left_behind = True
-        except OSError:
-            left_behind = False
         if posix.WIFSIGNALED(status):
             code = -posix.WTERMSIG(status)
             cause = "signal"
@@ -371,6 +383,11 @@ class Slot(object):
             cause = "exit" if code else "ok"
         if self.end_how is not None and (code or (kind != "stop" and self.is_cut_short())):
             cause = self.end_how[0]
+        left_behind = False
+        if self.orphans.any(kind, pid, mark):
+            left_behind, said = self.orphans.settle(kind, pid, mark, self.end_how is None)
+            if said and self.orphans.how == "fail" and not code:
+                cause, code, err_bytes, err_snippet = orphans.CAUSE, orphans.CODE, len(said), said
         return (
             kind, number, n, cause, code, pid, rank, start, end, elapsed,
             usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024,
@@ -435,7 +452,7 @@ class Slot(object):
                         poll.unregister(fd)
                 elif fd == err.fd and err.drain():
                     poll.unregister(fd)
-            done, status, usage = posix.wait4(pid, posix.WNOHANG)
+            done, status, usage = self.orphans.wait(pid)
             if done:
                 if self.told and self.end_how is None:
                     self.end_how = ("preempted", self.grace)
@@ -477,7 +494,7 @@ class Slot(object):
                 elif self.end_agreed and self.told == ending.TERM:
                     tell_at = None
                 if now >= kill_at and now >= again_at:
-                    ending.signal_all(ending.processes(mark, pid), ending.KILL)
+                    ending.signal_all(self.orphans.processes(mark, pid), ending.KILL)
                     again_at = now + 0.2
                 until = max(kill_at, again_at)
                 timeout = max(1.0, ((until if tell_at is None else min(until, tell_at)) - now) * 1000)
@@ -489,14 +506,14 @@ class Slot(object):
 
         A second signal would interrupt what the task does about the first: a `cp` in a trap would be ended.
         """
-        if not self.told or "caught" not in [ending.disposition(each, self.told) for each in ending.processes(mark, pid)]:
+        if not self.told or "caught" not in [ending.disposition(each, self.told) for each in self.orphans.processes(mark, pid)]:
             return 0.0
         grace: float = self.end_how[1]
         return ALONE if self.told == ending.TERM else grace / 2
 
     def tell(self, pid: int, mark: bytes) -> None:
         """TERM to all of the attempt. What it may make of that is looked at just before, and again for handlers set meanwhile."""
-        pids = ending.processes(mark, pid)
+        pids = self.orphans.processes(mark, pid)
         self.stopped = ending.answers(pids, pid, ending.TERM)
         ending.signal_all(pids, ending.TERM)
         self.stopped = self.stopped or ending.answers(pids, pid, ending.TERM)
@@ -504,7 +521,7 @@ class Slot(object):
     def end_rest(self, pid: int, mark: bytes, kill_at: float) -> None:
         """Bash has ended because we said so: what it started must be gone, too, before this is reported."""
         while True:
-            rest = ending.processes(mark, pid)
+            rest = self.orphans.processes(mark, pid)
             if not rest:
                 return
             if clock() >= kill_at:

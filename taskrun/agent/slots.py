@@ -11,6 +11,7 @@ from . import ending, slot
 from .doubts import Doubts
 from .losses import Losses
 from .queue import TaskQueue
+from .remains import Remains
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Slots(object):
         self.missing: "Set[Tuple[Any, ...]]" = set()  # roll call: tasks that nobody has said to hold
         self.asked: "Dict[int, int]" = {}  # and the answers still to come of each slot: with the last one, all it took is told
         self.doubts = Doubts(config, losses)
+        self.remains = Remains(losses.mark)
         self.path = os.path.join(folder, "s")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(self.path)
@@ -165,6 +167,10 @@ class Slots(object):
             if peer.task is None or type(message[1]) is not int:
                 raise ValueError("it starts no task")
             self.delayed = message[1]
+        elif what == slot.LEFT:
+            if peer.task is None:
+                raise ValueError("it has run no task")
+            self.remains.add(peer.task[:3], message[1])
         elif what == slot.EMPTIED:
             self.queue.emptied([tuple(key) for key in message[1]])
         elif what == slot.BYE:
@@ -204,6 +210,7 @@ class Slots(object):
             "lease": LEASE,
             "fail_fast": self.config["fail_fast"],
             "stopped_ok": self.config.get("stopped_ok", False),
+            "leftovers": self.config.get("leftovers", "keep"),
         }
         fds = [self.queue.slots_end.fileno(), *self.fds]
         rights = struct.pack("%di" % len(fds), *fds)

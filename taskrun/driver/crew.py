@@ -18,6 +18,7 @@ from taskrun.driver.briefing import Common
 from taskrun.driver.heartbeat import Heartbeat
 from taskrun.driver.mailbox import Mailbox
 from taskrun.driver.member import Member, log_path
+from taskrun.driver.outliving import Outliving
 from taskrun.driver.starting import Starting
 from taskrun.engines import frames, local
 from taskrun.engines.command import last_words
@@ -78,6 +79,7 @@ class Crew:
         self.starting = Starting(self.mail, self._start, lambda: self.admission.had_one)
         self.admission = Admission(Common(config, shipped), self.steps, self.visits, self._tell, self._join, require_all=require_all)
         self.survivors = self.admission.survivors
+        self.outliving = Outliving()
         self.missing: list[str] = []  # hosts that could not be had, each with why
         self.ending: list[tuple[float, Agent]] = []  # agents whose links are closed, and when they are killed
         self.notes: deque[tuple[str, str, str]] = deque()  # from threads
@@ -94,6 +96,7 @@ class Crew:
             frames.Useless: self._on_useless,
             frames.Note: self._on_note,
             frames.Beat: self._on_beat,
+            frames.Outlive: self.outliving.take,
         }
 
     # starting and ending

@@ -136,7 +136,8 @@ class Drive:
         self.run.notes.flush()
         self.run.console.leave()
         events.event("run", time.time(), what="end", exit_code=int(code), done=scheduler.counts.done, failed=scheduler.counts.failed,
-                     skipped=scheduler.counts.skipped, stopped=scheduler.stop_why)  # fmt: skip
+                     skipped=scheduler.counts.skipped, stopped=scheduler.stop_why,
+                     left_behind=self.recorder.left_behind, outlive=self.crew.outliving.events())  # fmt: skip
         return code
 
     def begin(self, engines: Engines, status: StatusWriter, events: EventsWriter) -> Loop:
@@ -177,6 +178,7 @@ class Drive:
             "starter": options.starter,
             "fail_fast": options.fail_fast,
             "stopped_ok": options.stopped_ok,
+            "leftovers": options.leftovers,
             "env": {
                 "DISBATCH_JOBID": self.run.prefix.name,
                 "DISBATCH_NAMETASKS": self.run.source.name,

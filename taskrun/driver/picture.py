@@ -39,6 +39,7 @@ class Picture:
             "skipped": progress.skipped,
             "running": progress.running,
             "left": progress.left,
+            "left_behind": self.recorder.left_behind,
             "waiting": progress.waiting,
             "stopping": self.scheduler.stop_why,
             "contexts": self._contexts(),

@@ -32,6 +32,7 @@ class Recorder:
     failures: list[tuple[Task | PerEngine, Result]] = field(default_factory=list)  # the first few
     last_failures: deque[tuple[Task | PerEngine, Result]] = field(default_factory=lambda: deque(maxlen=FAILURES_LIVE))
     latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
+    left_behind: int = 0  # tasks of which processes lived on
     tried: bool = False  # a task was begun
     saved: bool = False  # a task that was told to end, and runs again, has ended with 0: it saves its state
     by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # tasks that ended there, and of them failed
@@ -50,6 +51,7 @@ class Recorder:
             if result.kind == "task":
                 tasks += 1
                 tasks_failed += result.code != 0
+                self.left_behind += result.left_behind
             if result.code:
                 if type(task) is PerEngine and task.check:
                     continue  # what it means for the host is told

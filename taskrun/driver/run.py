@@ -32,6 +32,7 @@ from taskrun.engines import allocation
 from taskrun.errors import ExitCode, RecordsFailed, Refused, told
 from taskrun.language import render_all
 from taskrun.observers.console import Console
+from taskrun.observers.remains import Remains
 from taskrun.observers.summary import Ending, command_line, summary_lines
 from taskrun.options import Options, without_values
 from taskrun.planning.gone import gone_text
@@ -391,6 +392,7 @@ class Run:
         self.sidecar.ended = time.time()
         self.sidecar.exit_code = int(code)
         self.sidecar.counts = self.account(over=True).counts(scheduler.counts.failed)
+        self.sidecar.counts["left_behind"] = self.drive.recorder.left_behind
         if isinstance(self.drive.supply, StreamSupply):
             self.sidecar.stream_complete = self.drive.supply.complete
         if self.later is not None and self.sidecar.task_file is not None:
@@ -454,7 +456,13 @@ class Run:
             variables=tuple(self.options.valued()),
             by_host=self.drive.recorder.by_node,
             changed=self.file_changed(),
+            remains=self.remains(),
         )
+
+    def remains(self) -> Remains:
+        count, outlivers = self.drive.crew.outliving.look()
+        events = self.shown(names.with_suffix(self.prefix, names.EVENTS))
+        return Remains(self.drive.recorder.left_behind, self.options.leftovers != "keep", count, tuple(outlivers), events)
 
     def shown(self, path: Path) -> str:
         """A path as the person can type it."""

@@ -25,6 +25,7 @@ _LISTS = frozenset((b"done", b"lost", b"recalled"))
 _kind = re.compile(rb'\s*\{\s*"k"\s*:\s*"(\w{1,16})"').match
 SENTENCE = 500  # characters of a text that an agent may have us say
 SNIPPET = 16384  # bytes of a snippet: 83, or why a task could not start, which may name a path
+OUTLIVING_MOST = 20  # processes that an agent names
 _NUMBER = 10**18  # what a column of the status file has room for
 _COUNT = 2**31  # of attempts, slots, processes: what the system has room for
 _BYTES = 2**63
@@ -34,9 +35,10 @@ _CODES = range(-128, 4096)  # signals, exit codes, errno
 
 KINDS = frozenset(("task", "start", "stop"))
 #: The endings that an agent sees; what else there is, the scheduler alone knows.
-CAUSES = frozenset(
-    ("ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out", "engine-lost", "preempted", "cancelled", "throttled")
-)
+CAUSES = frozenset((
+    "ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out", "leftovers",
+    "engine-lost", "preempted", "cancelled", "throttled",
+))  # fmt: skip
 GIVEN_BACK = frozenset(("preempted", "cancelled"))  # whatever the exit code
 
 
@@ -118,6 +120,21 @@ class Beat(NamedTuple):
     room: int = 0
 
 
+class Outliving(NamedTuple):
+    """A process that an attempt has left, and that lived when its engine left."""
+
+    key: Key
+    pid: int
+    command: str
+
+
+class Outlive(NamedTuple):
+    """How many processes of its attempts live on, and the first of them."""
+
+    total: int
+    processes: list[Outliving]
+
+
 class Cleared(NamedTuple):
     """Nothing is left there of the earlier runs that were asked about."""
 
@@ -128,7 +145,7 @@ class Other(NamedTuple):
     kind: str
 
 
-Message: TypeAlias = Hello | Looked | Pong | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Cleared | Other
+Message: TypeAlias = Hello | Looked | Pong | Ready | Done | Lost | Recalled | Told | Useless | Note | Beat | Outlive | Cleared | Other
 
 
 class Decoder(wire.Decoder):
@@ -276,6 +293,19 @@ def _result(row: Any) -> Result:
     return Result._make(row)
 
 
+def _outlive(frame: dict[str, Any]) -> Outlive:
+    rows = _list(frame, "p")
+    if len(rows) > OUTLIVING_MOST or not all(type(row) is list and len(row) == 5 for row in rows):
+        raise BadFrame("`outlive` names what is no process")
+    keys = _keys({"k": frame["k"], "keys": [row[:3] for row in rows]}, "keys")
+    found = []
+    for key, (*_, pid, command) in zip(keys, rows, strict=True):
+        if type(pid) is not int or not 1 < pid < _COUNT or type(command) is not str:
+            raise BadFrame("`outlive` names what is no process")
+        found.append(Outliving(key, pid, sentence(command)))
+    return Outlive(_whole(frame, "n", _COUNT), found)
+
+
 def _lost(frame: dict[str, Any]) -> Lost:
     return Lost(_keys(frame, "keys"))
 
@@ -295,6 +325,7 @@ _MAKE: dict[str, Callable[[dict[str, Any]], Message]] = {
     "told": _told,
     "useless": _useless,
     "note": _note,
+    "outlive": _outlive,
     "cleared": lambda _: Cleared(),
     "beat": _beat,
 }

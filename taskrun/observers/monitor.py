@@ -45,6 +45,8 @@ def headlines(picture: dict[str, Any], width: int | None = None, between: str = 
     counts["failed"] = f"{picture.get('failed') or 0:,} failed"
     if picture.get("skipped"):
         counts["skipped"] = f"{picture['skipped']:,} skipped"
+    if picture.get("left_behind"):
+        counts["left_behind"] = f"{picture['left_behind']:,} left processes behind"
     if picture.get("left") is not None:
         counts["left"] = f"{picture['left']:,} {'not run' if over else 'left'}"
     fit(counts, width, between)
@@ -107,8 +109,8 @@ _CONTEXT = {"name": str, "state": str, "finished?": _COUNT, "failed?": _COUNT, "
 _PICTURE = {
     "prefix?": str, "state?": str, "waiting?": str, "stopping?": str, "over?": bool, "status?": str,
     "started?": _NUMBER, "ended?": _NUMBER, "now?": _NUMBER,
-    "done?": _COUNT, "failed?": _COUNT, "skipped?": _COUNT, "running?": _COUNT, "left?": _COUNT, "contexts?": [_CONTEXT],
-    "engines?": [_ENGINE],
+    "done?": _COUNT, "failed?": _COUNT, "skipped?": _COUNT, "running?": _COUNT, "left?": _COUNT, "left_behind?": _COUNT,
+    "contexts?": [_CONTEXT], "engines?": [_ENGINE],
 }  # fmt: skip
 
 

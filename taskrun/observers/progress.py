@@ -7,7 +7,7 @@ from typing import NamedTuple
 from taskrun.model import PerEngine, Result, Task
 
 #: Where there is no room for all numbers, these go, one after another.
-DISPENSABLE = ("skipped", "elapsed", "slots", "data", "rate", "running", "left", "waiting", "failed")
+DISPENSABLE = ("skipped", "left_behind", "elapsed", "slots", "data", "rate", "running", "left", "waiting", "failed")
 
 #: A task that failed, and how.
 Failure = tuple["Task | PerEngine", Result]

@@ -46,7 +46,8 @@ def from_files(prefix: Path, *, alive: bool) -> dict[str, Any]:
     return {
         "run_id": run.run_id, "prefix": prefix.name, "status": run.status, "started": run.started, "ended": run.ended or fold.last,
         "state": state, "over": over, "now": time.time(), "done": max(0, finished - failed), "failed": failed + before,
-        "skipped": max(0, counts.get("skipped", 0) - before), "running": 0, "left": left, "waiting": "" if over else fold.waiting,
+        "skipped": max(0, counts.get("skipped", 0) - before), "running": 0, "left": left,
+        "left_behind": run.counts.get("left_behind", fold.left_behind), "waiting": "" if over else fold.waiting,
         "stopping": fold.told, "contexts": list(fold.contexts.values()), "engines": engines,
     }  # fmt: skip
 
@@ -61,7 +62,7 @@ _EVENTS = {
     "context": {"context": str, "what": str, "guest?": str},
     "engine": {"engine": str, "what": str},
     "sample": {"engine": str, "load": _NUMBER, "memory": _COUNT},
-    "attempt": {"engine": str, "cause": str, "code": (-(1 << 31), 1 << 31)},
+    "attempt": {"engine": str, "cause": str, "code": (-(1 << 31), 1 << 31), "left_behind?": bool},
 }
 _JOINED = {"context": str, "host?": str, "rank": _COUNT, "slots": _COUNT}
 
@@ -78,7 +79,7 @@ class Fold:
         self.contexts: dict[str, dict[str, Any]] = {}
         self.engines: dict[str, dict[str, Any]] = {}
         self._samples: dict[str, int] = {}  # engine -> how many of it
-        self.finished = self.failed = 0  # tasks
+        self.finished = self.failed = self.left_behind = 0  # tasks
         self.waiting = self.told = ""
 
     def take(self, line: bytes) -> None:
@@ -143,6 +144,7 @@ class Fold:
         failed = int(event["code"] != 0)
         self.finished += 1
         self.failed += failed
+        self.left_behind += event.get("left_behind") is True
         engine = self.engines.get(event["engine"])
         if engine is not None:
             engine["finished"] += 1

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from taskrun.errors import ExitCode, told
 from taskrun.model import Barrier, PerEngine, Result, Task
+from taskrun.observers.remains import Remains, remains_lines
 from taskrun.observers.unevenness import uneven
 from taskrun.visible import visible
 
 COMMAND_WIDTH = 60
 SNIPPET_WIDTH = 60
+_REASONS = frozenset(("stage-in", "stage-out", "leftovers"))  # causes that come with such a sentence
 REASON_WIDTH = 400  # a sentence of ours, which names places first and what is wrong with them last
 
 
@@ -41,6 +43,7 @@ class Ending(NamedTuple):
     variables: tuple[str, ...] = ()  # that were given with a value, which who carries on has to give again
     by_host: Mapping[str, tuple[int, int]] = MappingProxyType({})  # tasks that ended there in this run, and of them failed
     changed: bool = False  # the task file is not what it was when the run began
+    remains: Remains = Remains()  # of its tasks
     given_up: int = 0  # of those that failed in this run: their engine died with them (-100)
 
 
@@ -73,6 +76,7 @@ def summary_lines(ending: Ending) -> list[str]:
         lines.append(f"  … and {ending.more_failures} more (R in the first column of the status file)")
     if which := uneven(ending.by_host):
         lines.append(f"  {which}")
+    lines += remains_lines(ending.remains)
     if ending.check_failed is not None:
         lines.append(f"taskrun: BARRIER CHECK in line {ending.check_failed.line} failed: nothing after it was run")
     elif ending.code != ExitCode.OK and ending.stopped:
@@ -111,7 +115,7 @@ def failure_lines(failures: list[tuple[Task | PerEngine, Result]]) -> list[str]:
         lines.append(f"  line {task.line}, {what} {task.id}, {how}: {shortened(task.command, COMMAND_WIDTH)}")
         said = result.err or result.out
         if said.strip():
-            lines.append(f"      {shortened(said.strip(), REASON_WIDTH if result.cause in ('stage-in', 'stage-out') else SNIPPET_WIDTH)}")
+            lines.append(f"      {shortened(said.strip(), REASON_WIDTH if result.cause in _REASONS else SNIPPET_WIDTH)}")
     return lines
 
 

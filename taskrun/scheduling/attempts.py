@@ -17,7 +17,8 @@ from taskrun.scheduling.suspects import Blame, Suspects
 
 _SIGNALS = (1, 2, 9, 10, 15)
 _BY_SYSTEM = frozenset([-n for n in _SIGNALS] + [128 + n for n in _SIGNALS])  # codes that the system's doing leaves behind
-OWN: frozenset[Cause] = frozenset(("ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out"))  # the task's own end
+#: The task's own end.
+OWN: frozenset[Cause] = frozenset(("ok", "exit", "signal", "start", "timeout", "memory", "stage-in", "stage-out", "leftovers"))
 TAKEN_BACK: frozenset[Cause] = frozenset(("preempted", "cancelled"))
 
 

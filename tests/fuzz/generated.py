@@ -180,6 +180,7 @@ FRAMES: dict[str, dict[str, Any]] = {
     "hello": {"k": "hello", "protocol": wire.PROTOCOL, "host": "vm", "boot": "b", "pid": 9, "cores": 2, "memory": 1, "python": "3.11.0"},
     "ready": {"k": "ready", "starter": "builtin", "shared": True, "came": 1.0, "now": 1.0, "folder": ""},
     "cleared": {"k": "cleared"},
+    "outlive": {"k": "outlive", "n": 2, "p": [["task", 1, 1, 4711, "sleep 9"], ["start", 0, 1, 4712, "\udcff\x1b"]]},
     "pong": {"k": "pong", "now": 1.0},
     "looked": {"k": "looked", "now": 1.0, "shared": False, "why": ""},
     "beat": {"k": "beat", "load": 0.5, "memory": 1, "running": 1, "free": 1, "room": 1},
@@ -223,7 +224,9 @@ def results(draw: st.DrawFn) -> list[Any]:
 
 
 right_frames = st.one_of(
-    st.sampled_from([FRAMES[kind] for kind in ("beat", "told", "useless", "note", "bye", "hello", "ready", "cleared", "pong", "looked")]),
+    st.sampled_from(
+        [FRAMES[kind] for kind in ("beat", "told", "useless", "note", "bye", "hello", "ready", "cleared", "outlive", "pong", "looked")]
+    ),
     st.builds(lambda rows, taken: {"k": "done", "r": rows, "t": taken}, st.lists(results(), max_size=3), st.lists(keys, max_size=3)),
     st.builds(lambda kind, some: {"k": kind, "keys": some}, st.sampled_from(["lost", "recalled"]), st.lists(keys, max_size=4)),
 )

@@ -38,6 +38,7 @@ messages = st.one_of(
     st.tuples(keys, keys).map(lambda two: (slot.RESULT, (*two[0], "exit", 1, 1, 0, 1.0, 2.0, 1.0, *ROW), two[1])),
     keys.map(lambda key: (slot.RUNNING, key, NOBODY)),
     keys.map(lambda key: (slot.UNSTARTED, key, 0)),
+    st.sampled_from([((NOBODY, 1),), ((1, 1),), (NOBODY,), NOBODY]).map(lambda some: (slot.LEFT, some)),
     st.lists(keys, max_size=2).map(lambda some: (slot.EMPTIED, some)),
     st.sampled_from([(slot.ALIVE,), (slot.BYE, "lease"), (slot.HERE, NOBODY, None)]),
     values,
