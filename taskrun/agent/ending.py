@@ -48,6 +48,16 @@ def carries(environ: bytes, mark: bytes) -> bool:
     return mark in words or (mark.endswith(b".") and any(word.startswith(mark) for word in words))
 
 
+def _has_mark(environ: bytes) -> bool:
+    return b"\0TASKRUN_ATTEMPT=" in b"\0" + environ
+
+
+def is_strange(pid: int, mark: bytes) -> bool:
+    """Return whether a process belongs to another attempt."""
+    environ = _read("/proc/%d/environ" % pid)
+    return _has_mark(environ) and not carries(environ, mark)
+
+
 def marks(pid: int) -> list:
     """Return the marks that a process carries."""
     return _words(_read("/proc/%d/environ" % pid))
@@ -126,7 +136,7 @@ def processes(mark: bytes, leader: int = 0, kept: "Any" = None) -> list:
         if carries(environ, mark):
             found.add(pid)
             sessions.add(sid)
-        elif kept is not None and pid not in kept and b"\0TASKRUN_ATTEMPT=" not in b"\0" + environ:
+        elif kept is not None and pid not in kept and not _has_mark(environ):
             below.setdefault(parent, []).append(pid)
     if kept is not None:
         todo = below.get(own, []) + [each for pid in found for each in below.get(pid, ())]

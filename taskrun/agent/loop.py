@@ -71,6 +71,7 @@ class Agent(object):
                 "shared": config.get("shared", True),
                 "cwd": config["cwd"],
                 "folder": folder,
+                "leftovers": config.get("leftovers", "keep"),
                 "came": config["came"],
                 "now": time.time(),
             }

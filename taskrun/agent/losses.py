@@ -21,7 +21,7 @@ class Loss(object):
 
     def step(self, now: float) -> bool:
         """True when nothing of it is left."""
-        rest = ending.processes(self.mark, self.session)
+        rest = ending.processes(self.mark, self.session) or ending.processes(self.mark, self.session)  # a look may miss a new child
         if not rest:
             return True
         if not self.kill_at:

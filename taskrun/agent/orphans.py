@@ -93,6 +93,17 @@ class Orphans(object):
         """Return the processes of an attempt, as `ending.processes`, and with them what has given up both session and mark."""
         return ending.processes(mark, leader, self.kept if self.adopting else None)
 
+    def rest(self, mark: bytes, leader: int) -> list:
+        """Return the same, and none only if there is none: one look at /proc misses a child whose parent ends meanwhile."""
+        while True:
+            found = self.processes(mark, leader)
+            if found or not self.adopting or not self.reap():
+                return found
+            new = set(ending.children(posix.getpid()) or ()) - self.kept
+            if not new:
+                return []
+            self.kept.update(pid for pid in new if ending.is_strange(pid, mark))
+
     def settle(self, kind: str, leader: int, mark: bytes, own: bool) -> tuple:
         """Deal with what the attempt has left. (whether it has left anything, what that was if it was ended).
 
@@ -109,7 +120,7 @@ class Orphans(object):
             pause *= 2
         else:
             return False, b""
-        left = rest = self.processes(mark, leader)
+        left = rest = self.rest(mark, leader)
         said = b""
         if to_end and left:
             names = named(left)
@@ -139,7 +150,7 @@ class Orphans(object):
             if hurry is None:
                 hurry = self.slot.hurry()
                 kill_at = kill_at if hurry is None else min(kill_at, now + hurry)
-            left = self.processes(mark, leader) if self.any("task", leader, mark) else []
+            left = self.rest(mark, leader)
             now = time.monotonic()
         return left
 

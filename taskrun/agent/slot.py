@@ -521,7 +521,7 @@ class Slot(object):
     def end_rest(self, pid: int, mark: bytes, kill_at: float) -> None:
         """Bash has ended because we said so: what it started must be gone, too, before this is reported."""
         while True:
-            rest = self.orphans.processes(mark, pid)
+            rest = self.orphans.rest(mark, pid)
             if not rest:
                 return
             if clock() >= kill_at:

@@ -74,7 +74,7 @@ class Admission:
                 raise wire.BadFrame("`ready` has another private folder than it was given")
             self.folders.setdefault(_place(member), []).append(message.folder)
         member.ready = True
-        member.starter = message.starter
+        member.starter, member.leftovers = message.starter, message.leftovers
         member.shared, member.cwd = message.shared, message.cwd
         if 0 < message.slots < member.request.slots:
             member.request = member.request._replace(slots=message.slots)

@@ -164,6 +164,10 @@ class Drive:
             members[member.name] = member.request.host
             self.is_used(member)
             known = {name: member.facts.get(name) for name in ("host", "cores", "memory", "python", "pid")}
+            if member.leftovers != options.leftovers:
+                self.run.note(
+                    "warning", "its taskrun is older than --leftovers: what tasks leave behind is kept there", member.request.host
+                )
             slots = member.request.slots
             self.run.log.write("INFO", f"engine {member.name} joined: {known}, {slots} slots started by {member.starter}")
             events.event("engine", time.time(), what="joined", engine=member.name, rank=member.rank, slots=member.request.slots,

@@ -44,6 +44,7 @@ class Member:
         self.parting = False  # its link has ended, and what that means is not known yet
         self.why = ""  # it said that it is of no use, and why
         self.starter = ""  # what starts slots there
+        self.leftovers = "keep"  # what its agent does with what tasks leave behind
         self.ready = False  # it has said that its slots can be used
         self.cwd = ""  # where its tasks run
         self.folder = ""  # what its private folder is called

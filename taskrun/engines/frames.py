@@ -73,6 +73,7 @@ class Ready(NamedTuple):
     slots: int = 0  # how many, if there are fewer than were asked for
     cwd: str = ""  # where its tasks run
     folder: str = ""  # its private one; '' if it does not say
+    leftovers: str = "keep"  # what it does with what tasks leave behind: an older one keeps it
 
 
 class Done(NamedTuple):
@@ -215,7 +216,7 @@ def _ready(frame: dict[str, Any]) -> Ready:
             raise BadFrame("`ready` has a folder that cannot be one")
     return Ready(
         _text(frame, "starter"), _flag(frame, "shared"), _time(frame, "came"), _time(frame, "now"), _whole(frame, "slots", _COUNT, 0),
-        frame.get("cwd", ""), frame.get("folder", ""),
+        frame.get("cwd", ""), frame.get("folder", ""), _text(frame, "leftovers", "keep"),
     )  # fmt: skip
 
 

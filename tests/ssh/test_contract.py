@@ -6,6 +6,7 @@ And in a step of a SLURM job: tests/slurm/test_contract.py runs these tests, too
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -163,6 +164,18 @@ def test_what_a_task_starts_is_ended_with_it(place: Place) -> None:
     until((place.folder / "started").exists, 20, "the task to start")
     running.send(signal.SIGTERM)
     assert running.finish().code == 3
+    until(place.nothing_runs, 3, "the host to be empty")
+
+
+def test_what_a_task_leaves_is_named(place: Place) -> None:
+    result = place("setsid -f sleep 300\n", slots=1)
+    found = re.search(r"^  (\d+)(.*), task 0: sleep 300$", result.err, re.MULTILINE)
+    assert found is not None, result.err
+    pid, where = found.groups()
+    assert where == (f" on {place.node}" if place.remote else "")
+    assert f"end it: {f'ssh {place.node} ' if place.remote else ''}kill {pid}\n" in result.err
+    ended = place(f"kill {pid}\nsetsid -f sleep 300\n", "--leftovers", "fail", prefix="ended")
+    assert sorted(each["ReturnCode"] for each in ended.records()) == [0, 76]
     until(place.nothing_runs, 3, "the host to be empty")
 
 
