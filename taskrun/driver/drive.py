@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__, job
-from taskrun.driver import elsewhere, files
+from taskrun.driver import awaited, elsewhere, files
 from taskrun.driver.absence import Missed
 from taskrun.driver.attach import Door
 from taskrun.driver.comment import Comment, text_of
@@ -52,13 +52,6 @@ if TYPE_CHECKING:
 
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
-#: The consequence of a signal, by how the run is told to stop.
-STOPPING = {
-    "drain": "nothing new starts, what runs ends",
-    "preempt": "what runs is given back, and runs again when the run is carried on",
-    "cancel": "what runs is ended",
-    "kill": "what runs is ended now",
-}
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
 
 DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and of those it carries on, are called
@@ -532,12 +525,14 @@ class Drive:
         return self.recorder.tried and reached and not preempted
 
     def told(self, told: m.Told) -> None:
-        """Write a signal to the log, and in a job, where nobody has typed it, to the output."""
-        text = f"{told.why}: {STOPPING[told.how]}"
-        if self.job_end is not None and told.how in ("preempt", "kill"):
-            self.run.say(text)
+        """Report what a demand to stop means, and what is waited for."""
+        scheduler = self.scheduler
+        running = self.crew.running(scheduler.engines)
+        if scheduler.finished:
+            self.run.say(f"{told.why}: no task is left to run" + (", what is to be delivered still is" if told.how == "drain" else ""))
         else:
-            self.run.log.write("INFO", text)
+            first = awaited.longest(scheduler.engines.values(), time.monotonic())
+            self.run.say(awaited.sentence(told, running, scheduler.running, first, scheduler.policy.grace))
 
     def progress(self) -> Progress:
         latest, self.recorder.latest = self.recorder.latest[-LENGTHS_SHOWN:], []
@@ -546,6 +541,7 @@ class Drive:
     def counted(self) -> Progress:
         scheduler, recorder = self.scheduler, self.recorder
         tasks, running = self.run.account(over=False), self.crew.running(scheduler.engines)
+        first = awaited.longest(scheduler.engines.values(), time.monotonic()) if scheduler.stop_why else None
         return Progress(
             done=tasks.done,
             failed=tasks.failed,
@@ -554,8 +550,10 @@ class Drive:
             left=None if tasks.left is None else max(0, tasks.left - running),
             finished=tasks.finished,
             slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
-            stopping=bool(scheduler.stop_why),
-            waiting=self.waiting_for_data() or (f"stopping: {scheduler.stop_why}" if scheduler.stop_why else self.waiting),
+            stopping=bool(scheduler.stop_why) or self.waiting.startswith(ENDS),
+            ending=scheduler.takes_back,
+            oldest=first.seconds if first is not None else 0.0,
+            waiting=self.waiting_for_data() or awaited.view(scheduler.stop_why, first) or self.waiting,
             data=self.data_view(),
             failures=tuple(recorder.last_failures),
         )

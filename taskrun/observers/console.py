@@ -269,7 +269,8 @@ class Live:
 
 def look(pace: Pace, progress: Progress, now: float, began: float) -> Times:
     """What the counts say about time."""
-    to_start = 0 if progress.stopping and progress.left is not None else progress.left
+    to_start = 0 if progress.stopping else progress.left
     pace.look(now, progress.finished, progress.slots, progress.ended, to_start=to_start)
-    left = None if to_start is None else pace.left(to_start, progress.running)
+    guess = to_start is not None and not progress.ending and progress.oldest <= pace.longest
+    left = pace.left(to_start, progress.running) if to_start is not None and guess else None
     return Times(now - began, pace.rate, left)

@@ -9,6 +9,7 @@ needs is read off a sample of the lengths (the equilibrium distribution of a ren
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -84,6 +85,11 @@ class Pace:
             if last.done > since.done:
                 return (last.done - since.done) / max(last.now - since.now, 1e-9)
         return None
+
+    @property
+    def longest(self) -> float:
+        """Seconds that the longest task took, of those known; infinite when none is: then nothing is said anyway."""
+        return max(self._lengths, default=math.inf)
 
     def left(self, to_start: int, running: int) -> float | None:
         """Seconds to the end; None as long as nothing has ended."""

@@ -24,6 +24,8 @@ class Progress(NamedTuple):
     finished: int = 0  # ended in this run, whatever their code
     slots: int = 0
     stopping: bool = False  # nothing starts any more
+    ending: bool = False  # what runs was told to end
+    oldest: float = 0.0  # when nothing starts any more: seconds that the longest of the running tasks has run; 0.0: not known
     waiting: str = ""  # why nothing starts, '' when something does
     data: str = ""  # what is moved for tasks: bytes, rate, time left
     ended: tuple[float, ...] = ()  # seconds that some of the tasks took that ended last

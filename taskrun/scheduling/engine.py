@@ -147,7 +147,7 @@ class Engine:
 class Attempt:
     """One try of a task (or of a PERENGINE command), held by an engine."""
 
-    __slots__ = ("assigned", "blame", "engine", "held", "key", "started", "task")
+    __slots__ = ("assigned", "began", "blame", "engine", "held", "key", "started", "task")
 
     def __init__(self, key: Key, task: Task | PerEngine, engine: Engine, assigned: float) -> None:
         self.key = key
@@ -155,5 +155,6 @@ class Attempt:
         self.engine = engine
         self.assigned = assigned
         self.started = False
+        self.began = 0.0  # when its agent said that it has started
         self.held = False  # its result waits for news
         self.blame: Blame = ""  # for the death of its engine or slot

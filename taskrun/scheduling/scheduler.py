@@ -175,6 +175,11 @@ class Scheduler:
         return self._stop.why
 
     @property
+    def takes_back(self) -> bool:
+        """Running tasks were told to end."""
+        return self._stop.takes_back
+
+    @property
     def ends(self) -> bool:
         """An allocation ends before another task would."""
         return any(context.ends for context in self._fleet.contexts.values())
@@ -235,11 +240,12 @@ class Scheduler:
         return engine
 
     @staticmethod
-    def _taken(engine: Engine, event: m.Taken, _: float) -> None:
+    def _taken(engine: Engine, event: m.Taken, now: float) -> None:
         for key in event.keys:
             attempt = engine.live.get(key)
             if attempt is not None:
                 attempt.started = True
+                attempt.began = now
 
     def _results(self, engine: Engine, event: m.Results, now: float) -> None:
         walltime = engine.context.walltime

@@ -61,11 +61,17 @@ def test_the_first_interrupt_lets_running_tasks_end(taskrun: Taskrun) -> None:
 
 def test_the_second_interrupt_ends_them(taskrun: Taskrun) -> None:
     running = begin(taskrun, 30)
+    time.sleep(0.2)  # the agent has told what runs
     running.send(signal.SIGINT)
     time.sleep(0.3)
     running.send(signal.SIGINT)
     result = running.finish(5)
     assert result.code == 130
+    first = (
+        r"^taskrun: SIGINT: nothing new starts; waiting for 2 running tasks, a second Ctrl-C ends them; the longest has run for \d s on "
+    )
+    assert re.search(first + r"\S+: task [01], line [12]: trap 'echo told \$TASKRUN_TASKID >> t.*…$", result.err, re.MULTILINE)
+    assert "taskrun: SIGINT: what runs is ended; waiting at most 5 s for 2 running tasks\n" in result.err
     assert causes(result) == [(0, "cancelled"), (1, "cancelled")]
     assert result.records() == []
     assert sorted((taskrun.folder / "told").read_text().split()[1::2]) == ["0", "1"]

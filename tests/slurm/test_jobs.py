@@ -241,7 +241,7 @@ def test_the_examples(jobs: Jobs) -> None:
     jobs.until(lambda: len(list((jobs.folder / "primes").glob("*.txt"))) >= ended + 4, what="tasks that start after the warning")
     jobs.run("scancel", "--batch", "--signal=TERM", first.number)
     jobs.until(lambda: "SLURM is asked to start this job again (--requeue)\n" in first.output, what="the job to be started again")
-    assert "taskrun: SIGTERM: what runs is given back, and runs again when the run is carried on\n" in first.output
+    assert "taskrun: SIGTERM: what runs is given back, and runs again when the run is carried on; " in first.output
     assert "taskrun: stopped: SIGTERM\n" in first.output
     gpus = jobs.submit("--ntasks=2", "gpus.sh")
     prefix = f"primes.txt_{gpus.number}"

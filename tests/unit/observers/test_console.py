@@ -12,6 +12,7 @@ import pytest
 
 from taskrun.observers import console as module
 from taskrun.observers.console import Console
+from taskrun.observers.pace import Pace
 from taskrun.observers.progress import Progress
 
 
@@ -139,3 +140,20 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     drawn: list[object] = []
     monkeypatch.setattr(Terminal, "draw", lambda self, lines: drawn.append(lines))
     return lambda: len(drawn)
+
+
+def test_of_a_run_that_stops_only_what_runs_is_reckoned_with() -> None:
+    """Also of a stream; nothing is said of what was told to end, or has run longer than anything that has ended."""
+    pace = Pace(0.0)
+    going = Progress(running=2, left=1000, slots=2)
+    for second in range(1, 41):
+        times = module.look(pace, going._replace(finished=second // 5, ended=(10.0,)), float(second), 0.0)
+    assert times.left is not None
+    assert times.left > 1000
+    stopping = going._replace(stopping=True, finished=8)
+    for progress in (stopping, stopping._replace(left=None), stopping._replace(oldest=9.0)):
+        left = module.look(pace, progress, 41.0, 0.0).left
+        assert left is not None
+        assert left <= 10
+    for unknown in (stopping._replace(oldest=11.0), stopping._replace(ending=True), going._replace(left=None)):
+        assert module.look(pace, unknown, 41.0, 0.0).left is None
