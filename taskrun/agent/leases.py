@@ -69,8 +69,9 @@ class Leases(object):
             return
         if not self.starter.reap():
             self.failed("it ended", now)
-        if self.starting and self.is_stuck(now):
-            self.failed("it has started no slot, and done nothing for %d s" % START_LIMIT, now, stuck=True)
+        stuck = self.stuck(now) if self.starting else ""
+        if stuck:
+            self.failed(stuck, now, stuck=True)
         if now < self.pause_until:
             return
         while len(self.starting) < missing:
@@ -85,16 +86,19 @@ class Leases(object):
                 return
             self.starting[lease] = now
 
-    def is_stuck(self, now: float) -> bool:
-        """Return whether a lease is overdue. On a busy machine a starter that works is merely slow."""
+    def stuck(self, now: float) -> str:
+        """Return why a lease is overdue, '' if it is not. On a busy machine a starter that works is merely slow."""
         asked = min(self.starting.values())
         waited = now - asked
         if waited <= LOOK_AFTER:
-            return False
+            return ""
         work = self.starter.work()
         if work != self.work:
             self.work, self.worked_at = work, now
-        return waited > SLOW_LIMIT or now - max(asked, self.worked_at) > START_LIMIT
+        quiet = now - max(asked, self.worked_at)
+        if quiet > START_LIMIT:
+            return "it has started no slot, and done nothing for %d s" % quiet
+        return "it works, but has started no slot for %d s" % waited if waited > SLOW_LIMIT else ""
 
     def failed(self, why: str, now: float, stuck: bool = False) -> None:
         """GNU Parallel is gone or stuck: a new one. After three without a slot, or a first one that hangs, the built-in starter."""

@@ -67,10 +67,8 @@ def test_the_second_interrupt_ends_them(taskrun: Taskrun) -> None:
     running.send(signal.SIGINT)
     result = running.finish(5)
     assert result.code == 130
-    first = (
-        r"^taskrun: SIGINT: nothing new starts; waiting for 2 running tasks, a second Ctrl-C ends them; the longest has run for \d s on "
-    )
-    assert re.search(first + r"\S+: task [01], line [12]: trap 'echo told \$TASKRUN_TASKID >> t.*…$", result.err, re.MULTILINE)
+    first = r"^taskrun: SIGINT: nothing new starts; waiting for 2 running tasks, a second Ctrl-C ends them; the longest has run for \d s"
+    assert re.search(first + r" on \S+: task [01], line [12]: trap 'echo told \$TASKRUN_TASKID >> t.*…$", result.err, re.MULTILINE)
     assert "taskrun: SIGINT: what runs is ended; waiting at most 5 s for 2 running tasks\n" in result.err
     assert causes(result) == [(0, "cancelled"), (1, "cancelled")]
     assert result.records() == []

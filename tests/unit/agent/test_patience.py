@@ -25,23 +25,25 @@ class Starter:
         return 1, self.done
 
 
-def waiting(work: list[int]) -> float:
-    """After how many seconds a lease that was asked for at 100 is given up; `work`: what the starter has done, second by second."""
+def waiting(work: list[int]) -> tuple[float, str]:
+    """After how many seconds a lease that was asked for at 100 is given up, and why; `work`: what the starter has done, second by second."""
     made: Any = leases.Leases({"starter": "builtin"}, [], "", lambda *_: None)
     made.starter = Starter()
     made.starting = {"1": 100.0}
     for second in range(1000):
         made.starter.done = work[min(second, len(work) - 1)]
-        if made.is_stuck(100.0 + second):
-            return float(second)
-    return 1000.0
+        if why := made.stuck(100.0 + second):
+            return float(second), why
+    return 1000.0, ""
 
 
 def test_how_long_a_starter_is_waited_for() -> None:
-    hung = waiting([1])
+    hung, why = waiting([1])
+    assert why == f"it has started no slot, and done nothing for {leases.START_LIMIT + 1:.0f} s"
     assert leases.START_LIMIT <= hung <= leases.START_LIMIT + leases.LOOK_AFTER + 2
-    assert waiting([1, 2, 3, 4, 5, 6, 7, 8, *[9] * 8, 10]) == 16 + leases.START_LIMIT + 1, "slow, and then stuck"
-    assert waiting(list(range(1000))) == leases.SLOW_LIMIT + 1
+    assert waiting([1, 2, 3, 4, 5, 6, 7, 8, *[9] * 8, 10])[0] == 16 + leases.START_LIMIT + 1, "slow, and then stuck"
+    slow = leases.SLOW_LIMIT + 1
+    assert waiting(list(range(1000))) == (slow, f"it works, but has started no slot for {slow:.0f} s")
 
 
 @pytest.fixture

@@ -15,24 +15,29 @@ TASK = Task(17, 12, NO_REPEAT, b"sleep 100 # " + 60 * b"x")
 FIRST = Longest(TASK, "node1", 125.0)
 
 
+BACK = "SIGTERM: what runs is given back, and runs again when the run is carried on; waiting at most 5 s for 2 running tasks"
+SHOWN = "has run for 2:05 on node1: task 17, line 12: sleep 100 # xxxxxxxxxxxxxxxxxxxxxxxxxxx…"
+
+
 @pytest.mark.parametrize(
-    ("told", "running", "may_run", "first", "text"),
+    ("how", "why", "running", "text"),
     [
-        (("drain", "SIGINT"), 3, 3, FIRST, "SIGINT: nothing new starts; waiting for 3 running tasks, a second Ctrl-C ends them; "
-         "the longest has run for 2:05 on node1: task 17, line 12: sleep 100 # xxxxxxxxxxxxxxxxxxxxxxxxxxx…"),
-        (("drain", "SIGINT"), 1, 1, FIRST._replace(task=TASK._replace(command=b"a")),
-         "SIGINT: nothing new starts; waiting for 1 running task, a second Ctrl-C ends it; it has run for 2:05 on node1: task 17, line 12: a"),
-        (("drain", "SIGINT"), 0, 0, None, "SIGINT: nothing new starts, and no task runs"),
-        (("drain", "SIGINT"), 0, 2, None, "SIGINT: nothing new starts, and what has just started ends"),
-        (("drain", "disk"), 2, 2, None, "disk: nothing new starts; waiting for 2 running tasks"),
-        (("preempt", "SIGTERM"), 2, 2, FIRST, "SIGTERM: what runs is given back, and runs again when the run is carried on; "
-         "waiting at most 5 s for 2 running tasks, a second SIGTERM ends them at once"),
-        (("cancel", "SIGINT"), 1, 1, FIRST, "SIGINT: what runs is ended; waiting at most 5 s for 1 running task"),
-        (("kill", "SIGTERM"), 1, 1, FIRST, "SIGTERM: what runs is ended now"),
+        ("drain", "SIGINT", 3, f"nothing new starts; waiting for 3 running tasks, a second Ctrl-C ends them; the longest {SHOWN}"),
+        ("drain", "SIGINT", 1, f"nothing new starts; waiting for 1 running task, a second Ctrl-C ends it; it {SHOWN}"),
+        ("drain", "disk", 2, f"nothing new starts; waiting for 2 running tasks; the longest {SHOWN}"),
+        ("drain", "SIGINT", 0, "nothing new starts, and what has just started ends"),
+        ("preempt", "SIGTERM", 2, f"{BACK.partition(': ')[2]}, a second SIGTERM ends them at once"),
+        ("preempt", "the end", 2, BACK.partition(": ")[2]),
+        ("cancel", "SIGINT", 1, "what runs is ended; waiting at most 5 s for 1 running task"),
+        ("kill", "SIGTERM", 1, "what runs is ended now"),
     ],
-)  # fmt: skip
-def test_a_sentence(told: tuple[Any, str], running: int, may_run: int, first: Longest | None, text: str) -> None:
-    assert sentence(m.Told(*told), running, may_run, first, 5.0) == text
+)
+def test_a_sentence(how: Any, why: str, running: int, text: str) -> None:
+    assert sentence(m.Told(how, why), running, 2, FIRST, 5.0) == f"{why}: {text}"
+
+
+def test_nothing_runs() -> None:
+    assert sentence(m.Told("drain", "SIGINT"), 0, 0, None, 5.0) == "SIGINT: nothing new starts, and no task runs"
 
 
 def test_the_longest_is_what_started_first_not_what_was_assigned_first() -> None:
