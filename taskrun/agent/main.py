@@ -9,6 +9,9 @@ import time
 from . import ending, folder, losses, orphans, probe, process, slot, starter, title, wire, workdir
 from .loop import Agent
 
+#: Of a compiled file.
+_HEAD = _frozen_importlib_external.MAGIC_NUMBER + b"\0" * (12 if sys.version_info >= (3, 7) else 8)
+
 
 def own_link() -> tuple:
     """Move the link off descriptors 0 and 1, so that a stray print cannot corrupt it."""
@@ -41,14 +44,23 @@ def make_folder(name: str) -> str:
     raise error or OSError("others could exchange what is made in $TMPDIR, /tmp, /dev/shm or /var/tmp: set TMPDIR to a folder of your own")
 
 
+def slot_command(place: str) -> list:
+    """The argument list of a slot, but for its own arguments. On one line, as GNU Parallel takes it.
+
+    Python would complain into the engine's log about a program that has gone, with the agent, just before a late slot starts.
+    """
+    code = 'import marshal, sys\\ntry: file = open(sys.argv[1], "rb")\\nexcept OSError: sys.exit(0)\\n'
+    code += "del sys.argv[0]\\nwith file: code = marshal.loads(file.read()[%d:])\\nexec(code)" % len(_HEAD)
+    return [os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", "exec('%s')" % code, os.path.join(place, "slot.pyc")]
+
+
 def compile_programs(place: str) -> None:
     """Slots start from compiled files: compiling them anew for every lease would cost more than starting Python."""
-    head = _frozen_importlib_external.MAGIC_NUMBER + b"\0" * (12 if sys.version_info >= (3, 7) else 8)
     for module in (slot, process, ending, folder, orphans):
         name = module.__name__
         code = module.__spec__.loader.get_code(name)  # type: ignore[union-attr]  # from Python's own cache, if there is one
         with open(os.path.join(place, name.rpartition(".")[2] + ".pyc"), "wb") as file:
-            file.write(head + marshal.dumps(code))
+            file.write(_HEAD + marshal.dumps(code))
 
 
 def greet(link_in: int, link_out: int, shipped: bool) -> dict:
@@ -140,7 +152,7 @@ def main(shipped: bool = False) -> int:
         return 1
     if config.get("parallel"):
         starter.unpack(config.pop("parallel"), place)
-    config["slot_command"] = [os.path.realpath(sys.executable), "-I", "-S", "-E", os.path.join(place, "slot.pyc")]
+    config["slot_command"] = slot_command(place)
     agent = Agent(link_in, link_out, config, place, held)
     try:
         agent.serve()

@@ -26,7 +26,7 @@ except ImportError:  # as a program: the compiled files lie beside this one
         import folder  # type: ignore[import-not-found,no-redef]
         import orphans  # type: ignore[import-not-found,no-redef]
         import process  # type: ignore[import-not-found,no-redef]
-    except ImportError:
+    except (ImportError, OSError):  # the second: found, and gone before it was read
         sys.exit(0)  # it was started so late that the agent has gone, and its folder with it
 
 TYPE_CHECKING = False

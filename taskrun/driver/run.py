@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskrun import __version__
-from taskrun.driver import edited, elsewhere, files, held, lineage, starts
+from taskrun.driver import edited, elsewhere, files, held, lineage, remains, starts
 from taskrun.driver.account import Account, OnRecord, account
 from taskrun.driver.claim import Claim, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
@@ -213,6 +213,8 @@ class Run:
                 self.foreseen = before if carry is not None else None
         elif scan is not None:
             self.before = OnRecord(0, 0, scan.tasks)
+        for path in remains.remove(every, [each.path for each in claim.locks]):
+            self.log.write("INFO", f"{path} was removed: a killed run had left it")
         return self.with_files(engines)
 
     # files

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from faults.chain import Chain, kill
-from harness import Taskrun
+from harness import Taskrun, until
 
 MOMENTS = 20
 SEED = 20
@@ -68,3 +68,21 @@ def test_a_resume_at_once_waits_for_what_still_ends(taskrun: Taskrun) -> None:
     assert kinds == ["start"] * 4 + ["told"] * 4 + ["start"] * 4 + ["end"] * 4
     chain.check()
     chain.nothing_is_left()
+
+
+def test_a_resume_removes_what_the_killed_run_has_left(taskrun: Taskrun) -> None:
+    """Its attach file, which is a secret, its script and its engine's log; in the same file or in a new one."""
+    taskrun.write({"tasks.txt": "[ -e go ] || sleep 60\n" * 2})
+    running = taskrun.start("tasks.txt", "-s", "localhost:2", "-p", "run")
+    left = [taskrun.folder / f"run_{name}" for name in ("attach.json", "dbUtil.sh")]
+    until(lambda: all(path.exists() for path in left), what="the door to open")
+    kill(running.pid)
+    running.process.wait()
+    (taskrun.folder / "go").touch()
+    assert all(path.exists() for path in left)
+    result = taskrun("-r", "run_status.txt", "-p", "two")
+    assert result.code == 0, result.err
+    files = {path.name for path in taskrun.folder.iterdir()}
+    kept = {f"{prefix}_{name}" for prefix in ("run", "two") for name in ("status.txt", "run.json", "events.jsonl", "driver.log")}
+    assert files - {"tasks.txt", "go"} == kept
+    assert "run_attach.json was removed: a killed run had left it" in (taskrun.folder / "two_driver.log").read_text()

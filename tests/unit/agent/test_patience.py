@@ -26,7 +26,7 @@ class Starter:
 
 
 def waiting(work: list[int]) -> tuple[float, str]:
-    """After how many seconds a lease that was asked for at 100 is given up, and why; `work`: what the starter has done, second by second."""
+    """After how many seconds a lease that was asked for at 100 is given up, and why; `work`: what the starter does by the second."""
     made: Any = leases.Leases({"starter": "builtin"}, [], "", lambda *_: None)
     made.starter = Starter()
     made.starting = {"1": 100.0}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from taskrun.agent.main import make_folder
+from taskrun.agent.main import make_folder, slot_command
 
 
 @pytest.mark.parametrize("lives", [True, False], ids=["the agent lives", "the agent was killed"])
@@ -23,7 +22,7 @@ def test_a_slot_that_comes_too_late_removes_what_a_killed_agent_left(lives: bool
         listener.listen()
         if not lives:
             listener.close()
-        program = subprocess.Popen([sys.executable, "-I", "-S", "-E", str(folder / "slot.pyc"), str(folder / "s"), "1"])
+        program = subprocess.Popen([*slot_command(str(folder)), str(folder / "s"), "1"])
         if lives:  # and has no use for it
             listener.accept()[0].close()
         assert program.wait(20) == 0
@@ -31,3 +30,8 @@ def test_a_slot_that_comes_too_late_removes_what_a_killed_agent_left(lives: bool
     if lives:
         subprocess.run(["rm", "-r", str(folder)], check=True)
     assert not os.listdir(os.environ["TMPDIR"])
+
+
+def test_a_slot_whose_program_has_gone_has_nothing_to_say(tmp_path: Path) -> None:
+    done = subprocess.run([*slot_command(str(tmp_path / "gone")), str(tmp_path / "gone" / "s"), "1"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
