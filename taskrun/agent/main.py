@@ -14,10 +14,16 @@ _HEAD = _frozen_importlib_external.MAGIC_NUMBER + b"\0" * (12 if sys.version_inf
 
 
 def own_link() -> tuple:
-    """Move the link off descriptors 0 and 1, so that a stray print cannot corrupt it."""
+    """Move the link off descriptors 0 and 1, so that a stray print cannot corrupt it. Exits where there is no /dev/null."""
+    try:
+        null = os.open("/dev/null", os.O_RDWR)
+        while null <= 2:  # what started this closed standard error: the link would get its number
+            os.set_inheritable(null, True)
+            null = os.open("/dev/null", os.O_RDWR)
+    except OSError as error:
+        sys.exit("taskrun: /dev/null cannot be opened on this host (%s)" % error.strerror)
     link_in = os.dup(0)
     link_out = os.dup(1)
-    null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 #: A job told to stop by GNU Parallel keeps its own time for ending its task: KILL comes a minute later.
 _TERM_SEQUENCE = "TERM,60000,KILL"
 PARALLEL_PROCESSES = 10  # that it starts beside its jobs, about
+PARALLEL_FILES, FILES_LEFT = 4, 16  # that it wants for each job, and for itself
 
 
 def quote(text: str) -> str:
@@ -49,6 +50,9 @@ def is_narrow(slots: int) -> bool:
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= files < PARALLEL_FILES * slots + FILES_LEFT:  # it would start as many jobs as it has files for
+        return True
     return bool(os.geteuid()) and 0 <= limit < 2 * slots + PARALLEL_PROCESSES
 
 
@@ -143,6 +147,10 @@ def parallel_environment(env: dict, folder: str) -> dict:
     clean[b"PATH"] = os.fsencode(folder) + b":" + clean.get(b"PATH", os.fsencode(os.defpath))  # see save_placeholder
     clean.pop(b"BASH_ENV", None)
     clean.pop(b"ENV", None)
+    clean[b"HOME"] = clean.get(b"HOME") or os.fsencode(
+        folder
+    )  # it complains where there is none, and its Perl of a locale that is not there
+    clean[b"PERL_BADLANG"] = b"0"
     clean[b"SHLVL"] = b"1"  # it runs a bash at its start, which must not read ~/.bashrc
     return clean
 

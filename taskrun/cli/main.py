@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -25,8 +26,12 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """The `taskrun` command."""
-    make_usable()
-    code: int | None = _front() if argv is None else None
+    try:
+        make_usable()
+        code: int | None = _front() if argv is None else None
+    except OSError as error:
+        _complain(_lack(error) or _no_null(error))
+        return ExitCode.REFUSED
     if code is not None:
         return code
     code = ExitCode.REFUSED
@@ -73,13 +78,36 @@ def _main(arguments: list[str]) -> int:
     except Handled as error:
         sys.stderr.write(error.told + "\n")
         return error.exit_code
-    except MemoryError:
-        _complain("no memory is left: raise `ulimit -v`; a run that had begun is carried on with -r")
-        return ExitCode.STOPPED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         return ExitCode.OK  # the reader of our output has gone (`| head`): nothing is wrong
+    except (MemoryError, ImportError, OSError) as error:
+        lack = _lack(error)
+        if not lack:
+            raise
+        began = "taskrun.driver.drive" in sys.modules
+        _complain(f"{lack}; a run that had begun is carried on with -r" if began else lack)
+        return ExitCode.STOPPED if began else ExitCode.REFUSED
+
+
+def _lack(error: Exception) -> str:
+    """Return what the surroundings lack that made this error, and the next step; '' if it is another one. Imports nothing."""
+    number, text = getattr(error, "errno", None), str(error)
+    if number in (errno.EMFILE, errno.ENFILE) or os.strerror(errno.EMFILE) in text:
+        return "no descriptor is left: raise `ulimit -n`"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or (isinstance(error, ImportError) and "shared object" in text):
+        return "no memory is left: raise `ulimit -v`"
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib is not needed for this
+    except OSError as gone:
+        return f"the working directory is gone ({os.strerror(gone.errno or 0)}): change to one that exists"
+    return ""
+
+
+def _no_null(error: OSError) -> str:
+    what = os.strerror(error.errno or 0)
+    return f"{os.devnull} cannot be opened ({what}), which no run can do without: have root make it, `mknod -m 666 {os.devnull} c 1 3`"
 
 
 def _no_misspelt_command(arguments: list[str]) -> None:
@@ -103,7 +131,8 @@ def _flush() -> OSError | None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(told(text) + "\n")
+    if sys.stderr is not None:
+        sys.stderr.write(told(text) + "\n")
 
 
 def _load(where: str) -> Callable[[list[str]], int]:

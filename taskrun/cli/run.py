@@ -38,12 +38,15 @@ def run(argv: list[str]) -> int:
         taskfile, name, earlier = _from_earlier(options, typed_in)
     elif taskfile == "-" and options.resume_from:
         name = _stream_again(options, typed_in)
-    from taskrun.driver.run import Run
-
     if options.dry_run:
         from taskrun.driver.dry_run import dry_run
 
         return dry_run(taskfile, options, name, earlier)
+    from taskrun.driver import surroundings
+
+    surroundings.check()
+    from taskrun.driver.run import Run
+
     return int(Run(taskfile, options, ["taskrun", *argv], earlier, name, typed_in).go())
 
 

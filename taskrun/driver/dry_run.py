@@ -37,6 +37,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_ru
 
     Starts no program and asks no host: what only they know is not said.
     """
+    working_directory()
     source = open_source(taskfile, options, dry=True)
     if name:
         source = source._replace(name=name)

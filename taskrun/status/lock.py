@@ -96,7 +96,7 @@ def acquire_or_check(prefix: Path, run_id: str, *, take_over: bool = False, lost
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Refused(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+        raise Refused(_unreadable(path, error)) from error
     with contextlib.suppress(FileNotFoundError):
         silence = max(0.0, time.time() - path.stat().st_mtime)  # nothing can be made there that would tell the server's clock
         _refuse_unless_dead(path, held, silence, take_over, lost_after)
@@ -114,6 +114,8 @@ def _acquire(path: Path, content: bytes, take_over: bool, lost_after: float) -> 
                 silence = draft.silence_of(path)
             except FileNotFoundError:
                 continue  # released just now
+            except PermissionError as error:
+                raise Refused(_unreadable(path, error)) from error
             _refuse_unless_dead(path, held, silence, take_over, lost_after)
             with _claim(path, held, draft, lost_after) as claimed:
                 if claimed and _read(path, missing=b"") == held:
@@ -124,7 +126,11 @@ def _acquire(path: Path, content: bytes, take_over: bool, lost_after: float) -> 
                 raise Refused(f"{path} is just being taken over by another run: try again in a moment")
             time.sleep(0.01)
         sync_folder(path.parent)
-        return Lock(path, content, previous, silence)
+        try:
+            return Lock(path, content, previous, silence)
+        except OSError:  # one that its owner may not open, as by an odd umask, would block the prefix
+            path.unlink()
+            raise
     finally:
         draft.discard()
         _clear(path, content)
@@ -164,6 +170,16 @@ def _refuse_unless_dead(path: Path, held: bytes, silence: float, take_over: bool
         f"{path} is held by {who}, last heard of {silence:.0f} s ago: wait until it has been silent for {lost_after:.0f} s, "
         f"or give --take-over if it certainly runs no more{strange}"
     )
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    """What is wrong with a lock that cannot be read, and what to do."""
+    text = f"{path} cannot be read: {os.strerror(error.errno or 0)}"
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        if error.errno == errno.EACCES and found.st_uid == os.geteuid() and not found.st_mode & stat.S_IRUSR:
+            text += f"; it is yours, of a run with an odd umask: chmod 600 {path}, and it is seen whether that run lives"
+    return text + _of_another_user(path)
 
 
 def _of_another_user(lock: Path) -> str:

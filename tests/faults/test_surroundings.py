@@ -262,18 +262,22 @@ def test_a_status_file_that_cannot_be_written_to(taskrun: Taskrun) -> None:
     sound(taskrun, result)
 
 
-@pytest.mark.parametrize("who", ["root", "powerless"])
-def test_umask_777(taskrun: Taskrun, who: str) -> None:
-    """Files that their owner cannot open again: as it can be, or refused before anything runs."""
-    if who == "powerless":
-        as_root()
-        need("setpriv")
-    result = run(taskrun, "umask 777", prefix=POWERLESS if who == "powerless" else "", text="true\n" * 3)
-    if who == "root" and os.geteuid() == 0:
-        assert result.code == 0, result.err
-    else:
-        assert result.code in (2, 3), result.err
-        assert result.err.startswith("taskrun: ")
+def refused(taskrun: Taskrun, words: str, *sentences: str) -> None:
+    """Each line that `words` print is what one taskrun said, with its exit code before it: one of the sentences; nothing is left."""
+    taskrun.write({"tasks.txt": FILE})
+    before = sorted(taskrun.folder.iterdir())
+    said = sh(taskrun, words, timeout=60).out.splitlines()
+    assert len(said) == len(sentences), said
+    for line, sentence in zip(said, sentences, strict=True):
+        assert line.startswith(f"2 taskrun: {sentence}"), line
+    assert sorted(taskrun.folder.iterdir()) == before
+
+
+def test_umasks_that_take_from_the_owner(taskrun: Taskrun) -> None:
+    """Such a run could not open its own files again, nor could the next one its lock."""
+    masks = ("777", "400", "200", "100")
+    words = f"for mask in {' '.join(masks)}; do (umask $mask; said=$({TASKRUN} tasks.txt {FLAGS} 2>&1); echo $? $said); done"
+    refused(taskrun, words, *(f"umask {mask} takes new files from their owner, " for mask in masks))
 
 
 # limits
@@ -322,14 +326,19 @@ def test_no_process_at_all(taskrun: Taskrun) -> None:
     assert not read_status(taskrun.folder / "run_status.txt")
 
 
-@pytest.mark.parametrize("number", [10, 13, 16, 19, 22, 26, 32])
-def test_few_descriptors(taskrun: Taskrun, number: int) -> None:
-    result = run(taskrun, f"ulimit -n {number}", flags="-s localhost:4 -p run --grace 1")
-    if result.code == 0:
-        complete(taskrun, result)
-    else:
-        assert result.code in (2, 3, 4), result.err
-        assert result.err.startswith("taskrun: "), result.err
+def test_too_few_descriptors(taskrun: Taskrun) -> None:
+    """From what Python needs for itself on."""
+    numbers = (6, 7, 8, 12, 16, 19, 20, 26, 34)
+    ask = f"{TASKRUN} tasks.txt {FLAGS} 2> $HOME/said; echo $? $(< $HOME/said)"
+    words = f"for n in {' '.join(map(str, numbers))}; do (ulimit -n $n; {ask}); done"
+    refused(taskrun, words, *(f"`ulimit -n` is {number}, and a run needs " for number in numbers))
+
+
+def test_few_descriptors(taskrun: Taskrun) -> None:
+    """GNU Parallel would start as many slots as it has descriptors for: the built-in starter starts all."""
+    result = run(taskrun, "ulimit -n 100", flags="-s localhost:40 -p run --grace 1")
+    complete(taskrun, result)
+    assert result.events("engine")[0]["starter"] == "builtin"
 
 
 @pytest.mark.parametrize("starter", STARTERS)
@@ -387,6 +396,16 @@ def private(words: str) -> str:
     return f"unshare -m /bin/bash -c {shlex.quote(words)}"
 
 
+def test_no_dev_null(taskrun: Taskrun) -> None:
+    """Missing, or a file that somebody's `>` has made in its place."""
+    as_root()
+    need("unshare")
+    line = f"said=$({TASKRUN} tasks.txt {FLAGS} 2>&1); echo $? $said"
+    folder = shlex.quote(f"{taskrun.env['HOME']}/dev")
+    hidden = f"mkdir {folder}; mount --bind {folder} /dev; {line}; echo > /dev/null; {line}"
+    refused(taskrun, private(hidden), "/dev/null cannot be opened (No such file or directory), ", "/dev/null is no device, ")
+
+
 def test_no_dev_shm(taskrun: Taskrun) -> None:
     as_root()
     need("unshare")
@@ -424,13 +443,14 @@ def test_odd_home(taskrun: Taskrun, kind: str) -> None:
         home.mkdir(mode=0o555)
     elif kind == "file":
         home.touch()
-    before = {"unset": "unset HOME", "empty": "export HOME="}.get(kind, f"export HOME={home}")
+    before = {"unset": "unset HOME; export LC_ALL=xx_XX", "empty": "export HOME="}.get(kind, f"export HOME={home}")
     complete(
         taskrun,
         run(taskrun, before, prefix=without_power(kind == "closed")),
     )
     if home.is_dir():
         assert not list(home.iterdir())
+    assert not list(taskrun.folder.glob("run_*_0.log")), "GNU Parallel has nothing to complain about"
 
 
 def test_started_where_nothing_is_any_more(taskrun: Taskrun) -> None:
@@ -438,6 +458,9 @@ def test_started_where_nothing_is_any_more(taskrun: Taskrun) -> None:
     taskrun.write({"tasks.txt": FILE})
     result = sh(taskrun, f"cd inner; rmdir ../inner; {TASKRUN} {taskrun.folder}/tasks.txt {FLAGS}")
     one_sentence(result, 2, "the working directory is gone")
+    others = ("tasks.txt --dry-run", "monitor run", "-r run_status.txt", "hosts -s localhost:1")
+    words = "; ".join(f"said=$({TASKRUN} {words} 2>&1); echo $? $said" for words in others)
+    refused(taskrun, f"mkdir inner; cd inner; rmdir ../inner; {words}", *["the working directory is gone "] * len(others))
 
 
 def test_the_folder_is_removed_while_it_runs(taskrun: Taskrun) -> None:
@@ -477,7 +500,7 @@ def test_a_terminal_that_is_closed(taskrun: Taskrun) -> None:
     assert [event["cause"] for event in Result(3, "", "", taskrun.folder, "run").events("attempt")] == ["preempted"]
 
 
-CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", "2> /dev/full", "> /dev/full 2> /dev/full"]
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2> /dev/full", "> /dev/full 2> /dev/full"]
 
 
 @pytest.mark.parametrize("closed", CLOSED)

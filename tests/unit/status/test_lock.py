@@ -173,6 +173,25 @@ def test_a_folder_that_takes_no_lock(tmp_path: Path) -> None:
         acquire_or_check(tmp_path / "no" / "run", "mine")
 
 
+def test_a_lock_that_cannot_be_opened_again_does_not_stay(prefix: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run under `umask 777` was refused, and its lock then blocked the prefix for ever."""
+
+    def closed(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_module, "Lock", closed)
+        with pytest.raises(Refused, match="cannot be made: Permission denied"):
+            acquire(prefix, "mine")
+    assert not list(path.parent.iterdir())
+    path.touch(mode=0o000)
+    for take in (acquire, acquire_or_check):
+        with monkeypatch.context() as patch:
+            patch.setattr(lock_module, "_read", closed)
+            with pytest.raises(Refused, match=r"run.lock cannot be read: Permission denied; it is yours, .*: chmod 600 "):
+                take(prefix, "mine")
+
+
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
 def test_where_nothing_can_be_written_it_is_only_looked(
     prefix: Path, path: Path, monkeypatch: pytest.MonkeyPatch, code: int, living: Owner

@@ -1,0 +1,36 @@
+"""What no run can do without, looked at before anything is written."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+
+from taskrun.errors import Refused
+
+DESCRIPTORS = 32  # beside those that are open: files, links of one engine, the door, what is opened for a moment
+
+
+def check() -> None:
+    """Raises Refused."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        taken = len(os.listdir("/proc/self/fd"))
+    except OSError:  # as many as the limit, or there is no /proc
+        taken = limit
+    if 0 <= limit < taken + DESCRIPTORS:
+        raise Refused(f"`ulimit -n` is {limit}, and a run needs {taken + DESCRIPTORS} here: raise it")
+    mask = os.umask(0o077)
+    os.umask(mask)
+    if mask & stat.S_IRWXU:
+        raise Refused(
+            f"umask {mask:03o} takes new files from their owner, and a run reads its own again: set `umask 077`, or a smaller one"
+        )
+    try:
+        is_device = stat.S_ISCHR(os.stat(os.devnull).st_mode)  # noqa: PTH116 - a device, not a file of anybody's
+    except OSError:
+        is_device = False
+    if not is_device:
+        raise Refused(
+            f"{os.devnull} is no device, and tasks would read what is in it: have root replace it, `mknod -m 666 {os.devnull} c 1 3`"
+        )
