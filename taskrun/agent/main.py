@@ -34,6 +34,9 @@ def own_link() -> tuple:
 
 def make_folder(name: str) -> str:
     """The agent's private folder (0700). Its path is short enough for a socket. Raises OSError when none can be made."""
+    mask = starter.own_umask()
+    if mask & 0o700:
+        raise OSError("umask %03o takes new files from their owner here" % mask)
     error = None
     for place in probe.places(name):
         try:

@@ -541,7 +541,8 @@ class Drive:
     def counted(self) -> Progress:
         scheduler, recorder = self.scheduler, self.recorder
         tasks, running = self.run.account(over=False), self.crew.running(scheduler.engines)
-        first = awaited.longest(scheduler.engines.values(), time.monotonic()) if scheduler.stop_why else None
+        stopping = bool(scheduler.stop_why) or self.waiting.startswith(ENDS)
+        first = awaited.longest(scheduler.engines.values(), time.monotonic()) if stopping else None
         return Progress(
             done=tasks.done,
             failed=tasks.failed,
@@ -550,7 +551,7 @@ class Drive:
             left=None if tasks.left is None else max(0, tasks.left - running),
             finished=tasks.finished,
             slots=sum(member.request.slots for member in self.crew.members.values() if member.available),
-            stopping=bool(scheduler.stop_why) or self.waiting.startswith(ENDS),
+            stopping=stopping,
             ending=scheduler.takes_back,
             oldest=first.seconds if first is not None else 0.0,
             waiting=self.waiting_for_data() or awaited.view(scheduler.stop_why, first) or self.waiting,

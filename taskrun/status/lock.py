@@ -12,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shlex
 import stat
 import time
 from collections.abc import Iterator
@@ -178,7 +179,9 @@ def _unreadable(path: Path, error: OSError) -> str:
     with contextlib.suppress(OSError):
         found = path.lstat()
         if error.errno == errno.EACCES and found.st_uid == os.geteuid() and not found.st_mode & stat.S_IRUSR:
-            text += f"; it is yours, of a run with an odd umask: chmod 600 {path}, and it is seen whether that run lives"
+            text += (
+                f"; it is yours, made under an odd umask: `chmod 600 {shlex.quote(str(path))}`, then it tells whether its run still lives"
+            )
     return text + _of_another_user(path)
 
 

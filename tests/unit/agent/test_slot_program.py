@@ -35,3 +35,13 @@ def test_a_slot_that_comes_too_late_removes_what_a_killed_agent_left(lives: bool
 def test_a_slot_whose_program_has_gone_has_nothing_to_say(tmp_path: Path) -> None:
     done = subprocess.run([*slot_command(str(tmp_path / "gone")), str(tmp_path / "gone" / "s"), "1"], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_no_folder_is_made_that_its_owner_could_not_enter() -> None:
+    before = os.umask(0o277)
+    try:
+        with pytest.raises(OSError, match="umask 277 takes new files from their owner here"):
+            make_folder("taskrun-test")
+    finally:
+        os.umask(before)
+    assert not os.listdir(os.environ["TMPDIR"])
