@@ -43,6 +43,9 @@ def attach(argv: list[str]) -> int:
         return _invite(given.prefix, given.invite)
     if options.label and ("/" in options.label or len(options.label) > 64 or not options.label.isprintable()):
         raise Refused("-l: a label has at most 64 characters, and no slash")
+    from taskrun.driver import surroundings
+
+    surroundings.check()
     from taskrun.driver.attaching import attach as go
     from taskrun.driver.contexts import choose_engines
 

@@ -1,4 +1,4 @@
-"""What no run can do without, looked at before anything is written."""
+"""What nothing that starts agents can do without, looked at before anything is written."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def check() -> None:
     except OSError:  # as many as the limit, or there is no /proc
         taken = limit
     if 0 <= limit < taken + DESCRIPTORS:
-        raise Refused(f"`ulimit -n` is {limit}, and a run needs {taken + DESCRIPTORS} here: raise it")
+        raise Refused(f"`ulimit -n` is {limit}, and taskrun needs {taken + DESCRIPTORS} here: raise it")
     mask = os.umask(0o077)
     os.umask(mask)
     if mask & stat.S_IRWXU:
         raise Refused(
-            f"umask {mask:03o} takes new files from their owner, and a run reads its own again: set `umask 077`, or a smaller one"
+            f"umask {mask:03o} takes new files from their owner, and taskrun reads its own again: set `umask 077`, or a smaller one"
         )
     try:
         is_device = stat.S_ISCHR(os.stat(os.devnull).st_mode)  # noqa: PTH116 - a device, not a file of anybody's

@@ -331,7 +331,7 @@ def test_too_few_descriptors(taskrun: Taskrun) -> None:
     numbers = (6, 7, 8, 12, 16, 19, 20, 26, 34)
     ask = f"{TASKRUN} tasks.txt {FLAGS} 2> $HOME/said; echo $? $(< $HOME/said)"
     words = f"for n in {' '.join(map(str, numbers))}; do (ulimit -n $n; {ask}); done"
-    refused(taskrun, words, *(f"`ulimit -n` is {number}, and a run needs " for number in numbers))
+    refused(taskrun, words, *(f"`ulimit -n` is {number}, and taskrun needs " for number in numbers))
 
 
 def test_few_descriptors(taskrun: Taskrun) -> None:

@@ -188,7 +188,7 @@ def test_a_lock_that_cannot_be_opened_again_does_not_stay(prefix: Path, path: Pa
     for take in (acquire, acquire_or_check):
         with monkeypatch.context() as patch:
             patch.setattr(lock_module, "_read", closed)
-            with pytest.raises(Refused, match=r"run.lock cannot be read: Permission denied; it is yours, .*: chmod 600 "):
+            with pytest.raises(Refused, match=r"run.lock cannot be read: Permission denied; it is yours, .*: `chmod 600 "):
                 take(prefix, "mine")
 
 
