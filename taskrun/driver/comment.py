@@ -9,18 +9,22 @@ import threading
 import time
 from collections.abc import Callable
 
+from taskrun.driver.account import Account
 from taskrun.engines import allocation
 
 PAUSE = 60.0  # seconds between two comments
 FIRST = 10.0  # seconds until the first one: of a short run the last one says all
 PATIENCE = 20.0  # seconds for one answer of SLURM
 CLOSE_SECONDS = 3.0  # for the last one
-_OURS = re.compile(r"taskrun \d+(/\d+| done)(, \d+ failed)?")
+#: What we have written, also before counts added up (`taskrun 57/120, 1 failed`).
+OURS = re.compile(r"taskrun (\d+/\d+(, \d+ failed)?|\d+ done(, \d+ failed)?(, \d+ skipped)?( of \d+)?)")
 
 
-def text_of(done: int, total: int | None, failed: int) -> str:
-    """`taskrun 57/120, 1 failed`; of a stream nobody knows the total."""
-    return f"taskrun {done}{' done' if total is None else f'/{total}'}{f', {failed} failed' if failed else ''}"
+def text_of(tasks: Account, total: int | None) -> str:
+    """`taskrun 56 done, 1 failed of 120`; of a stream nobody knows the total."""
+    failed = f", {tasks.failed} failed" if tasks.failed else ""
+    skipped = f", {tasks.skipped} skipped" if tasks.skipped else ""
+    return f"taskrun {tasks.done} done{failed}{skipped}{'' if total is None else f' of {total}'}"
 
 
 class Comment:
@@ -87,7 +91,7 @@ class Comment:
         """Write it, in a thread of its own. The present comment is read each time: somebody may have written one meanwhile."""
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             comment = allocation.comment_of(self._ask("show", "job", "-o", self.job))
-            if comment and not _OURS.fullmatch(comment):
+            if comment and not OURS.fullmatch(comment):
                 self._left_alone = True
                 return
             if not self._closed:

@@ -511,9 +511,8 @@ class Drive:
             self.run.say(f"no engine is left: waiting for one{'' if patience == math.inf else f', at most {patience:g} s'}{more}")
 
     def comment_text(self) -> str:
-        counts, scan = self.scheduler.counts, self.run.source.scan
-        total = None if scan is None else scan.tasks
-        return text_of(counts.done + counts.skipped, total, counts.failed + counts.skipped_failed)
+        scan = self.run.source.scan
+        return text_of(self.run.account(over=False), None if scan is None else scan.tasks)
 
     @property
     def at_limit(self) -> bool:

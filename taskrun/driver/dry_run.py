@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_ru
         _say("keys and remotes are not tried in a dry run: taskrun check tries them")
     if options.clean != "keep":
         _list_removals(options, source.path)
-    _say(_summary(counts, _where(engines.requests, options)))
+    _say(summary(counts, _where(engines.requests, options)))
     return ExitCode.OK
 
 
@@ -165,7 +165,7 @@ def _lines(
                     stopped = "--fail-fast stops the run: a skipped task had failed"
             elif stopped and action != "skip":
                 action, reason = "left", stopped
-            counts[action] += 1
+            counts["failed" if decision is not None and action == "skip" and decision.code else action] += 1
             repeat = "" if item.repeat == NO_REPEAT else str(item.repeat)
             yield _line(action, item.id, item.line, repeat, reason, item.command)
             for each in item.staging:
@@ -199,12 +199,14 @@ def _where(requests: list[EngineRequest], options: Options) -> str:
     return ", on engines that attach" if options.startup_only else ", on engines that nobody has named"
 
 
-def _summary(counts: Counter[str], where: str) -> str:
+def summary(counts: Mapping[str, int], where: str) -> str:
     parts = [f"{counts['run']} to run"]
     if counts["retry"]:
         parts.append(f"{counts['retry']} to run again")
     if counts["skip"]:
-        parts.append(f"{counts['skip']} done already")
+        parts.append(f"{counts['skip']} skipped")
+    if counts["failed"]:
+        parts.append(f"{counts['failed']} failed")
     if counts["left"]:
         parts.append(f"{counts['left']} not run")
     return f"{', '.join(parts)}{where}. Nothing was run (--dry-run)."

@@ -55,11 +55,11 @@ def summary_lines(ending: Ending) -> list[str]:
     if ending.code == ExitCode.OK and not (ending.done or ending.skipped or ending.failed):
         return [*lines, "taskrun: No tasks to run."]
     if not (ending.finished or ending.left or ending.broken or ending.unread):
-        failed = f", {ending.failed} of them failed" if ending.failed else ""
-        lines.append(f"taskrun: nothing is left to run: {ending.skipped + ending.failed} on record{failed} · {_visible(ending.status)}")
+        failed = f", {ending.failed} failed" if ending.failed else ""
+        lines.append(f"taskrun: nothing is left to run: {ending.skipped} skipped{failed} · {_visible(ending.status)}")
         if ending.undelivered:
             lines.append(f"deliver what is left: {_again(ending)}")
-        return lines if not ending.failed else [*lines, f"run again what failed: {_again(ending)}"]
+        return lines if not ending.failed else [*lines, *_exit_code(ending), f"run again what failed: {_again(ending)}"]
     parts = [f"{ending.done} {'task' if ending.done == 1 else 'tasks'} done"]
     if ending.skipped:
         parts.append(f"{ending.skipped} skipped")
@@ -74,6 +74,7 @@ def summary_lines(ending: Ending) -> list[str]:
     lines += failure_lines(ending.failures)
     if ending.more_failures > 0:
         lines.append(f"  … and {ending.more_failures} more (R in the first column of the status file)")
+    lines += _exit_code(ending)
     if which := uneven(ending.by_host):
         lines.append(f"  {which}")
     lines += remains_lines(ending.remains)
@@ -93,6 +94,12 @@ def summary_lines(ending: Ending) -> list[str]:
     elif ending.undelivered:
         lines.append(f"deliver what is left: {_again(ending)}")
     return lines
+def _exit_code(ending: Ending) -> list[str]:
+    """Failures that the exit code does not tell."""
+    silent = ending.code == ExitCode.OK and (ending.failed or ending.per_engine_failed)
+    return ["exit code 0; -e counts failures"] if silent else []
+
+
 
 
 def _visible(path: str) -> str:

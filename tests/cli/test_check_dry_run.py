@@ -65,7 +65,7 @@ def test_with_records_of_an_earlier_run(taskrun: Taskrun) -> None:
         ["run", "no record"],
     ]
     assert result.err.endswith("Nothing was run (--dry-run).\n")
-    assert "taskrun: 1 to run, 2 to run again, 3 done already; " in result.err
+    assert "taskrun: 1 to run, 2 to run again, 3 skipped; " in result.err
     assert {path.name for path in taskrun.folder.iterdir()} == names
 
 

@@ -66,7 +66,7 @@ def test_any_byte_of_a_name_survives(taskrun: Taskrun) -> None:
     for index, name in enumerate(sorted(b"d/" + name for name in ODD)):
         assert (taskrun.folder / "out" / str(index)).read_bytes() == name + b"\0" + name
     again = taskrun("-r", "run_status.txt", "-p", "again")
-    assert (again.code, said(again.err)) == (0, f"taskrun: nothing is left to run: {len(ODD) + 1} on record · again_status.txt\n")
+    assert (again.code, said(again.err)) == (0, f"taskrun: nothing is left to run: {len(ODD) + 1} skipped · again_status.txt\n")
 
 
 def test_a_file_in_the_working_directory_and_without_foreach_no_variable(taskrun: Taskrun) -> None:
@@ -230,7 +230,7 @@ def test_a_resume_has_the_files_of_the_first_run(taskrun: Taskrun) -> None:
     )  # fmt: skip
     assert (taskrun.folder / "out").read_text() == "d/b\nd/c\nd/d\n"
     third = taskrun("-r", "again_status.txt", "-p", "third")
-    assert said(third.err).startswith(told + "taskrun: nothing is left to run: 4 on record, 1 of them failed")
+    assert said(third.err).startswith(told + "taskrun: nothing is left to run: 3 skipped, 1 failed")
     assert (taskrun.folder / "third_files.txt").read_bytes() == (taskrun.folder / "run_files.txt").read_bytes()
     fresh = taskrun("-r", "again_status.txt", "--match", "command", "-p", "fresh")
     gone, _, rest = said(fresh.err).partition("\n")
@@ -238,7 +238,7 @@ def test_a_resume_has_the_files_of_the_first_run(taskrun: Taskrun) -> None:
     assert rest.startswith("taskrun: 3 tasks done, 2 skipped, 1 failed in N s · fresh_status.txt")
     assert (taskrun.folder / "out").read_text() == "d/b\nd/c\nd/d\nd/a\nd/bb\nd/z\n"
     plain = taskrun("-r", "fresh_status.txt", "-p", "plain")
-    assert said(plain.err).startswith("taskrun: nothing is left to run: 6 on record")
+    assert said(plain.err).startswith("taskrun: nothing is left to run: 6 skipped")
 
 
 def test_a_list_that_is_gone_is_said(taskrun: Taskrun) -> None:
@@ -252,7 +252,7 @@ def test_a_list_that_is_gone_is_said(taskrun: Taskrun) -> None:
     (taskrun.folder / "d" / "a").unlink()
     result = taskrun("-r", "run_status.txt", "-p", "again")
     told = f"taskrun: line 1: {taskrun.folder}/run_files.txt is not there: the files of `d/*` are those of now\n"
-    assert said(result.err) == told + "taskrun: nothing is left to run: 1 on record · again_status.txt\n"
+    assert said(result.err) == told + "taskrun: nothing is left to run: 1 skipped · again_status.txt\n"
 
 
 def test_without_its_file_in_the_text_match_command_runs_all_again(taskrun: Taskrun) -> None:

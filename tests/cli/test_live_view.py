@@ -221,6 +221,7 @@ def test_the_view_is_there_and_then_gone(on_terminal: Callable[..., Session], ta
         "taskrun: 11 tasks done, 1 failed in N s · run_status.txt\n"
         "  line 2, task 1, exit 3: echo oh no >&2; exit 3\n"
         "      oh no\n"
+        "exit code 0; -e counts failures\n"
         "run again what is missing and what failed: taskrun -r run_status.txt -R"
     )
     assert session.screen.colors

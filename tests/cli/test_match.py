@@ -96,7 +96,7 @@ def test_exactly_what_has_no_record_runs(edited: Taskrun) -> None:
 def test_its_file_resumes_plainly_by_id(edited: Taskrun) -> None:
     edited("-r", "run_status.txt", "--match", "command", "-p", "two")
     ran(edited)
-    assert said(edited("-r", "two_status.txt", "-p", "three")).startswith("taskrun: nothing is left to run: 8 on record, 1 of them failed")
+    assert said(edited("-r", "two_status.txt", "-p", "three")).startswith("taskrun: nothing is left to run: 7 skipped, 1 failed")
     (edited.folder / "now").touch()
     result = edited("-r", "two_status.txt", "-R", "-p", "four")
     assert said(result) == "taskrun: 1 task done, 7 skipped, none failed in N s · four_status.txt\n"
@@ -141,7 +141,7 @@ def test_it_is_not_inherited_and_dry_run_gives_the_reasons(edited: Taskrun) -> N
         ("run", "6", "no record"),
         ("skip", "7", "as task 2, ended with 1 (run_status.txt)"),
     ]
-    assert re.search(r"^taskrun: 3 to run, 5 done already; ", plan.err, re.MULTILINE)
+    assert re.search(r"^taskrun: 3 to run, 4 skipped, 1 failed; ", plan.err, re.MULTILINE)
     edited("-r", "run_status.txt", "--match", "command", "-p", "two")
     assert "match" not in edited("-r", "two_status.txt", "-p", "three").sidecar("three")["options"]
 

@@ -48,13 +48,14 @@ def test_a_requeued_job_goes_on_in_its_own_file(taskrun: Taskrun, number: int) -
     assert said(result).replace("taskrun: waiting for the last tasks of the earlier run to end\n", "") == (
         "taskrun: SLURM has started this job again: it goes on with tasks.txt_77_status.txt\n"
         "taskrun: 2 tasks done, 1 skipped, 1 failed in N s · tasks.txt_77_status.txt\n"
+        "exit code 0; -e counts failures\n"
         "run again what is missing and what failed: taskrun -r tasks.txt_77_status.txt -R\n"
     )
     assert rows(result.records("tasks.txt_77")) == [("R   ", 0, 3), ("    ", 1, 0), ("    ", 2, 0), ("    ", 3, 0)]
     assert (taskrun.folder / "ran").read_text() == "0\n1\n2\n2\n3\n"
     assert len(list(taskrun.folder.glob("*_status.txt"))) == 1
     third = taskrun("tasks.txt", "-s", "localhost:1", env={**FIRST, "SLURM_RESTART_COUNT": "2"})
-    assert "nothing is left to run: 4 on record, 1 of them failed" in third.err
+    assert "nothing is left to run: 3 skipped, 1 failed" in third.err
 
 
 def test_what_failed_before_is_not_retried_by_the_requeue(taskrun: Taskrun) -> None:
@@ -215,7 +216,7 @@ def test_append_takes_over_what_only_another_file_has(taskrun: Taskrun) -> None:
     result = taskrun("-r", "a_status.txt", "-r", "b_status.txt", "--append")
     assert rows(result.records("b")) == [("R   ", 1, 1), ("   S", 0, 0), ("    ", 2, 0)]
     assert (taskrun.folder / "a_status.txt").read_text() == text
-    assert "nothing is left to run: 3 on record" in taskrun("-r", "b_status.txt", "-p", "c").err
+    assert "nothing is left to run: 3 skipped" in taskrun("-r", "b_status.txt", "-p", "c").err
 
 
 def test_append_after_a_torn_line(taskrun: Taskrun) -> None:

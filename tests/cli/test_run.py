@@ -50,6 +50,7 @@ def test_a_run_and_the_command_that_reruns_what_failed(taskrun: Taskrun) -> None
         "  line 4, task 3, exit 4: printf 'oh no\\n' >&2; test -e now || exit 4\n"
         "      oh no\n"
         "  line 5, task 4, signal 9: test -e now || kill -9 $$\n"
+        "exit code 0; -e counts failures\n"
         "run again what is missing and what failed: taskrun -r run_status.txt -R\n"
     )
     assert [(each["Flags"], each["TaskID"], each["LineNum"], each["ReturnCode"]) for each in result.records()] == [
@@ -81,6 +82,7 @@ def test_of_many_failures_the_first_five_are_shown(taskrun: Taskrun) -> None:
     assert said(result).split("\n") == [
         "taskrun: 0 tasks done, 9 failed in N s · run_status.txt",
         *lines,
+        "exit code 0; -e counts failures",
         "  … and 4 more (R in the first column of the status file)",
         "run again what is missing and what failed: taskrun -r run_status.txt -R",
         "",

@@ -75,7 +75,7 @@ def test_an_unended_stream_is_given_again(taskrun: Taskrun, number: int) -> None
     assert (taskrun.folder / "ran").read_text() == "1\n2\n3\n"
     sidecar = result.sidecar()
     assert (sidecar["stream_complete"], sidecar["contexts"][0]["hosts"]) == (True, {os.uname().nodename: 1}), "the slots of the first run"
-    assert "nothing is left to run: 3 on record" in taskrun("-r", "two_status.txt", "-p", "three").err
+    assert "nothing is left to run: 3 skipped" in taskrun("-r", "two_status.txt", "-p", "three").err
 
 
 def test_as_is_never_runs_half_a_line(taskrun: Taskrun) -> None:
@@ -83,7 +83,7 @@ def test_as_is_never_runs_half_a_line(taskrun: Taskrun) -> None:
     stopped(taskrun)
     assert (taskrun.folder / "run_tasks.txt").read_bytes().endswith(b"\nrm -rf keep")
     result = taskrun("-r", "run_status.txt", "--as-is", "-p", "two")
-    assert (result.code, said(result)) == (0, "taskrun: nothing is left to run: 2 on record · two_status.txt\n")
+    assert (result.code, said(result)) == (0, "taskrun: nothing is left to run: 2 skipped · two_status.txt\n")
     assert (taskrun.folder / "keep").exists()
     assert (taskrun.folder / "run_tasks.txt").read_text() == "echo 1 >> ran\necho 2 >> ran\n"
     assert taskrun("-r", "two_status.txt", "-p", "three").code == 0, "and its own resume needs no flag"
@@ -175,7 +175,7 @@ def test_unknown_lines_run_as_with_disbatch(taskrun: Taskrun) -> None:
         (" ", 3, 7, "echo 2 >> ran"),
     ]
     again = taskrun("-r", "run_status.txt", "-p", "two")
-    assert (again.code, "3 on record" in again.err) == (0, True), "and the resume has the flag of the run"
+    assert (again.code, "3 skipped" in again.err) == (0, True), "and the resume has the flag of the run"
 
 
 def test_a_file_where_the_copy_of_the_lines_would_go_is_kept(taskrun: Taskrun) -> None:

@@ -28,7 +28,7 @@ def test_the_program_itself_is_a_job_script(jobs: Jobs) -> None:
     text = SEEN.format(12) + "exit 3\n"
     job = jobs.submit("-n", "6", "--ntasks-per-node", "2", "taskrun", "tasks.txt", "-p", "run", files={"tasks.txt": text})
     assert job.wait() == "COMPLETED", job.output
-    assert re.search(r"Comment=taskrun 13/13, 1 failed *\n", jobs.run("scontrol", "show", "job", job.number).stdout)
+    assert re.search(r"Comment=taskrun 12 done, 1 failed of 13 *\n", jobs.run("scontrol", "show", "job", job.number).stdout)
     records = jobs.records()
     assert Counter(each["Node"] for each in records).keys() == {"node1", "node2", "node3"}
     assert sorted(each["ReturnCode"] for each in records) == [0] * 12 + [3]

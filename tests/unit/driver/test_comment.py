@@ -10,6 +10,7 @@ import pytest
 from harness import until
 
 from taskrun.driver import comment
+from taskrun.driver.account import Account
 from taskrun.driver.comment import CLOSE_SECONDS, FIRST, PAUSE, Comment, text_of
 from taskrun.engines.allocation import comment_of
 
@@ -34,7 +35,9 @@ class Place:
         program.chmod(0o755)
         patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         self.said: list[str] = []
-        self.comment = Comment("7", lambda: text_of(self.done, 120, 1), lambda _, text: self.said.append(text))
+        self.comment = Comment(
+            "7", lambda: text_of(Account(self.done, 1, 0, None, self.done + 1), 120), lambda _, text: self.said.append(text)
+        )
         self.comment.now = lambda: self.seconds
         self.comment._due = self.seconds + FIRST
 
@@ -53,9 +56,9 @@ def test_once_a_minute_and_at_the_end(tmp_path: Path, monkeypatch: pytest.Monkey
     for _ in range(100):
         place.done += 1
         place.pass_by(1.0)
-    assert place.written() == ["Comment=taskrun 10/120, 1 failed", "Comment=taskrun 70/120, 1 failed"]
+    assert place.written() == ["Comment=taskrun 10 done, 1 failed of 120", "Comment=taskrun 70 done, 1 failed of 120"]
     place.comment.close()
-    assert place.written()[2:] == ["Comment=taskrun 100/120, 1 failed"]
+    assert place.written()[2:] == ["Comment=taskrun 100 done, 1 failed of 120"]
 
 
 @pytest.mark.parametrize("there", ["mine", "taskrun 3/4, and then?"])
@@ -66,7 +69,7 @@ def test_somebody_elses_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     place.done = 5
     place.pass_by(PAUSE)
     place.comment.close()
-    assert place.written() == ["Comment=taskrun 0/120, 1 failed"]
+    assert place.written() == ["Comment=taskrun 0 done, 1 failed of 120"]
     assert place.said == ["the comment of this job is somebody else's, and is left alone"]
 
 
@@ -84,8 +87,9 @@ def test_a_scontrol_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: py
 
 
 def test_words() -> None:
-    assert text_of(57, 120, 1) == "taskrun 57/120, 1 failed"
-    assert text_of(57, None, 0) == "taskrun 57 done"
+    assert text_of(Account(56, 1, 3, 60, 57), 120) == "taskrun 56 done, 1 failed, 3 skipped of 120"
+    assert text_of(Account(57, 0, 0, None, 57), None) == "taskrun 57 done"
+    assert comment.OURS.fullmatch("taskrun 57/120, 1 failed"), "an older taskrun's"
     assert comment_of("JobId=1 JobName=a Comment=x Command=/a b WorkDir=/c StdErr=/d") == ""
     assert comment_of("JobId=1 Command=/a WorkDir=/c Comment=taskrun 5/6, 1 failed  StdErr=/d Power= ") == "taskrun 5/6, 1 failed"
     assert comment_of("JobId=1 Command=(null) WorkDir=/c Comment=mine\n") == "mine"

@@ -21,5 +21,5 @@ ENDING = Ending(ExitCode.OK, 16, 0, 3, 0, 19, 0, 8.25, "run_status.txt", [], 3, 
 def test_tasks_that_were_given_up(count: int, said: list[str]) -> None:
     lines = summary_lines(ENDING._replace(given_up=count))
     assert lines[0] == "taskrun: 16 tasks done, 3 failed in 8.2 s · run_status.txt"
-    assert lines[1:-2] == said
+    assert lines[1:-3] == said
     assert lines[-1] == "run again what is missing and what failed: taskrun -r run_status.txt -R"
