@@ -100,6 +100,10 @@ class Result(NamedTuple):
     err_bytes: int
     err: bytes
     left_behind: bool  # processes of the task live on after its bash ended
+    tail: bytes = b""  # of a task that failed and wrote more than the begin of a snippet: the last TAIL bytes of stderr, else of stdout
+
+
+TAIL = 1024  # bytes of an error text, for the screen
 
 
 class HostSeen(NamedTuple):

@@ -285,8 +285,7 @@ class Agent(object):
         held = [task[:3] for task in running if id(task) in holding]
         if results or held:
             rows = [
-                (*row[:14], row[14].decode("utf-8", "surrogateescape"), row[15], row[16].decode("utf-8", "surrogateescape"), row[17])
-                for row in results
+                (*row[:14], wire.to_text(row[14]), row[15], wire.to_text(row[16]), row[17], *map(wire.to_text, row[18:])) for row in results
             ]
             if sum(map(row_size, rows)) + sum(map(key_size, held)) <= wire.PORTION:
                 self.send({"k": "done", "r": rows, "t": held})
@@ -361,7 +360,7 @@ def key_size(_key: tuple) -> int:
 
 def row_size(row: tuple) -> int:
     """Bytes of a result in a frame, at most: an escaped byte of a snippet takes six."""
-    return 400 + 6 * (len(row[14]) + len(row[16]))
+    return 400 + 6 * (len(row[14]) + len(row[16]) + (len(row[18]) if len(row) > 18 else 0))
 
 
 def divided(config: "Dict[str, Any]") -> share.Shares:

@@ -8,12 +8,13 @@ BASH = b"/bin/bash"
 ARG_MAX = 131071  # bytes of one argument (Linux: MAX_ARG_STRLEN less its NUL)
 KEEP_FD = 9  # where a task finds the file with a command too long for an argument
 SNIPPET = 40  # bytes kept of each end of an output
+TAIL = 1024  # bytes of the end of an error text, for the screen: as in model.py
 #: Every signal with a disposition: some are handled or ignored by Python, and GNU Parallel ignores SIGALRM for its jobs.
 _DEFAULTS = [number for number in getattr(_signal, "valid_signals", lambda: range(1, 32))() if number not in (9, 19)]
 
 
 class Output(object):
-    """One of a task's two pipes: counted, the first 40 and the last 40 bytes kept, nothing more in memory."""
+    """One of a task's two pipes: counted, the first 40 and the last 1024 bytes kept, nothing more in memory."""
 
     __slots__ = ("blocking", "count", "fd", "head", "tail")
 
@@ -31,7 +32,7 @@ class Output(object):
             self.head += data[:room]
             data = data[room:]
         if data:
-            self.tail = (self.tail + data[-SNIPPET:])[-SNIPPET:]
+            self.tail = (self.tail + data[-TAIL:])[-TAIL:]
 
     def unblock(self) -> None:
         """Reading waits no more (a flag of our end alone: the task's is as it expects)."""
@@ -58,7 +59,7 @@ class Output(object):
             self.unblock()
             self.empty()
         posix.close(self.fd)
-        return self.count, self.head + (b"..." + self.tail if self.tail else b"")
+        return self.count, self.head + (b"..." + self.tail[-SNIPPET:] if self.tail else b"")
 
     def empty(self) -> None:
         limit = self.count + (1 << 22)  # a background child may print for ever: stop after a few pipe sizes
@@ -70,6 +71,12 @@ class Output(object):
             if not data:
                 break
             self.take(data)
+
+
+def error_tail(out: Output, err: Output) -> bytes:
+    """The end of stderr, or of stdout where that is blank; nothing if a snippet holds all of it."""
+    said = err if (err.head + err.tail).strip() else out
+    return (said.head + said.tail)[-TAIL:] if said.tail else b""
 
 
 def spawn(arguments: list, env: dict, null: int, out: int, err: int, keep: int) -> int:

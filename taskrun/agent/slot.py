@@ -388,10 +388,11 @@ class Slot(object):
             left_behind, said = self.orphans.settle(kind, pid, mark, self.end_how is None)
             if said and self.orphans.how == "fail" and not code:
                 cause, code, err_bytes, err_snippet = orphans.CAUSE, orphans.CODE, len(said), said
+        tail = process.error_tail(out, err) if cause in ("exit", "signal") else b""
         return (
             kind, number, n, cause, code, pid, rank, start, end, elapsed,
             usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024,
-            out_bytes, out_snippet, err_bytes, err_snippet, left_behind,
+            out_bytes, out_snippet, err_bytes, err_snippet, left_behind, *([tail] if tail else []),
         )  # fmt: skip
 
     def is_cut_short(self) -> bool:

@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 
-from . import ending, slot
+from . import ending, process, slot
 from .doubts import Doubts
 from .losses import Losses
 from .queue import TaskQueue
@@ -230,10 +230,15 @@ class Slots(object):
             self.announced.append(peer)
 
     def result(self, peer: "Peer", row: "Tuple[Any, ...]") -> None:
-        if peer.task is None or len(row) != 18 or row[:3] != peer.task[:3]:
+        if peer.task is None or not 18 <= len(row) <= 19 or row[:3] != peer.task[:3]:
             raise ValueError("it does not hold this task")
         if type(row[14]) is not bytes or type(row[16]) is not bytes or len(row[14]) + len(row[16]) > 2 * slot.REASON_MOST:
             raise ValueError("it says more than a slot keeps")
+        if len(row) > 18:
+            if type(row[18]) is not bytes or len(row[18]) > process.TAIL:
+                raise ValueError("it has an end of its output that no slot keeps")
+            if not self.config.get("tails"):  # an older driver takes no such field
+                row = row[:18]
         self.queue.forget(peer.task)
         peer.task = None
         if not self.doubts.on or not self.doubts.keep(row):

@@ -29,6 +29,10 @@ def to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def to_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
 def frame(message: dict) -> bytes:
     body = _encode(message).encode("ascii")
     if len(body) > FRAME_MAX:

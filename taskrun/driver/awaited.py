@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from taskrun.model import PerEngine, Task
 from taskrun.observers.progress import clock
-from taskrun.observers.summary import shortened
+from taskrun.observers.failure import shortened
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.engine import Engine
 

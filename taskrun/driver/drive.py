@@ -176,6 +176,7 @@ class Drive:
             "fail_fast": options.fail_fast,
             "stopped_ok": options.stopped_ok,
             "leftovers": options.leftovers,
+            "tails": True,
             "env": {
                 "DISBATCH_JOBID": self.run.prefix.name,
                 "DISBATCH_NAMETASKS": self.run.source.name,

@@ -135,7 +135,7 @@ class Porter:
             ended = result
             if problem:
                 reason = problem.encode("utf-8", "surrogateescape")
-                ended = result._replace(cause="stage-out", code=FAILED, err=reason, err_bytes=len(reason))
+                ended = result._replace(cause="stage-out", code=FAILED, err=reason, err_bytes=len(reason), tail=b"")
             self._post(m.Results(member.name, [ended]))
 
         self.stager.ship(member, result[:3], task, done)

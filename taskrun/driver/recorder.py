@@ -17,6 +17,7 @@ from taskrun.status.writer import StatusWriter
 
 FAILURES_SHOWN = 5
 LATE_MOST = 1000  # events for results that an engine tells although nobody asks any more
+TAILS_MOST = 10_000  # error texts in the events file: a million would fill a disk
 FAILURES_LIVE = 3  # of the last ones, while the run goes on
 
 
@@ -33,6 +34,7 @@ class Recorder:
     last_failures: deque[tuple[Task | PerEngine, Result]] = field(default_factory=lambda: deque(maxlen=FAILURES_LIVE))
     latest: list[tuple[Task | PerEngine, Result, float]] = field(default_factory=list)  # the last batch
     left_behind: int = 0  # tasks of which processes lived on
+    tails: int = 0  # error texts that came with results
     tried: bool = False  # a task was begun
     saved: bool = False  # a task that was told to end, and runs again, has ended with 0: it saves its state
     by_engine: dict[str, tuple[int, int]] = field(default_factory=dict)  # tasks that ended there, and of them failed
@@ -47,7 +49,9 @@ class Recorder:
         add = self.events.add
         tasks = tasks_failed = 0
         for task, result, assigned in ended:
-            add(attempt_line(result, action.engine, assigned + offset))
+            if result.tail:
+                self.tails += 1
+            add(attempt_line(result if self.tails <= TAILS_MOST else result._replace(tail=b""), action.engine, assigned + offset))
             if result.kind == "task":
                 tasks += 1
                 tasks_failed += result.code != 0

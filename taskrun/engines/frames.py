@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from taskrun.agent import wire
 from taskrun.agent.wire import BadFrame
-from taskrun.model import Result
+from taskrun.model import TAIL, Result
 from taskrun.scheduling.messages import Key
 from taskrun.visible import visible
 
@@ -258,9 +258,9 @@ def _done(frame: dict[str, Any]) -> Done:
 
 
 def _result(row: Any) -> Result:
-    if type(row) is not list or len(row) != len(Result._fields):
+    if type(row) is not list or not 18 <= len(row) <= len(Result._fields):
         raise BadFrame("a result has not its 18 fields")
-    kind, number, n, cause, code, pid, slot, start, end, elapsed, utime, stime, maxrss, out_bytes, out, err_bytes, err, left = row
+    kind, number, n, cause, code, pid, slot, start, end, elapsed, utime, stime, maxrss, out_bytes, out, err_bytes, err, left, *tail = row
     if not (
         type(kind) is str
         and kind in KINDS
@@ -291,7 +291,19 @@ def _result(row: Any) -> Result:
         raise BadFrame(f"a result has text that no bytes stand for: {_shown(row)}") from None
     if len(row[14]) > SNIPPET or len(row[16]) > SNIPPET:
         raise BadFrame("a result has a snippet that is too long")
-    return Result._make(row)
+    if tail:
+        row[18] = _tail(row, tail[0])
+    return Result(*row)
+
+
+def _tail(row: Any, text: Any) -> bytes:
+    try:
+        tail = text.encode("utf-8", "surrogateescape") if type(text) is str and len(text) <= TAIL else None
+    except UnicodeEncodeError:
+        tail = None
+    if tail is None or len(tail) > TAIL:
+        raise BadFrame(f"a result has an end of its output that it cannot have: {_shown(row)}")
+    return tail
 
 
 def _outlive(frame: dict[str, Any]) -> Outlive:

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from taskrun.model import Task
+from taskrun.observers.failure import last_line, place, shortened
 from taskrun.observers.progress import Failure, Progress, Times, clock, counted, fit
-from taskrun.observers.summary import shortened
 from taskrun.visible import visible
 
 BAR_LEAST = 10  # cells of a bar that says something
@@ -103,9 +103,9 @@ class Painter:
             if result.code >= 0
             else f"signal {-result.code}"
         )
-        line = Text().append(f"line {task.line}, {what}{how}: ", "red")
+        line = Text().append(f"{place(task)}, {what}{how}: ", "red")
         command = Text(shortened(task.command[: 4 * QUOTED], QUOTED))
-        said = shortened((result.err or result.out).strip(), QUOTED)
+        said = last_line(result)
         if said:
             command = self._cut(command, max(8, (room - line.cell_len) // 2))
         line.append_text(command)

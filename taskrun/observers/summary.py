@@ -11,14 +11,11 @@ from typing import NamedTuple
 
 from taskrun.errors import ExitCode, told
 from taskrun.model import Barrier, PerEngine, Result, Task
+from taskrun.observers.failure import last_lines, place, shortened
 from taskrun.observers.remains import Remains, remains_lines
 from taskrun.observers.unevenness import uneven
-from taskrun.visible import visible
 
 COMMAND_WIDTH = 60
-SNIPPET_WIDTH = 60
-_REASONS = frozenset(("stage-in", "stage-out", "leftovers"))  # causes that come with such a sentence
-REASON_WIDTH = 400  # a sentence of ours, which names places first and what is wrong with them last
 
 
 class Ending(NamedTuple):
@@ -74,10 +71,10 @@ def summary_lines(ending: Ending) -> list[str]:
     lines += failure_lines(ending.failures)
     if ending.more_failures > 0:
         lines.append(f"  … and {ending.more_failures} more (R in the first column of the status file)")
-    lines += _exit_code(ending)
     if which := uneven(ending.by_host):
         lines.append(f"  {which}")
     lines += remains_lines(ending.remains)
+    lines += _exit_code(ending)
     if ending.check_failed is not None:
         lines.append(f"taskrun: BARRIER CHECK in line {ending.check_failed.line} failed: nothing after it was run")
     elif ending.code != ExitCode.OK and ending.stopped:
@@ -94,12 +91,12 @@ def summary_lines(ending: Ending) -> list[str]:
     elif ending.undelivered:
         lines.append(f"deliver what is left: {_again(ending)}")
     return lines
+
+
 def _exit_code(ending: Ending) -> list[str]:
     """Failures that the exit code does not tell."""
     silent = ending.code == ExitCode.OK and (ending.failed or ending.per_engine_failed)
     return ["exit code 0; -e counts failures"] if silent else []
-
-
 
 
 def _visible(path: str) -> str:
@@ -112,23 +109,16 @@ def _again(ending: Ending, *taskfile: str) -> str:
 
 
 def failure_lines(failures: list[tuple[Task | PerEngine, Result]]) -> list[str]:
-    """The first failed tasks, one line each, with what they said last."""
+    """The first failed tasks, one line each, with the last lines that they wrote."""
     lines = []
     for task, result in failures:
         what = "task" if result.kind == "task" else f"PERENGINE {result.kind.upper()}"
         how = f"exit {result.code}" if result.code > 0 else f"signal {-result.code}"
         if result.cause not in ("exit", "signal"):
             how = f"{result.cause}, {how}" if result.cause != "crash-limit" else "given up, its engine died"
-        lines.append(f"  line {task.line}, {what} {task.id}, {how}: {shortened(task.command, COMMAND_WIDTH)}")
-        said = result.err or result.out
-        if said.strip():
-            lines.append(f"      {shortened(said.strip(), REASON_WIDTH if result.cause in _REASONS else SNIPPET_WIDTH)}")
+        lines.append(f"  {place(task)}, {what} {task.id}, {how}: {shortened(task.command, COMMAND_WIDTH)}")
+        lines += [f"      {line}" for line in last_lines(result)]
     return lines
-
-
-def shortened(data: bytes, width: int) -> str:
-    text = visible(data.decode("utf-8", "surrogateescape"))
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def command_line(words: list[str]) -> str:

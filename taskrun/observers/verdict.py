@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from taskrun.model import PerEngine, Result
-from taskrun.observers.summary import shortened
-
-ERROR_WIDTH = 120
+from taskrun.observers.failure import last_line
 
 
 def set_aside(row: int, pause: float, last: Result | None) -> str:
@@ -56,9 +54,9 @@ def how(result: Result) -> str:
 
 
 def error(result: Result) -> str:
-    """The last line that it wrote, quoted, as far as a record keeps it; '' for none."""
-    lines = [line for line in (result.err if result.err.strip() else result.out).splitlines() if line.strip()]
-    return f'"{shortened(lines[-1].strip(), ERROR_WIDTH)}"' if lines else ""
+    """The last line that it wrote, quoted; '' for none."""
+    line = last_line(result)
+    return f'"{line}"' if line else ""
 
 
 def length(seconds: float) -> str:

@@ -60,7 +60,7 @@ def attempt_line(result: Result, engine: str, queued: float, node: str | None = 
 
     The form is event_line's, written by hand because there is one for every task; `t` is when the attempt ended.
     """
-    kind, id_, n, cause, code, _, slot, start, end, _, utime, stime, maxrss, out_bytes, _, err_bytes, _, left_behind = result
+    kind, id_, n, cause, code, _, slot, start, end, _, utime, stime, maxrss, out_bytes, _, err_bytes, _, left_behind, tail = result
     if not isfinite(queued + start + end + utime + stime):
         return _odd_attempt_line(result, engine, queued, node, blame)
     return (
@@ -68,13 +68,14 @@ def attempt_line(result: Result, engine: str, queued: float, node: str | None = 
         f'"queued":{queued:.3f},"start":{start:.3f},"end":{end:.3f},"utime":{utime:.3f},"stime":{stime:.3f},"maxrss":{maxrss},'
         f'"out_bytes":{out_bytes},"err_bytes":{err_bytes},"left_behind":{"true" if left_behind else "false"}'
         f"{'' if kind == 'task' else _PER_ENGINE[kind]}{'' if node is None else _NODE % _quoted(node)}"
-        f"{_BLAME % blame if blame else ''}}}\n"
+        f"{_BLAME % blame if blame else ''}{_TAIL % json.dumps(os.fsdecode(tail)) if tail else ''}}}\n"
     ).encode("ascii")
 
 
 _PER_ENGINE = {"start": ',"per_engine":"START"', "stop": ',"per_engine":"STOP"'}
 _NODE = ',"node":%s'
 _BLAME = ',"blame":"%s"'
+_TAIL = ',"tail":%s'
 
 
 def _odd_attempt_line(result: Result, engine: str, queued: float, node: str | None, blame: str) -> bytes:
@@ -86,6 +87,8 @@ def _odd_attempt_line(result: Result, engine: str, queued: float, node: str | No
         fields["node"] = node
     if blame:
         fields["blame"] = blame
+    if result.tail:
+        fields["tail"] = result.tail
     return event_line("attempt", result.end, **fields)
 
 

@@ -173,7 +173,7 @@ def is_beginning(torn: bytes) -> bool:
 
 def task_line(task: Task | PerEngine, result: Result, node: str) -> bytes:
     """The line, with its newline, of a task's final attempt or of a PERENGINE command. `node`: the engine's name in the node list."""
-    kind, _, _, _, code, pid, _, start, end, elapsed, _, _, _, out_bytes, out, err_bytes, err, _ = result
+    kind, _, _, _, code, pid, _, start, end, elapsed, _, _, _, out_bytes, out, err_bytes, err, _, _ = result
     text = (
         f"{'R' if code else ' '}{'O' if out_bytes else ' '}{'E' if err_bytes else ' '}{' ' if kind == 'task' else 'P'}\t{task.id}\t"
         f"{task.line}\t{task.repeat if isinstance(task, Task) else NO_REPEAT}\t{node}\t{pid}\t{code}\t"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -175,3 +176,19 @@ def test_in_a_locale_of_ascii_all_that_is_said_is_ascii(taskrun: Taskrun, env: d
     shell = Taskrun(taskrun.folder, taskrun.env, command=("/bin/bash", "-c"))
     assert shell(f"{shlex.join(taskrun.command)} {again.strip()} --dry-run", env=env).code == 0
     shell.close()
+
+
+def test_the_end_of_an_error_text_is_shown_and_kept(taskrun: Taskrun) -> None:
+    """Where a traceback says what is wrong; the status columns stay as they were. Nothing of it for tasks that succeed."""
+    text = "seq 100 >&2\nseq 400 >&2; printf 'File x\\nErr\\033or: caf\\xe9 {}\\n' >&2; exit 3\n#REPEAT 1 start 4 seq 60; kill -9 $$\n"
+    result = taskrun("tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": text})
+    lines = result.err.splitlines()
+    assert lines[2:5] == ["      400", "      File x", r"      Err\x1bor: caf\xe9 {}"]
+    assert lines[5:9] == ["  line 3, index 4, task 2, signal 9: seq 60; kill -9 $$", "      58", "      59", "      60"]
+    ok, failed, killed = sorted(result.events("attempt"), key=lambda each: int(each["id"]))
+    assert "tail" not in ok
+    assert len(failed["tail"]) == 1024
+    assert failed["tail"].endswith("\n400\nFile x\nErr\x1bor: caf\udce9 {}\n")
+    assert killed["tail"] == "".join(f"{n}\n" for n in range(1, 61))
+    snippet = next(ast.literal_eval(each["ErrorSnippet"]) for each in result.records() if each["TaskID"] == 1)
+    assert (len(snippet), snippet[40:43]) == (83, "...")

@@ -78,7 +78,7 @@ def test_of_many_failures_the_first_five_are_shown(taskrun: Taskrun) -> None:
     result = taskrun(
         "tasks.txt", "-s", "localhost:1", "-p", "run", files={"tasks.txt": "#TASKRUN REPEAT 9 start 1 exit $TASKRUN_REPEAT_INDEX\n"}
     )
-    lines = [f"  line 1, task {n - 1}, exit {n}: exit $TASKRUN_REPEAT_INDEX" for n in range(1, 6)]
+    lines = [f"  line 1, index {n}, task {n - 1}, exit {n}: exit $TASKRUN_REPEAT_INDEX" for n in range(1, 6)]
     assert said(result).split("\n") == [
         "taskrun: 0 tasks done, 9 failed in N s · run_status.txt",
         *lines,

@@ -297,3 +297,15 @@ def test_results_of_what_it_was_never_given_fill_no_file(tmp_path: Path) -> None
     events = [json.loads(line) for line in path.read_text().splitlines()]
     said = [(event["engine"], event.get("more", False)) for event in events]
     assert said == [("hostile_0", False)] * (LATE_MOST - 1) + [("hostile_0", True)] + [("honest_1", False)] * 3
+
+
+def test_the_end_of_an_output_is_bounded() -> None:
+    row = ["task", 1, 1, "exit", 1, 99, 0, 1.0, 2.0, 1.0, 0.1, 0.1, 4096, 0, "", 0, "", False]
+    for tail in ("", "x" * 1024, "\udcff"):
+        (result,) = frames.message_of({"k": "done", "r": [[*row, tail]], "t": []}).results  # type: ignore[union-attr]
+        assert result.tail == tail.encode("utf-8", "surrogateescape")
+    for bad in ("x" * 1025, "é" * 600, "\ud800", 7, None, ["x"]):
+        with pytest.raises(wire.BadFrame, match="an end of its output that it cannot have"):
+            frames.message_of({"k": "done", "r": [[*row, bad]], "t": []})
+    with pytest.raises(wire.BadFrame, match="18 fields"):
+        frames.message_of({"k": "done", "r": [[*row, "", ""]], "t": []})
