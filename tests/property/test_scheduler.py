@@ -839,6 +839,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert attempts.running == sum(min(len(engine.live), engine.slots) for engine in engines)
         assert attempts.holding == sum(len(engine.live) for engine in engines)
         assert attempts.tasks == held + sum(key[0] == "task" for engine in engines for key in engine.live)
+        supplied = sum(isinstance(item, Task) for item in self.world.items[: self.world.supplied])
+        assert scheduler.counts.done + scheduler.left == supplied, "each task has ended or is left"
         assert scheduler._placement.windows == sum(engine.window for engine in engines if engine.phase == "ready")
         for context in scheduler._fleet.contexts.values():
             assert context.live == sum(key[0] == "task" for engine in context.engines.values() for key in engine.live)
