@@ -47,7 +47,7 @@ complete -c taskrun -l append -d 'with -r: continue its status file instead of a
 complete -c taskrun -l trust-records -d 'with -r: believe files of the earlier run that others own or can write to, and do what they say'
 complete -c taskrun -l as-is -d 'with -r: go on with what was read of a stream that had not ended'
 complete -c taskrun -l take-over -d 'take the lock of a run on another host that is known to be dead; pass socket names of it of which the holder is unknown'
-complete -c taskrun -s p -l prefix -r -d 'path that the names of all files of the run begin with (default TASKFILE_JOBID here)'
+complete -c taskrun -s p -l prefix -r -d 'path that the names of all files of the run begin with (default TASKFILE_JOBID here; with -r that of the earlier run and .2)'
 complete -c taskrun -l file-mode -x -d 'mode of the run\'s files, in octal, less what the umask takes (default 0640; 0644: all can read your commands)'
 complete -c taskrun -l status-header -d 'begin the status file with the names of its columns'
 complete -c taskrun -l logfile -r -d 'the driver\'s log (default PREFIX_driver.log)'

@@ -445,7 +445,7 @@ OPTIONS = (
     Option(
         "prefix",
         ("-p", "--prefix"),
-        "path that the names of all files of the run begin with (default TASKFILE_JOBID here)",
+        "path that the names of all files of the run begin with (default TASKFILE_JOBID here; with -r that of the earlier run and .2)",
         FILES,
         metavar="PATH",
     ),

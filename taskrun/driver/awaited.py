@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from taskrun.model import PerEngine, Task
-from taskrun.observers.progress import clock
 from taskrun.observers.failure import shortened
+from taskrun.observers.progress import clock
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.engine import Engine
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from taskrun.driver import files, held
 from taskrun.errors import RecordsFailed, Refused
 from taskrun.options import Options
-from taskrun.status import lock, names, owner, sidecar
+from taskrun.status import chain, lock, names, owner, sidecar
 
 LOCK_TOUCH = 10.0  # seconds
 TOUCHES = 3  # that a driver which lives may have missed
@@ -43,6 +43,18 @@ def _with_ancestors(status: Path, seen: set[Path]) -> list[Path]:
     return [*paths, status]
 
 
+def check_newest(options: Options, statuses: list[Path], say: Callable[[str], None]) -> None:
+    """Raises Refused where later runs have carried one of these on, and what they ran would run again; who names the files may do that."""
+    for status, newer in chain.superseded(statuses):
+        named, again = " and ".join(each.name for each in newer), " ".join(f"-r {shlex.quote(str(each))}" for each in newer)
+        if options.prefix is None and not options.append:
+            raise Refused(
+                f"{status} was carried on by {named}, and what that ran would run again: go on from there with {again}; "
+                "or name the files of this run with -p to run it again"
+            )
+        say(f"{status} was carried on by {named}: what that ran, and this file has no record of, runs again")
+
+
 class Claim:
     """`take` makes it, `release` gives it back. `name`: of the task file; `requeued`: SLURM has started this job again."""
 
@@ -60,6 +72,8 @@ class Claim:
         self.status_path: Path
         self.append = False  # the status file is there, and is continued
         self.name_made = False  # nobody has given the prefix
+        self.base = ""  # a resume beside the first run: the name of that one's prefix
+        self._told = False  # that it cannot be there
         self.locks: list[lock.Lock] = []
         self.held: socket.socket  # as long as anybody has it open, something of the run lives on this host
         self._stack = contextlib.ExitStack()
@@ -92,8 +106,10 @@ class Claim:
         self.prefix, whole = files.choose_prefix(options.prefix, self.name, job, self.cwd)
         self.append = False
         self.name_made = not whole and not options.append
-        status = names.with_suffix(self.prefix, names.STATUS)
         resumed = [files.absolute(name) for name in options.resume_from]
+        if options.prefix is None and not options.append:
+            self._choose_in_chain(resumed)
+        status = names.with_suffix(self.prefix, names.STATUS)
         if options.append:
             if not resumed:
                 raise Refused("--append continues the file of -r; name it with -r STATUS")
@@ -110,6 +126,17 @@ class Claim:
         if self.append and options.match == "command" and not self.requeued:
             raise Refused(f"--match command gives tasks new ids, and {status} has the old ones: leave out --append and -p for a new file")
         self.status_path = status
+
+    def _choose_in_chain(self, resumed: list[Path]) -> None:
+        """A resume has its files beside those of the first run, where that can be."""
+        base = chain.base_of(resumed)
+        if base is None:
+            return
+        if os.access(base.parent, os.W_OK | os.X_OK):
+            self.prefix, self.base = chain.next_prefix(base), base.name
+        elif not self._told:
+            self._told = True
+            self.say(f"the folder of the earlier run, {base.parent}, cannot be written to: the files of this one are {self.prefix}_*")
 
     def _lock(self) -> bool:
         """False: another run was faster with the name that was made for this one."""

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from taskrun.driver import edited, files
-from taskrun.driver.claim import Claim
+from taskrun.driver.claim import Claim, check_newest
 from taskrun.driver.contexts import choose_engines
 from taskrun.driver.foreach import take_some
 from taskrun.driver.run import open_records, working_directory
@@ -47,6 +47,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_ru
     for warning in warnings + source.lists.take_notes():
         _say(warning)
     Claim(options, "", time.time(), Path(working_directory()), source.name, False, _say).choose()
+    check_newest(options, [files.absolute(each) for each in options.resume_from], _say)
     indexes = open_records(options, _say)
     resume = Resume(indexes, retry=options.retry, force=options.force_resume, match=options.match) if indexes else None
     counts: Counter[str] = Counter()

@@ -5,37 +5,38 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 from taskrun.driver import files
 from taskrun.engines import allocation, controller
 from taskrun.errors import Refused
-from taskrun.options import without_values
+from taskrun.options import Options, without_values
+from taskrun.status import chain as runs
 from taskrun.status import names, owner, sidecar, trust
 
 
-def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd: Path) -> Path | None:
+def own_status(options: Options, task_name: str, job: str, argv: list[str], cwd: Path) -> Path | None:
     """The status file that the same command wrote in an earlier start of this job; None if this is the first, or it wrote none.
 
-    `given`, `task_name`, `job`: as for files.choose_prefix; `argv`: see options.without_values. One job may run the same command several
+    `task_name`, `job`: as for files.choose_prefix; `argv`: see options.without_values. One job may run the same command several
     times, one after the other: each then finds the file of its own turn, since a file that was gone on with has the number of this start.
     Raises Untrusted when a file that somebody else may have written could be the one, and no other is.
     """
     me = owner.slurm_job()
     if not me.start:
         return None
+    given = options.prefix
     folder = cwd if given is None else cwd / given
     if given is not None and not folder.is_dir():
         candidates = iter((folder,))
     else:
         base = folder / f"{task_name}_{job}"
-        candidates = chain((base,), (base.with_name(f"{base.name}.{number}") for number in count(2)))
+        made = chain((base,), (base.with_name(f"{base.name}.{number}") for number in count(2)))
+        candidates = chain(_in_chain(options), takewhile(_is_taken, made))
     strange: trust.Untrusted | None = None
     for prefix in candidates:
         status, where = names.with_suffix(prefix, names.STATUS), names.with_suffix(prefix, names.SIDECAR)
-        if not status.exists() and not where.exists():
-            break
         with contextlib.suppress(Refused):
             try:
                 run = sidecar.load(where)
@@ -49,6 +50,16 @@ def own_status(given: str | None, task_name: str, job: str, argv: list[str], cwd
     if strange is not None:
         raise strange
     return None
+
+
+def _in_chain(options: Options) -> list[Path]:
+    """The prefixes of resumes that went on with what -r names."""
+    base = None if options.append or options.prefix is not None else runs.base_of(map(files.absolute, options.resume_from))
+    return [] if base is None else [runs.numbered(base, number) for number in runs.taken(base)]
+
+
+def _is_taken(prefix: Path) -> bool:
+    return any(names.with_suffix(prefix, suffix).exists() for suffix in (names.STATUS, names.SIDECAR))
 
 
 TAKING_SECONDS = 120.0  # in which SLURM ends a job that it has preempted or requeued

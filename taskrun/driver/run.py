@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from taskrun import __version__
 from taskrun.driver import edited, elsewhere, files, held, lineage, remains, starts
 from taskrun.driver.account import Account, OnRecord, account
-from taskrun.driver.claim import Claim, with_all_ancestors
+from taskrun.driver.claim import Claim, check_newest, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
 from taskrun.driver.drive import DATA_TAG, Drive
 from taskrun.driver.file_supply import FileSupply
@@ -38,7 +38,7 @@ from taskrun.options import Options, without_values
 from taskrun.planning.gone import gone_text
 from taskrun.planning.resume import Resume
 from taskrun.scheduling.scheduler import TASK_LIMIT, UNFIT
-from taskrun.status import names, opening, owner, rescue, sidecar, trust
+from taskrun.status import chain, names, opening, owner, rescue, sidecar, trust
 from taskrun.status.carried import CarriedFile
 from taskrun.status.events import EventsWriter
 from taskrun.status.reader import StatusIndex
@@ -160,6 +160,7 @@ class Run:
             self.say(warning)
         if self.requeued is not None:
             self.say(f"SLURM has started this job again: it goes on with {self.shown(self.requeued)}")
+        given = [files.absolute(name) for name in options.resume_from]
         every = with_all_ancestors(options.resume_from)
         if every:
             options.set("resume_from", list(map(str, every)), options.origins["resume_from"])
@@ -170,6 +171,7 @@ class Run:
         self.limits = lineage.limits(every)  # before the sidecar of one that is continued is replaced
         self.stack.callback(claim.release)
         claim.take()
+        check_newest(options, given, self.say)
         self.prefix, self.status_path, self.append = claim.prefix, claim.status_path, claim.append
         if self.requeued is not None:
             self.idle_starts = starts.before(self.requeued)
@@ -223,7 +225,7 @@ class Run:
         """In a SLURM job that was started again: its status file, and the options that go on with it."""
         options = self.options
         name = stream_name or files.run_name(taskfile)
-        status = own_status(options.prefix, name, files.job_id(os.environ, self.started), self.argv, Path(self.cwd))
+        status = own_status(options, name, files.job_id(os.environ, self.started), self.argv, Path(self.cwd))
         if status is None or str(status) in map(str, map(files.absolute, options.resume_from)):
             return None
         options.set("prefix", str(names.prefix_of(status)), "requeue")
@@ -341,6 +343,8 @@ class Run:
                 self.later = edited.LaterLines(source.text, source.scan)
         extra: dict[str, object] = {"name": source.name, held.USER: os.getuid()}
         extra[DATA_TAG] = self.data_tag()
+        if self.claim.base:
+            extra[chain.KEY] = self.claim.base
         if self.append and str(self.prefix) in self.limits:
             extra[lineage.KEY] = self.limits[str(self.prefix)].to_plain()
         job = owner.slurm_job()

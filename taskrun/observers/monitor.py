@@ -53,7 +53,8 @@ def headlines(picture: dict[str, Any], width: int | None = None, between: str = 
     lines = [f"{picture.get('prefix') or '-'}: {state}{between}{clock(max(0.0, until - begun))}", between.join(counts.values())]
     if over and picture.get("left"):
         lines += [f"stopped: {stopping}"] if stopping else []
-        lines += [f"run what is left: {command_line(['taskrun', '-r', picture['status']])}"] if picture.get("status") else []
+        newest = [word for status in picture.get("newest") or [] for word in ("-r", status)]
+        lines += [f"run what is left: {command_line(['taskrun', *newest])}"] if newest else []
     elif picture.get("waiting"):
         lines.append(picture["waiting"])
     return [visible(line) for line in lines]
@@ -107,7 +108,7 @@ _ENGINE = {
 }  # fmt: skip
 _CONTEXT = {"name": str, "state": str, "finished?": _COUNT, "failed?": _COUNT, "limit_left?": _COUNT, "from?": str}
 _PICTURE = {
-    "prefix?": str, "state?": str, "waiting?": str, "stopping?": str, "over?": bool, "status?": str,
+    "prefix?": str, "state?": str, "waiting?": str, "stopping?": str, "over?": bool, "status?": str, "newest?": [str],
     "started?": _NUMBER, "ended?": _NUMBER, "now?": _NUMBER,
     "done?": _COUNT, "failed?": _COUNT, "skipped?": _COUNT, "running?": _COUNT, "left?": _COUNT, "left_behind?": _COUNT,
     "contexts?": [_CONTEXT], "engines?": [_ENGINE],

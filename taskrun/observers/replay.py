@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from taskrun.errors import Refused
-from taskrun.status import names, sidecar, trust
+from taskrun.status import chain, names, sidecar, trust
 from taskrun.status.forms import wrong
 
 #: Endings of attempts that write no record: the task runs again.
@@ -48,8 +49,22 @@ def from_files(prefix: Path, *, alive: bool) -> dict[str, Any]:
         "state": state, "over": over, "now": time.time(), "done": max(0, finished - failed), "failed": failed + before,
         "skipped": max(0, counts.get("skipped", 0) - before), "running": 0, "left": left,
         "left_behind": run.counts.get("left_behind", fold.left_behind), "waiting": "" if over else fold.waiting,
-        "stopping": fold.told, "contexts": list(fold.contexts.values()), "engines": engines,
+        "stopping": fold.told, "newest": [_shown(each) for each in _newest(prefix.with_name(run.status))] if over else [],
+        "contexts": list(fold.contexts.values()), "engines": engines,
     }  # fmt: skip
+
+
+def _newest(status: Path) -> list[Path]:
+    """The newest status files of the chain of this one; itself if nothing has carried it on."""
+    return chain.newest_of(status) or [status]
+
+
+def _shown(path: Path) -> str:
+    """A path as the person can type it."""
+    with contextlib.suppress(ValueError, OSError):
+        relative = str(path.relative_to(Path.cwd()))
+        return f"./{relative}" if relative.startswith("-") else relative
+    return str(path)
 
 
 _TIME = (0.0, 1e11)  # epoch seconds

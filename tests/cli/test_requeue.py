@@ -73,7 +73,7 @@ def test_what_failed_before_is_not_retried_by_the_requeue(taskrun: Taskrun) -> N
     result = taskrun("tasks.txt", "-r", "old_status.txt", "-R", "-s", "localhost:1", "--force-resume", env=AGAIN)
     assert result.code == 0, result.err
     assert (taskrun.folder / "ran").read_text() == "0\n2\n2\n"
-    flags = {each["TaskID"]: each["Flags"] for each in result.records("tasks.txt_77")}
+    flags = {each["TaskID"]: each["Flags"] for each in result.records("old.2")}
     assert flags == {0: "R   ", 1: "   S", 2: "    ", 3: "   S"}
 
 

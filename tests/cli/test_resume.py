@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 
 import pytest
@@ -226,8 +227,8 @@ def test_options_are_inherited(taskrun: Taskrun) -> None:
     assert again.sidecar()["options"]["exit_code"] == {"value": True, "origin": "inherited"}
     other = taskrun("-r", "one_status.txt", "-R", "-s", "localhost:1", "-c", "1", "-p", "three")
     assert [each["slots"] for each in other.events("engine") if each["what"] == "joined"] == [1]
-    taskrun("-r", "one_status.txt")
-    assert list(taskrun.folder.glob("tasks.txt_*_status.txt")), "-p is not inherited"
+    taskrun("-r", "two_status.txt")
+    assert (taskrun.folder / "two.2_status.txt").exists(), "-p is not inherited"
 
 
 def test_from_another_directory(taskrun: Taskrun, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -340,3 +341,29 @@ def test_a_run_is_resumed_through_a_link_to_its_folder(taskrun: Taskrun, words: 
     assert result.code == 0, result.err
     assert ran(taskrun) == [3, 5]
     assert not list(taskrun.folder.glob("*.lock"))
+
+
+def test_resumes_lie_beside_the_first_run_and_the_newest_goes_on(taskrun: Taskrun, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With an odd name, from another folder; the command that is printed is pasted. The older file is refused, unless a run is named."""
+    (taskrun.folder / "out").mkdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    taskrun.write({"tasks.txt": "echo 0 >> ran\necho 1 >> ran; exit 1\n"})
+    said = taskrun("tasks.txt", "-s", "localhost:1", "-p", "out/it's").err
+    ran(taskrun)
+    pasted = shlex.split(said.rstrip("\n").rpartition("what failed: ")[2])[1:]
+    assert pasted == ["-r", "out/it's_status.txt", "-R"]
+    second = taskrun(*pasted)
+    assert (second.code, ran(taskrun)) == (0, [1])
+    assert "/it's.2_status.txt\n" in second.err
+    third = taskrun("-r", str(taskrun.folder / "out/it's.2_status.txt"), "-R", cwd=elsewhere)
+    assert (third.code, ran(taskrun)) == (0, [1])
+    again = shlex.split(third.err.rstrip("\n").rpartition("what failed: ")[2])
+    assert again == ["taskrun", "-r", str(taskrun.folder / "out/it's.3_status.txt"), "-R"]
+    assert list(elsewhere.iterdir()) == []
+    refused = taskrun("-r", "out/it's_status.txt", "-R")
+    assert (refused.code, ran(taskrun)) == (2, [])
+    assert f"go on from there with {shlex.join(again[1:3])}; or name" in refused.err
+    assert refused.err == taskrun("-r", "out/it's_status.txt", "-R", "--dry-run").err
+    named = taskrun("-r", "out/it's_status.txt", "-R", "-p", "own")
+    assert (named.code, ran(taskrun)) == (0, [1])
+    assert "was carried on by it's.3_status.txt: what that ran" in named.err

@@ -59,10 +59,9 @@ def test_a_run_and_the_command_that_reruns_what_failed(taskrun: Taskrun) -> None
 
     (taskrun.folder / "now").touch()
     again = taskrun(*rerun(result))
-    assert said(again).startswith("taskrun: 3 tasks done, 2 skipped, none failed in N s · tasks.txt_")
+    assert said(again).startswith("taskrun: 3 tasks done, 2 skipped, none failed in N s · run.2_status.txt")
     assert "run again" not in again.err
-    status = next(path for path in taskrun.folder.glob("tasks.txt_*_status.txt"))
-    flags = [line.split("\t")[:2] for line in status.read_text().splitlines()]
+    flags = [line.split("\t")[:2] for line in (taskrun.folder / "run.2_status.txt").read_text().splitlines()]
     assert sorted(flags, key=lambda each: int(each[1])) == [[" O S", "0"], ["    ", "1"], ["   S", "2"], ["  E ", "3"], ["    ", "4"]]
 
 
@@ -82,8 +81,8 @@ def test_of_many_failures_the_first_five_are_shown(taskrun: Taskrun) -> None:
     assert said(result).split("\n") == [
         "taskrun: 0 tasks done, 9 failed in N s · run_status.txt",
         *lines,
-        "exit code 0; -e counts failures",
         "  … and 4 more (R in the first column of the status file)",
+        "exit code 0; -e counts failures",
         "run again what is missing and what failed: taskrun -r run_status.txt -R",
         "",
     ]
