@@ -92,7 +92,9 @@ def newest_of(status: Path) -> list[Path]:
 def _carried_on_by(status: Path) -> list[Path]:
     """Status files of runs that began with this one, and have run something."""
     folder, found = status.parent, []
-    began, _ = _first(status)
+    began = 0.0
+    with contextlib.suppress(trust.Untrusted):
+        began, _ = _first(status)
     wanted = {str(status), str(_real(status))}
     told = [json.dumps(each)[1:-1].encode("ascii") for each in wanted]
     for where in sorted(folder.glob(f"*{names.SIDECAR}")):

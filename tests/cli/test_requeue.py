@@ -216,7 +216,7 @@ def test_append_takes_over_what_only_another_file_has(taskrun: Taskrun) -> None:
     result = taskrun("-r", "a_status.txt", "-r", "b_status.txt", "--append")
     assert rows(result.records("b")) == [("R   ", 1, 1), ("   S", 0, 0), ("    ", 2, 0)]
     assert (taskrun.folder / "a_status.txt").read_text() == text
-    assert "nothing is left to run: 3 skipped" in taskrun("-r", "b_status.txt", "-p", "c").err
+    assert "nothing is left to run: 2 skipped, 1 failed" in taskrun("-r", "b_status.txt", "-p", "c").err
 
 
 def test_append_after_a_torn_line(taskrun: Taskrun) -> None:

@@ -292,7 +292,7 @@ LONG = "x" * 5000
         ({"task_file": {"path": f"/{LONG}", "sha256": "", "size": 0}}, 2),
         ({"resumed_from": [f"/{LONG}_status.txt"], "carried": False}, 0),
         ({"task_file": None, "stream_complete": True, "status": LONG}, 2),
-        ({"name": LONG}, 2),
+        ({"name": LONG}, 0),
     ],
 )
 def test_names_in_a_sidecar_that_no_file_can_have(taskrun: Taskrun, change: dict[str, object], code: int) -> None:

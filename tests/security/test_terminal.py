@@ -96,7 +96,7 @@ def test_tasks_on_a_terminal(taskrun: Taskrun, one: Path) -> None:
         code, text = on_terminal(taskrun, *words)
         assert (code, harmless(text)) == (0, True), text
     taskrun.write({"tasks.txt": b"false # \x1b[31m\ntrue\n"})
-    code, text = on_terminal(taskrun, "-r", "one_status.txt")
+    code, text = on_terminal(taskrun, "-r", "one_status.txt", "-p", "four")
     assert (code, harmless(text)) == (2, True), text
     assert "on record" in text
     taskrun.write({"wrong.txt": b"#TASKRUN \x1b]0;x\x07 REPEAT\n"})
