@@ -1,20 +1,34 @@
-"""What looks for slips in a task file: the recognisers, applied to its lines in their order."""
+"""What looks for slips in a task file: the recognisers, applied to its lines in their order.
+
+Most of them are imported when a block has what they look at: their patterns take milliseconds to make, which most files need not pay.
+"""
 
 from __future__ import annotations
 
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from taskrun.language.background import Departures
 from taskrun.language.incomplete import incomplete
 from taskrun.language.items import Foreach, Item, Prefix, Repeat, Suffix
-from taskrun.language.joined import Joins
-from taskrun.language.near_misses import near_misses
 from taskrun.language.slips import Block, Slip
 from taskrun.language.typography import typography
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from taskrun.language.background import Departures
+    from taskrun.language.joined import Joins
     from taskrun.language.slips import Recogniser
+
+
+def near_misses(block: Block) -> Iterable[Slip]:
+    """Those of `taskrun.language.near_misses`."""
+    if not block.quiet or block.text.find(b"#", block.start, block.end) < 0:
+        return ()
+    from taskrun.language import near_misses
+
+    return near_misses.near_misses(block)
+
 
 #: All that is looked for.
 RECOGNISERS: tuple[Recogniser, ...] = (near_misses, incomplete, typography)
@@ -28,7 +42,8 @@ class Recognition:
     def __init__(self) -> None:
         self._prefix = Prefix(0, b"")
         self._suffix = Suffix(0, b"")
-        self._renew()
+        self._joins: Joins | None = None
+        self._departures: Departures | None = None
 
     def of_lines(self, text: bytes, start: int, end: int, line: int, quiet: bool) -> list[Slip]:
         """Those of the plain lines text[start:end], in order: see `Block`."""
@@ -51,8 +66,25 @@ class Recognition:
 
     def _renew(self) -> None:
         """What depends on the prefix and suffix begins anew."""
-        self._of_place = (Joins(self._prefix, self._suffix).joined, Departures(self._prefix, self._suffix).background)
+        from taskrun.language.joined import Joins
+
+        self._joins = Joins(self._prefix, self._suffix)
+        self._departures = None
 
     def _found(self, block: Block) -> list[Slip]:
-        found = [slip for recognise in (*RECOGNISERS, *self._of_place) for slip in recognise(block)]
+        found = [slip for recognise in (*RECOGNISERS, self._joined, self._background) for slip in recognise(block)]
         return sorted(found, key=_place) if len(found) > 1 else found
+
+    def _joined(self, block: Block) -> Iterable[Slip]:
+        return self._joins.joined(block) if self._joins is not None else ()
+
+    def _background(self, block: Block) -> Iterable[Slip]:
+        if self._departures is None:
+            if b"&" not in self._suffix.text and all(
+                block.text.find(end, block.start, block.end + 1) < 0 for end in (b"&\n", b"& ", b"&\t")
+            ):
+                return ()
+            from taskrun.language.background import Departures
+
+            self._departures = Departures(self._prefix, self._suffix)
+        return self._departures.background(block)
