@@ -13,6 +13,7 @@ KINDS = {
     "joined": "a line that means something else together with the PREFIX or SUFFIX around it",
     "near-miss": "a comment that looks like a misspelt directive",
     "no-match": "a glob of FOREACH that matches no file",
+    "not-tasks": "a file that is a script, a program or data, and no list of tasks",
     "typography": "a no-break space, typographic quote or dash where bash or a program wants an ordinary one",
     "unknown": "a directive that is unknown, or wrong, and ignored (--ignore-unknown)",
 }

@@ -114,7 +114,7 @@ class Reader:
         other._raw = copy(self._raw)
         other._order = self._order.copy()
         other._problems = self._problems.fork()
-        other._slips = copy(self._slips)
+        other._slips = self._slips.fork() if self._slips is not None else None
         other._taken = 0
         return other
 

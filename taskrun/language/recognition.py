@@ -5,11 +5,13 @@ Most of them are imported when a block has what they look at: their patterns tak
 
 from __future__ import annotations
 
+from copy import copy
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from taskrun.language.incomplete import incomplete
 from taskrun.language.items import Foreach, Item, Prefix, Repeat, Suffix
+from taskrun.language.not_tasks import NotTasks
 from taskrun.language.slips import Block, Slip
 from taskrun.language.typography import typography
 
@@ -42,8 +44,15 @@ class Recognition:
     def __init__(self) -> None:
         self._prefix = Prefix(0, b"")
         self._suffix = Suffix(0, b"")
+        self._file = NotTasks()
         self._joins: Joins | None = None
         self._departures: Departures | None = None
+
+    def fork(self) -> Recognition:
+        """One that goes on from here by itself."""
+        other = copy(self)
+        other._file = copy(self._file)
+        return other
 
     def of_lines(self, text: bytes, start: int, end: int, line: int, quiet: bool) -> list[Slip]:
         """Those of the plain lines text[start:end], in order: see `Block`."""
@@ -73,7 +82,7 @@ class Recognition:
 
     def _found(self, block: Block) -> list[Slip]:
         found = [slip for recognise in (*RECOGNISERS, self._joined, self._background) for slip in recognise(block)]
-        return sorted(found, key=_place) if len(found) > 1 else found
+        return self._file.judge(block, sorted(found, key=_place) if len(found) > 1 else found)
 
     def _joined(self, block: Block) -> Iterable[Slip]:
         return self._joins.joined(block) if self._joins is not None else ()
