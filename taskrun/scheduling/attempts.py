@@ -199,7 +199,7 @@ class Attempts:
 
     def lose_slots(self, engine: Engine, keys: list[m.Key]) -> None:
         """Slots died with these; nothing is left of them."""
-        lost = [attempt for key in keys if (attempt := engine.live.get(key)) is not None and not attempt.held]
+        lost = [attempt for key in dict.fromkeys(keys) if (attempt := engine.live.get(key)) is not None and not attempt.held]
         self._blame(lost)
         for attempt in lost:
             self._release(attempt)

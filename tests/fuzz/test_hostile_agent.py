@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 from fuzz import generated
 from fuzz.budget import costly
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taskrun.agent import wire
@@ -156,6 +156,10 @@ greeting = st.sampled_from(
 
 
 @costly
+@example(
+    wire.MARKER + b"\n" + generated.framed(generated.FRAMES["hello"]) + generated.framed(generated.FRAMES["ready"]),
+    False, [{"k": "lost", "keys": [["task", 0, 1]] * 2}], 5000,
+)  # fmt: skip
 @given(
     greeting, st.booleans(), st.lists(st.one_of(generated.right_frames, generated.any_frames), max_size=12), st.sampled_from([5, 100, 5000])
 )
