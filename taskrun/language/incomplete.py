@@ -12,7 +12,7 @@ from taskrun.language.shell_scan import Lack, lack
 from taskrun.language.slips import Block, Slip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 _KIND = "incomplete"
 _RESERVED = rb"if|then|elif|else|fi|for|while|until|select|do|done|case|esac|function|coproc"
@@ -29,7 +29,11 @@ _ALIKE = bytes(
     for char in range(256)
 )
 
-_first_words = re.compile(rb"\n[ \t]*%b" % _WORDS).finditer
+#: A line that may begin with such a word: the first letter decides, as a million lines feel every alternative.
+_first_words = re.compile(
+    rb"\n[ \t]*[!{}\[itefwusdc](?:f\b|i\b|or\b|unction\b|hen\b|ime\b|l(?:se|if)\b|sac\b|hile\b|ntil\b|elect\b|o(?:ne)?\b"
+    rb"|ase\b|oproc\b|\[|[ \t]|\n)"
+).finditer
 _after: dict[bytes, Callable[..., Iterator[re.Match[bytes]]]] = {
     char: re.compile(rb"%b[ \t]*%b" % (re.escape(char), _WORDS)).finditer for char in (b";", b"&", b"|", b"(", b")", b"{")
 }
@@ -113,18 +117,18 @@ def _suspects(block: Block, prefix: bytes, suffix: bytes) -> Iterator[tuple[int,
     text, start, end = block.text, block.start, block.end
     plain = _neutral(prefix + b"x") and _neutral(b"x" + suffix)
     if plain and not any(text.find(char, start, end) >= 0 for char in _SPECIAL):
-        return block.lines_with(found.end() - 1 for found in _first_words(text, start - 1, end + 1))
+        rows = block.lines_with(found.start() + 1 for found in _first_words(text, start - 1, end + 1))
+        return ((number, line) for number, line in rows if _doubtful(line.translate(_ALIKE), prefix, suffix, line))
     lines = text[start:end].split(b"\n")
     shapes = text[start:end].translate(_ALIKE).split(b"\n")
     kinds = set(shapes)
-    rows: Iterable[tuple[int, bytes]] = enumerate(lines, block.line)
     if plain and len(kinds) > len(lines) // _FEW + _FEW:  # what the lines have in common is not worth the look
         rows = block.lines_with(_places(text, start, end))
         return ((number, line) for number, line in rows if _doubtful(line.translate(_ALIKE), prefix, suffix, line))
     wrong = {shape for shape in kinds if _doubtful(shape, prefix, suffix, shape)}
     if not wrong:
         return iter(())
-    return ((number, line) for (number, line), shape in zip(rows, shapes, strict=True) if shape in wrong)
+    return ((number, line) for (number, line), shape in zip(enumerate(lines, block.line), shapes, strict=True) if shape in wrong)
 
 
 def _doubtful(shape: bytes, prefix: bytes, suffix: bytes, line: bytes) -> bool:
@@ -136,7 +140,7 @@ def _doubtful(shape: bytes, prefix: bytes, suffix: bytes, line: bytes) -> bool:
 
 def _places(text: bytes, start: int, end: int) -> list[int]:
     """A place in each line that may lack something, ascending."""
-    places = [found.end() - 1 for found in _first_words(text, start - 1, end + 1)]
+    places = [found.start() + 1 for found in _first_words(text, start - 1, end + 1)]
     for searches in (_after, _ends):
         for char, search in searches.items():
             if text.find(char, start, end) >= 0:

@@ -49,7 +49,7 @@ class RawText:
         return block, merge(ends, long, _nuls(block, first), key=lambda diagnostic: (diagnostic.line, diagnostic.column))
 
     def _line_ends(self, block: bytes, first: int, found: list[Diagnostic]) -> bytes:
-        pairs = block.count(b"\r\n") if b"\r\n" in block else 0
+        pairs = block.count(b"\r\n") if b"\r" in block else 0
         if self._crlf is None:
             end = block.index(b"\n")
             self._crlf = block.endswith(b"\r", 0, end)

@@ -11,8 +11,9 @@ def told(text: str) -> list[tuple[int, int, int, str, int]]:
     """(line, column, length, message, further lines) of each."""
     reader = Reader("tasks.txt")
     reader.feed(text.encode() + b"\n")
-    assert {each.kind for each in reader.diagnostics} <= {"joined", "background"}
-    return [(each.line, each.column, each.length, each.message, each.more) for each in reader.diagnostics]
+    assert {each.kind for each in reader.diagnostics} <= {"joined", "background", "incomplete"}
+    found = [each for each in reader.diagnostics if each.kind != "incomplete"]
+    return [(each.line, each.column, each.length, each.message, each.more) for each in found]
 
 
 def messages(text: str) -> list[str]:

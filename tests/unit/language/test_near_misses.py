@@ -11,7 +11,7 @@ def told(text: bytes) -> list[tuple[int, int, str, str | None]]:
     reader = Reader("tasks.txt")
     reader.feed(text)
     reader.close()
-    return [(each.line, each.column, each.kind, each.hint) for each in reader.diagnostics]
+    return [(each.line, each.column, each.kind, each.hint) for each in reader.diagnostics if each.kind != "not-tasks"]
 
 
 MISSES = {
