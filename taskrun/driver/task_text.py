@@ -15,6 +15,8 @@ from taskrun.language.source import open_file, scan
 PIECE = 1 << 18  # bytes: with more the run would wait for what is done with them
 WHOLE = 16 << 20  # bytes of a text that is compared from its beginning when it grows, 10 to 40 ms; of a longer one the last part
 
+_READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # whatever stands there is not waited for
+
 
 class TaskText:
     """`scan`: what is known of it, up to the end of what may run."""
@@ -97,7 +99,7 @@ class TaskText:
             if _place(there) == self._seen[:2] or _state(there) == self._other:
                 return False
             self._other = _state(there)
-            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self.path, _READ_ONLY)
         except OSError:
             return False
         try:
@@ -135,17 +137,20 @@ class TaskText:
 
         Raises OSError: it cannot be read.
         """
-        with self.path.open("rb", buffering=0) as other:
-            fd = other.fileno()
-            size = os.fstat(fd).st_size
+        fd = os.open(self.path, _READ_ONLY)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return False, 0, 0
             if self._begins(fd, 0):
                 ends, last = 0, b"\n"
-                for data in _pieces(fd, size, self.scan.size):
+                for data in _pieces(fd, status.st_size, self.scan.size):
                     ends, last = ends + data.count(b"\n"), data[-1:]
-                unended = self.scan.torn is not None and size > self.scan.size
+                unended = self.scan.torn is not None and status.st_size > self.scan.size
                 return True, ends + (last != b"\n") - unended, 0
-            first = first_difference(_pieces(self.fd, self.scan.size), _pieces(fd, size))
-            return False, 0, first
+            return False, 0, first_difference(_pieces(self.fd, self.scan.size), _pieces(fd, status.st_size))
+        finally:
+            os.close(fd)
 
 
 class TextAgain:

@@ -203,6 +203,14 @@ def test_a_file_with_other_lines_in_its_place(reads: Reads) -> None:
     assert reading.text.compare() == (False, 0, 60)
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(reads: Reads) -> None:
+    reading = reads()
+    reading.path.unlink()
+    os.mkfifo(reading.path)
+    assert (reading.read_all(), len(reading.lines), reading.told) == ("", 100, ["replaced"])
+    assert reading.text.compare() == (False, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
