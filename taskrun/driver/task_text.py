@@ -15,8 +15,6 @@ from taskrun.language.source import open_file, scan
 PIECE = 1 << 18  # bytes: with more the run would wait for what is done with them
 WHOLE = 16 << 20  # bytes of a text that is compared from its beginning when it grows, 10 to 40 ms; of a longer one the last part
 
-_READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # whatever stands there is not waited for
-
 
 class TaskText:
     """`scan`: what is known of it, up to the end of what may run."""
@@ -99,7 +97,7 @@ class TaskText:
             if _place(there) == self._seen[:2] or _state(there) == self._other:
                 return False
             self._other = _state(there)
-            fd = os.open(self.path, _READ_ONLY)
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -137,7 +135,7 @@ class TaskText:
 
         Raises OSError: it cannot be read.
         """
-        fd = os.open(self.path, _READ_ONLY)
+        fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
