@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CAUSE, CODE = "leftovers", 76  # of a task that ended with 0 and left something, with --leftovers fail; 74 is staging's
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
-MOMENT = 0.02  # seconds in which what is just ending (`tee` in `>(tee log)`) ends without having been left
+MOMENT = 0.02  # seconds in which what is just ending (`tee` in `>(tee log)`) ends without having been left; less where none does
 LONG_MOMENT = 0.5  # the same where it would be ended
 GIVE_UP = 2.0  # seconds after KILL, for processes that it does not end: of another user, or waiting for a dead disk
 TOLD_MOST = 100  # processes of one attempt of which the agent is told
@@ -48,6 +48,7 @@ class Orphans(object):
         self.slot = slot
         self.how = "keep"  # or end, or fail: what becomes of them
         self.adopting = adopt()
+        self.moment = MOMENT
         self.kept: set = set()  # left by earlier attempts
         self.asleep = select.poll()
         self.asleep.register(slot.wake, select.POLLIN)
@@ -104,13 +105,20 @@ class Orphans(object):
                 return []
             self.kept.update(pid for pid in new if ending.is_strange(pid, mark))
 
+    def topmost(self, mark: bytes, leader: int) -> list:
+        """Return those of them that are children of the slot: without a look at /proc, for files in which all lines end in `&`."""
+        children = ending.children(posix.getpid()) if self.adopting else None
+        if children is None:
+            return self.rest(mark, leader)
+        return [pid for pid in children if pid not in self.kept and not ending.is_strange(pid, mark)]
+
     def settle(self, kind: str, leader: int, mark: bytes, own: bool) -> tuple:
         """Deal with what the attempt has left. (whether it has left anything, what that was if it was ended).
 
         `own`: it has ended by itself. What PERENGINE commands leave is kept: servers are started by them.
         """
         to_end = self.how != "keep" and kind == "task" and own
-        until = time.monotonic() + (LONG_MOMENT if to_end else MOMENT)
+        until = time.monotonic() + (LONG_MOMENT if to_end else self.moment)
         pause = 0.001
         while self.any(kind, leader, mark):
             now = time.monotonic()
@@ -119,8 +127,10 @@ class Orphans(object):
             self.sleep(min(pause, until - now))
             pause *= 2
         else:
+            self.moment = MOMENT
             return False, b""
-        left = rest = self.rest(mark, leader)
+        self.moment = max(0.001, self.moment / 2)
+        left = rest = self.rest(mark, leader) if to_end else self.topmost(mark, leader)
         said = b""
         if to_end and left:
             names = named(left)
