@@ -44,7 +44,7 @@ class Departures:
 
 
 def _may_be_left(text: bytes) -> bool:
-    return (text.endswith(b"&") or b"&\n" in text or b"& " in text or b"&\t" in text) and _last(text) is not None
+    return b"&" in text and _last(text) is not None
 
 
 def _left(prefix: bytes, line: bytes, suffix: bytes) -> int | None:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from taskrun.language.items import task
+from taskrun.language.recognition import FIRST_WORD, SPECIAL
 from taskrun.language.shell_scan import Lack, lack
 from taskrun.language.slips import Block, Slip
 
@@ -19,7 +20,6 @@ _RESERVED = rb"if|then|elif|else|fi|for|while|until|select|do|done|case|esac|fun
 _WORDS = rb"(?:(?:!|time(?:[ \t]+-p)?)[ \t]+)?(?:%b|\[\[|\{|\})(?![^ \t\n;&|()<>])" % _RESERVED
 _STRUCTURE = b"'\"`\\(){}"
 _REST = bytes(set(range(256)) - set(_STRUCTURE + b"#\n"))
-_SPECIAL = bytes(set(_STRUCTURE + b";&|<"))
 _CACHED_LENGTH = 1024
 _FEW = 8
 
@@ -29,11 +29,6 @@ _ALIKE = bytes(
     for char in range(256)
 )
 
-#: A line that may begin with such a word: the first letter decides, as a million lines feel every alternative.
-_first_words = re.compile(
-    rb"\n[ \t]*[!{}\[itefwusdc](?:f\b|i\b|or\b|unction\b|hen\b|ime\b|l(?:se|if)\b|sac\b|hile\b|ntil\b|elect\b|o(?:ne)?\b"
-    rb"|ase\b|oproc\b|\[|[ \t]|\n)"
-).finditer
 _after: dict[bytes, Callable[..., Iterator[re.Match[bytes]]]] = {
     char: re.compile(rb"%b[ \t]*%b" % (re.escape(char), _WORDS)).finditer for char in (b";", b"&", b"|", b"(", b")", b"{")
 }
@@ -116,8 +111,8 @@ def _suspects(block: Block, prefix: bytes, suffix: bytes) -> Iterator[tuple[int,
     """(number, text) of each line that most likely lacks something. Most blocks have none, and no line of them is looked at singly."""
     text, start, end = block.text, block.start, block.end
     plain = _neutral(prefix + b"x") and _neutral(b"x" + suffix)
-    if plain and not any(text.find(char, start, end) >= 0 for char in _SPECIAL):
-        rows = block.lines_with(found.start() + 1 for found in _first_words(text, start - 1, end + 1))
+    if plain and not any(text.find(char, start, end) >= 0 for char in SPECIAL):
+        rows = block.lines_with(found.start() + 1 for found in FIRST_WORD.finditer(text, start - 1, end + 1))
         return ((number, line) for number, line in rows if _doubtful(line.translate(_ALIKE), prefix, suffix, line))
     lines = text[start:end].split(b"\n")
     shapes = text[start:end].translate(_ALIKE).split(b"\n")
@@ -140,7 +135,7 @@ def _doubtful(shape: bytes, prefix: bytes, suffix: bytes, line: bytes) -> bool:
 
 def _places(text: bytes, start: int, end: int) -> list[int]:
     """A place in each line that may lack something, ascending."""
-    places = [found.start() + 1 for found in _first_words(text, start - 1, end + 1)]
+    places = [found.start() + 1 for found in FIRST_WORD.finditer(text, start - 1, end + 1)]
     for searches in (_after, _ends):
         for char, search in searches.items():
             if text.find(char, start, end) >= 0:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KIND = "not-tasks"
-_HEAD = 200  # lines
 _LENGTH = 1000  # bytes of one that are looked at
 _SHELLS = (b"sh", b"bash", b"dash", b"ksh", b"zsh")
 _ONE_TASK = "a task file holds one command per line; to run this one as a single task: echo '{} FILE' | taskrun -"
@@ -51,14 +50,16 @@ _markup = re.compile(rb"<(?:\?xml|!DOCTYPE|html)", re.IGNORECASE).match
 class NotTasks:
     """Follows a task file from its first line to its last."""
 
-    def __init__(self) -> None:
+    def __init__(self, head: int) -> None:
+        """`head`: in how many of the first lines it is looked for."""
+        self._head = head
         self._shell = False  # the first line names one
         self._bracket = False  # the first line is only one
         self._told = False
 
     def judge(self, block: Block, found: list[Slip]) -> list[Slip]:
         """The slips of a block, with one that tells what the file is and without those that it explains. `found` is in order."""
-        if not self._told and block.line <= _HEAD and not block.directive:
+        if not self._told and block.line <= self._head and not block.directive:
             incomplete = next((slip for slip in found if slip.kind == "incomplete"), None)
             slip = next(self._lines(block, incomplete), None)
             if slip is not None:
@@ -68,7 +69,7 @@ class NotTasks:
         return [slip for slip in found if slip.kind != "incomplete"] if self._told and found else found
 
     def _lines(self, block: Block, incomplete: Slip | None) -> Iterator[Slip]:
-        lines = block.text[block.start : block.end].split(b"\n", _HEAD - block.line + 1)[: _HEAD - block.line + 1]
+        lines = block.text[block.start : block.end].split(b"\n", self._head - block.line + 1)[: self._head - block.line + 1]
         bare = not block.prefix.text and not block.suffix.text
         for number, line in enumerate(lines, block.line):
             told = self._line(number, line[:_LENGTH], bare)

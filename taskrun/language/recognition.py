@@ -5,22 +5,32 @@ Most of them are imported when a block has what they look at: their patterns tak
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from taskrun.language.incomplete import incomplete
 from taskrun.language.items import Foreach, Item, Prefix, Repeat, Suffix
-from taskrun.language.not_tasks import NotTasks
 from taskrun.language.slips import Block, Slip
-from taskrun.language.typography import typography
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from taskrun.language.background import Departures
     from taskrun.language.joined import Joins
+    from taskrun.language.not_tasks import NotTasks
     from taskrun.language.slips import Recogniser
+
+#: Of a line that is no whole command there is one of these characters, or its first word has such a letter and what may follow it: the
+#: letter decides, as a million lines feel every alternative.
+SPECIAL = b"'\"`\\(){};&|<"
+FIRST_WORD = re.compile(
+    rb"\n[ \t]*[!{}\[itefwusdc](?:f\b|i\b|or\b|unction\b|hen\b|ime\b|l(?:se|if)\b|sac\b|hile\b|ntil\b|elect\b|o(?:ne)?\b"
+    rb"|ase\b|oproc\b|\[|[ \t]|\n)"
+)
+#: How a line begins that may show that a file is no list of tasks, and in how many of its first lines it may.
+_other_file = re.compile(rb"\n(?:#!|#[SPB]|from |import |def |class |if __|library|use |[\w.]+ <- f|[{\[<])").search
+_HEAD = 200
 
 
 def near_misses(block: Block) -> Iterable[Slip]:
@@ -32,10 +42,31 @@ def near_misses(block: Block) -> Iterable[Slip]:
     return near_misses.near_misses(block)
 
 
+def incomplete(block: Block) -> Iterable[Slip]:
+    """Those of `taskrun.language.incomplete`."""
+    text, start, end = block.text, block.start, block.end
+    sides = block.prefix.text or block.suffix.text
+    if not sides and not any(text.find(char, start, end) >= 0 for char in SPECIAL) and not FIRST_WORD.search(text, start - 1, end + 1):
+        return ()
+    from taskrun.language import incomplete
+
+    return incomplete.incomplete(block)
+
+
+def typography(block: Block) -> Iterable[Slip]:
+    """Those of `taskrun.language.typography`."""
+    if block.text.isascii():
+        return ()
+    from taskrun.language import typography
+
+    return typography.typography(block)
+
+
 #: All that is looked for.
 RECOGNISERS: tuple[Recogniser, ...] = (near_misses, incomplete, typography)
 
 _place = itemgetter(0, 1)
+_ends_in_and = re.compile(rb"&(?<!&&)(?=[ \t\n])").search  # or nearly
 
 
 class Recognition:
@@ -44,7 +75,7 @@ class Recognition:
     def __init__(self) -> None:
         self._prefix = Prefix(0, b"")
         self._suffix = Suffix(0, b"")
-        self._file = NotTasks()
+        self._file: NotTasks | None = None
         self._joins: Joins | None = None
         self._departures: Departures | None = None
 
@@ -82,16 +113,23 @@ class Recognition:
 
     def _found(self, block: Block) -> list[Slip]:
         found = [slip for recognise in (*RECOGNISERS, self._joined, self._background) for slip in recognise(block)]
-        return self._file.judge(block, sorted(found, key=_place) if len(found) > 1 else found)
+        if len(found) > 1:
+            found.sort(key=_place)
+        if self._file is None:
+            if block.line > _HEAD or block.directive or not _other_file(block.text, block.start - 1, block.end):
+                return found
+            from taskrun.language.not_tasks import NotTasks
+
+            self._file = NotTasks(_HEAD)
+        return self._file.judge(block, found)
 
     def _joined(self, block: Block) -> Iterable[Slip]:
         return self._joins.joined(block) if self._joins is not None else ()
 
     def _background(self, block: Block) -> Iterable[Slip]:
         if self._departures is None:
-            if b"&" not in self._suffix.text and all(
-                block.text.find(end, block.start, block.end + 1) < 0 for end in (b"&\n", b"& ", b"&\t")
-            ):
+            text, start, end = block.text, block.start, block.end
+            if b"&" not in self._suffix.text and (text.find(b"&", start, end) < 0 or not _ends_in_and(text, start, end + 1)):
                 return ()
             from taskrun.language.background import Departures
 

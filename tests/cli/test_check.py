@@ -155,7 +155,7 @@ grep \u2013c x y
 
 
 def test_lines_that_are_not_whole_commands_are_told_and_bash_is_asked(taskrun: Taskrun) -> None:
-    files = {"tasks.txt": SLIPS, "wrong.txt": "#PREFIX exec\x20\ntouch ran; | x\n"}
+    files = {"tasks.txt": SLIPS, "wrong.txt": "#PREFIX exec\x20\ntouch ran | | x\n"}
     result = taskrun("check", "tasks.txt", files=files)
     assert (result.code, result.out) == (0, "tasks.txt: 5 tasks; 3 warnings\n")
     assert [line for line in result.err.splitlines() if "warning" in line] == [
@@ -172,9 +172,9 @@ def test_lines_that_are_not_whole_commands_are_told_and_bash_is_asked(taskrun: T
         asked.err
         == """\
 wrong.txt:2:1: error: bash: syntax error near unexpected token `|'
-  2 | touch ran; | x
-    | ^^^^^^^^^^^^^^
-  help: as it is run: exec touch ran; | x
+  2 | touch ran | | x
+    | ^^^^^^^^^^^^^^^
+  help: as it is run: exec touch ran | | x
 wrong.txt: 1 error
 """
     )
