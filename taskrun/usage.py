@@ -17,7 +17,7 @@ commands:
                                  all is done
   taskrun monitor PREFIX         engines and slots of a run, live; also when it
                                  is over
-  taskrun attach PREFIX -s …     more engines for a run that goes on
+  taskrun attach PREFIX -s HOST  more engines for a run that goes on
   taskrun detach PREFIX ENGINE   send engines of it away
   taskrun completion SHELL       what bash, zsh or fish completes with
 Each command but the first two has its own --help; below are the options of

@@ -49,6 +49,7 @@ class Orphans(object):
         self.how = "keep"  # or end, or fail: what becomes of them
         self.adopting = adopt()
         self.moment = MOMENT
+        self.patience = LONG_MOMENT  # the same for what is busy, less where one stays so
         self.kept: set = set()  # left by earlier attempts
         self.asleep = select.poll()
         self.asleep.register(slot.wake, select.POLLIN)
@@ -112,22 +113,41 @@ class Orphans(object):
             return self.rest(mark, leader)
         return [pid for pid in children if pid not in self.kept and not ending.is_strange(pid, mark)]
 
+    def is_busy(self) -> bool:
+        """Return whether one of them is about to do something: on a busy machine what is just ending takes longer than a moment."""
+        pids = [pid for pid in (ending.children(posix.getpid()) if self.adopting else None) or () if pid not in self.kept]
+        while pids:
+            pid = pids.pop()
+            try:
+                with open("/proc/%d/stat" % pid, "rb") as file:
+                    state = file.read().rpartition(b") ")[2][:1]
+            except OSError:
+                return True  # it has just ended
+            if state in b"RDZX":
+                return True
+            pids += ending.children(pid) or ()
+        return False
+
     def settle(self, kind: str, leader: int, mark: bytes, own: bool) -> tuple:
         """Deal with what the attempt has left. (whether it has left anything, what that was if it was ended).
 
         `own`: it has ended by itself. What PERENGINE commands leave is kept: servers are started by them.
         """
         to_end = self.how != "keep" and kind == "task" and own
-        until = time.monotonic() + (LONG_MOMENT if to_end else self.moment)
+        began = time.monotonic()
+        until = began + (LONG_MOMENT if to_end else self.moment)
         pause = 0.001
         while self.any(kind, leader, mark):
             now = time.monotonic()
-            if now >= until:
+            if now >= until and not self.is_busy():
                 break
-            self.sleep(min(pause, until - now))
+            if now >= max(until, began + self.patience):
+                self.patience /= 2
+                break
+            self.sleep(min(pause, max(0.001, until - now)))
             pause *= 2
         else:
-            self.moment = MOMENT
+            self.moment, self.patience = MOMENT, LONG_MOMENT
             return False, b""
         self.moment = max(0.001, self.moment / 2)
         left = rest = self.rest(mark, leader) if to_end else self.topmost(mark, leader)

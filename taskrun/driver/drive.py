@@ -532,7 +532,11 @@ class Drive:
             self.run.say(f"{told.why}: no task is left to run" + (", what is to be delivered still is" if told.how == "drain" else ""))
         else:
             first = awaited.longest(scheduler.engines.values(), time.monotonic())
-            self.run.say(awaited.sentence(told, running, scheduler.running, first, scheduler.policy.grace))
+            text = awaited.sentence(told, running, scheduler.running, first, scheduler.policy.grace)
+            if scheduler.running or told.how == "drain" or self.job_end is not None:
+                self.run.say(text)
+            else:  # it means nothing for any task
+                self.run.log.write("INFO", text)
 
     def progress(self) -> Progress:
         latest, self.recorder.latest = self.recorder.latest[-LENGTHS_SHOWN:], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_they_are_kept_counted_and_named(taskrun: Taskrun, starter: str) -> None
     assert sorted(left.values()) == [f"sleep 300.{n}" for n in range(7)]
     assert "taskrun: 7 tasks left processes behind (left_behind in run_events.jsonl); --leftovers end ends them\n" in result.err
     assert "taskrun: 7 processes of tasks still run:\n" in result.err
-    named = [line.strip() for line in result.err.splitlines() if line.startswith("  ") and "300." in line and line.strip()[0].isdigit()]
+    named = [line.strip() for line in result.err.splitlines() if re.match(r"  \d+, task \d+: ", line)]
     every = [f"{pid}, task {line[-1]}: {line}" for pid, line in left.items()]
     assert len(named) == 5
     assert set(named) <= set(every)

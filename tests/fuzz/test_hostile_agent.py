@@ -78,6 +78,7 @@ class Tasks:
         self.ended = False
         self.broken = ""
         self.always_ready = True
+        self.grows = False
 
     def read(self, count: int) -> list[Planned]:
         self.ended = True
