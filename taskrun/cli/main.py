@@ -86,9 +86,14 @@ def _main(arguments: list[str]) -> int:
         lack = _lack(error)
         if not lack:
             raise
-        began = "taskrun.driver.drive" in sys.modules
-        _complain(f"{lack}; a run that had begun is carried on with -r" if began else lack)
-        return ExitCode.STOPPED if began else ExitCode.REFUSED
+        error.__traceback__ = None  # what its frames hold may be all the memory there is
+    began = "taskrun.driver.drive" in sys.modules
+    text = f"{lack}; a run that had begun is carried on with -r" if began else lack
+    try:
+        _complain(text)
+    except MemoryError:
+        os.write(2, b"taskrun: no memory is left: raise `ulimit -v`; a run that had begun is carried on with -r\n")
+    return ExitCode.STOPPED if began else ExitCode.REFUSED
 
 
 def _lack(error: Exception) -> str:

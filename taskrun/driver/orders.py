@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from taskrun.model import NO_REPEAT, Task
+from taskrun.planning.expand import safe_path
 from taskrun.scheduling import messages as m
 
 FRAME_SOFT = 1 << 20  # bytes of commands after which a frame is sent; a single command may be longer
@@ -19,7 +20,7 @@ def tasks(action: m.Assign) -> Iterator[dict[str, Any]]:
     for (kind, number, n), task in action.attempts:
         if isinstance(task, Task):
             row = (kind, number, n, task.line, task.repeat, task.command.decode(*_TEXT), None)
-            rows.append(row if task.file is None else (*row, task.file.decode(*_TEXT)))
+            rows.append(row if task.file is None else (*row, safe_path(task.file, b"").decode(*_TEXT)))
         else:
             rows.append((kind, number, n, task.line, NO_REPEAT, task.command.decode(*_TEXT), NO_SLOT))
         size += len(task.command)

@@ -153,7 +153,7 @@ class Expander:
         ids = self._ids(self._files.take(item, template))
         rows = zip(ids, count(), self._files.paths(item), strict=False)
         staging, glob = self.staging, item.glob
-        return (Task(id_, item.line, index, filled(template, path, glob), path, staging) for id_, index, path in rows)
+        return (Task(id_, item.line, index, filled(template, path, glob), bare_path(path, glob), staging) for id_, index, path in rows)
 
     def _ids(self, number: int) -> range:
         ids = range(self.next_id, self.next_id + number)

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 
 from taskrun.model import Task
-from taskrun.planning.expand import bare_path, quoted
+from taskrun.planning.expand import quoted, safe_path
 from taskrun.status.reader import StatusIndex
 from taskrun.status.record import command_column, command_of
 
@@ -31,7 +31,7 @@ def digest_of(task: Task) -> int:
 
 def names_its_file(task: Task) -> bool:
     """Whether the text of a FOREACH's task tells it from the others."""
-    return task.file is not None and (quoted(task.file) in task.command or quoted(bare_path(task.file, b"")) in task.command)
+    return task.file is not None and (quoted(task.file) in task.command or quoted(safe_path(task.file, b"")) in task.command)
 
 
 class ByCommand:

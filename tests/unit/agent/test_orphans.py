@@ -107,6 +107,7 @@ def test_remains_are_found_by_mark_or_by_what_they_are(leave: Leave) -> None:
     assert remains.look() == (0, [])
     leave("setsid -f sleep 300.1; setsid -f sleep 300.2", b"r.4.1")
     leave("setsid -f sleep 300.3", b"r.5.1")
+    until(lambda: len(ending.processes(b"r.5.1")) == 1 and len(ending.processes(b"r.4.1")) == 2, what="all three alone")
     (other,) = ending.processes(b"r.5.1")
     first, second = sorted(ending.processes(b"r.4.1"), key=ending.begun)
     remains.add(("task", 4, 1), ())

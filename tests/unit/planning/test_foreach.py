@@ -63,7 +63,7 @@ def test_a_file_whose_name_would_be_an_option(lists: FileLists, template: bytes,
     for name in ("-n.txt", "a.txt"):
         Path(name).touch()
     first, second = Expander(lists).expand(item(b"*.txt", 1, template))
-    assert (first.command, first.file) == (command, b"./-n.txt")
+    assert (first.command, first.file) == (command, b"-n.txt")
     assert second.command == template.replace(b"{}", b"a.txt")
     (dotted,) = Expander(lists).expand(item(b"./-*", 2, b"echo out_{}"))
     assert (dotted.command, dotted.file) == (b"echo out_./-n.txt", b"./-n.txt")
