@@ -130,6 +130,9 @@ def status_file(data: bytes) -> None:
             return
         with index:
             index.notes()
+            if data.partition(b"\n")[0].endswith(b"\r"):  # lines may end in CRLF, and are given with LF
+                data = data.replace(b"\r\n", b"\n")
+                last = {number: line.replace(b"\r\n", b"\n") for number, line in last.items()}
             for number, line in last.items():
                 found = index.line(number)
                 assert found is not None

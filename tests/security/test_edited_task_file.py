@@ -288,9 +288,10 @@ FIRST = {"SLURM_JOB_ID": "77"}
 AGAIN = {**FIRST, "SLURM_RESTART_COUNT": "1"}
 
 
-@pytest.mark.parametrize("words", [(), MATCHED])
+@pytest.mark.parametrize("words", [(), ("-r", "old_status.txt", *MATCHED)])
 def test_a_job_that_is_started_again(taskrun: Taskrun, words: tuple[str, ...]) -> None:
     """Nobody is there to say that the change is right; --match was said of another file."""
+    taskrun.write({"old_status.txt": ""})
     text = "echo $TASKRUN_TASKID >> ran\ntouch started; until test -e go; do sleep 0.05; done\necho $TASKRUN_TASKID >> ran\n"
     given = ("tasks.txt", "-s", "localhost:1", *words)
     running = taskrun.start(*given, files={"tasks.txt": text}, env=FIRST)
