@@ -75,6 +75,7 @@ class Mux:
         self.relays: dict[int, Relay] = {}
         self.heard = self.said = time.monotonic()
         self.broken = False
+        self._mute: Broken | None = None  # why nothing can be sent; what the other side has said before is still read
         self._in = bytearray()
         self._events = selectors.EVENT_READ
         self._full = False
@@ -156,15 +157,23 @@ class Mux:
             self._break(Broken("it does not read what it is sent"))
 
     def _send(self, kind: bytes, channel: int, data: bytes, size: int = -1) -> None:
-        if self.broken:
+        if self.broken or self._mute is not None:
             return
         self.said = time.monotonic()
         try:
             self.stream.write(_HEAD.pack(kind, channel, len(data) if size < 0 else size) + data)
         except Broken as error:
-            self._break(error)
+            self._unsendable(error)
             return
         self._look_at_backlog()
+
+    def _unsendable(self, error: Broken) -> None:
+        """Break, but only at the end of what has arrived: the other side may have said why it closed the connection."""
+        if error.abrupt:
+            self._mute = error
+            self._look_at_backlog()
+        else:
+            self._break(error)
 
     def _look_at_backlog(self) -> None:
         backlog = self.stream.backlog
@@ -179,15 +188,22 @@ class Mux:
 
     def _ready(self, events: int) -> None:
         try:
-            if events & selectors.EVENT_WRITE:
-                self.stream.flush()
-                self._look_at_backlog()
+            if events & selectors.EVENT_WRITE and self._mute is None:
+                self._flush()
             if events & selectors.EVENT_READ:
                 self._read()
         except Broken as error:
-            self._break(error)
+            self._break(self._mute or error)
         except Exception as error:  # noqa: BLE001 - whatever it is: others are served by this thread, too
             self._break(Broken(f"a mistake: {type(error).__name__}: {error}"))
+
+    def _flush(self) -> None:
+        try:
+            self.stream.flush()
+        except Broken as error:
+            self._unsendable(error)
+        else:
+            self._look_at_backlog()
 
     def _read(self) -> None:
         data = self.stream.read()

@@ -9,6 +9,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,13 +21,13 @@ from taskrun.engines.tls import Broken, SecureStream, make_identity, pinning_con
 class Pair:
     """Two ends of a connection in one thread, and links on both."""
 
-    def __init__(self) -> None:
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.selector = selectors.DefaultSelector()
+        self.control: list[dict[str, Any]] = []
         self.broken: list[str] = []
         self.ended: list[int] = []
         self.eof: list[int] = []
         identity = make_identity()
-        near, far = socket.socketpair()
         ends = [SecureStream(near, identity.context, server_side=True), SecureStream(far, pinning_context(), server_side=False)]
         ends[1].begin()
         while not all(end.established for end in ends):
@@ -37,7 +38,7 @@ class Pair:
             Mux(
                 end,
                 self.selector,
-                lambda _: None,
+                self.control.append,
                 lambda error: self.broken.append(str(error)),
                 lambda channel: self.eof.append(channel) is None,
                 self.ended.append,
@@ -78,7 +79,23 @@ class Pair:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    found = Pair()
+    found = Pair(*socket.socketpair())
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def ended(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A pair whose first end has said its last words and closed the connection with unread bytes in it, so that it is reset."""
+    if request.param == "unix":
+        found = Pair(*socket.socketpair())
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            far = socket.create_connection(server.getsockname())
+            found = Pair(server.accept()[0], far)
+    found.muxes[1].send({"k": "unread"})
+    found.muxes[0].send({"k": "last"})
+    found.muxes[0].close()
     yield found
     found.close()
 
@@ -105,6 +122,17 @@ class Pump:
                 self.taken += chunk
         except BlockingIOError:
             pass
+
+
+def test_last_words_are_heard_by_a_side_that_can_send_no_more(ended: Pair) -> None:
+    link = ended.link(1, 7)
+    for _ in range(3):
+        ended.muxes[1].send({"k": "more"})
+    assert not ended.control
+    ended.until(lambda: ended.broken)
+    assert ended.control == [{"k": "last"}]
+    assert len(ended.broken) == 1
+    assert link.recv(1) == b"", "its links are let go of"
 
 
 def test_bytes_arrive_as_they_were_sent(pair: Pair) -> None:
@@ -201,7 +229,7 @@ def test_who_is_reset_is_known_to_be(pair: Pair) -> None:
 
 def test_a_mistake_in_what_is_done_about_one_connection_ends_that_one_alone() -> None:
     """Many are served by the same thread."""
-    pair = Pair()
+    pair = Pair(*socket.socketpair())
 
     def stumble(_: object) -> None:
         raise ZeroDivisionError("of ours")
@@ -216,7 +244,7 @@ def test_a_mistake_in_what_is_done_about_one_connection_ends_that_one_alone() ->
 @pytest.mark.parametrize("kind", [b"D", b"E", b"W"])
 def test_frames_of_channels_where_there_may_be_none(kind: bytes) -> None:
     """Nothing is kept of them, and nothing is handed on."""
-    pair = Pair()
+    pair = Pair(*socket.socketpair())
     pump = Pump(pair, 1, 10, 1)
     pair.muxes[1].channels = False
     pair.muxes[0]._send(kind, 1, b"x" if kind == b"D" else b"", 1 if kind == b"W" else -1)
@@ -227,7 +255,7 @@ def test_frames_of_channels_where_there_may_be_none(kind: bytes) -> None:
 
 
 def test_who_has_proved_nothing_leaves_little_unread() -> None:
-    pair = Pair()
+    pair = Pair(*socket.socketpair())
     near = pair.muxes[0]
     near.stream._out += b"x" * (1 << 17)  # as if it did not read
     pair.muxes[1].send({"k": "beat"})
@@ -239,7 +267,7 @@ def test_who_has_proved_nothing_leaves_little_unread() -> None:
 
 
 def test_control_frames_are_not_kept_for_who_does_not_read() -> None:
-    pair = Pair()
+    pair = Pair(*socket.socketpair())
     for _ in range(200):
         pair.muxes[0].send({"k": "x" * 100_000})
     assert pair.broken == ["it does not read what it is sent"]

@@ -212,7 +212,7 @@ TABLE = (
             Step(6),
             refused(7, "unreadable -r file: refused, exit 2"),
             Step(8, differs=NOTHING_LEFT, code=0),
-            Step(9),
+            refused(9, "-R without -r would run everything again: refused, exit 2"),
         ),
         inputs=("tasks", "edited0", "edited1", "linemoved"),
     ),
