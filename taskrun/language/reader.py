@@ -172,14 +172,19 @@ class Reader:
     def _plain(self, text: bytes, start: int, end: int, line: int, items: list[Item]) -> int:
         """Adds the lines in text[start:end], the first of which is `line`; the number of the line after them."""
         count = text.count(b"\n", start, end) + 1
-        tasks = count - len(_no_tasks(text, start - 1, end + 1))
+        words = False
+        if self._slips is None:
+            quiet = len(_no_tasks(text, start - 1, end + 1))
+        else:
+            quiet, words = self._slips.survey(text, start, end)
+        tasks = count - quiet
         if tasks:
             lines = Lines(line, text[start:end], tasks)
             items.append(lines)
             if not self._order.closed:
                 self._order.close(next(lines.commands())[0])
         if self._slips is not None:
-            for slip in self._slips.of_lines(text, start, end, line, tasks < count):
+            for slip in self._slips.of_lines(text, start, end, line, quiet > 0, words):
                 self._tell_up_to(slip.line, slip.column)
                 self._problems.add_slip(slip)
         return line + count

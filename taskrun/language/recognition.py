@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 #: Of a line that is no whole command there is one of these characters, or its first word has such a letter and what may follow it: the
 #: letter decides, as a million lines feel every alternative.
 SPECIAL = b"'\"`\\(){};&|<"
-FIRST_WORD = re.compile(
-    rb"\n[ \t]*[!{}\[itefwusdc](?:f\b|i\b|or\b|unction\b|hen\b|ime\b|l(?:se|if)\b|sac\b|hile\b|ntil\b|elect\b|o(?:ne)?\b"
-    rb"|ase\b|oproc\b|\[|[ \t]|\n)"
+_LETTERS, _SECOND = rb"!{}\[itefwusdc", rb"fiouhlsnea\[ \t\n"
+_REST = (
+    rb"(?:f\b|i\b|or\b|unction\b|hen\b|ime\b|l(?:se|if)\b|sac\b|hile\b|ntil\b|elect\b|o(?:ne)?\b"
+    rb"|ase\b|oproc\b|\[|[ \t]|(?=\n))"
 )
+FIRST_WORD = re.compile(rb"\n[ \t]*[%b]%b" % (_LETTERS, _REST))
+#: Lines without a task, and lines that may begin with such a word, by one search: it costs as much as that for the former.
+_survey = re.compile(rb"\n[ \t\r\f\v]*(?=[%b#\n])(?:(?=[#\n])|(.)(?=[%b])%b)" % (_LETTERS, _SECOND, _REST)).findall
 #: How a line begins that may show that a file is no list of tasks, and in how many of its first lines it may.
 _other_file = re.compile(rb"\n(?:#!|#[SPB]|from |import |def |class |if __|library|use |[\w.]+ <- f|[{\[<])").search
 _HEAD = 200
@@ -46,7 +50,7 @@ def incomplete(block: Block) -> Iterable[Slip]:
     """Those of `taskrun.language.incomplete`."""
     text, start, end = block.text, block.start, block.end
     sides = block.prefix.text or block.suffix.text
-    if not sides and not any(text.find(char, start, end) >= 0 for char in SPECIAL) and not FIRST_WORD.search(text, start - 1, end + 1):
+    if not sides and not block.words and not any(text.find(char, start, end) >= 0 for char in SPECIAL):
         return ()
     from taskrun.language import incomplete
 
@@ -85,9 +89,16 @@ class Recognition:
         other._file = copy(self._file)
         return other
 
-    def of_lines(self, text: bytes, start: int, end: int, line: int, quiet: bool) -> list[Slip]:
+    @staticmethod
+    def survey(text: bytes, start: int, end: int) -> tuple[int, bool]:
+        """How many of the plain lines text[start:end] are no tasks; and whether one may begin with a word of bash's grammar."""
+        found = _survey(text, start - 1, end + 1)
+        quiet = found.count(b"")
+        return quiet, quiet < len(found)
+
+    def of_lines(self, text: bytes, start: int, end: int, line: int, quiet: bool, words: bool = True) -> list[Slip]:
         """Those of the plain lines text[start:end], in order: see `Block`."""
-        return self._found(Block(text, start, end, line, quiet, self._prefix, self._suffix))
+        return self._found(Block(text, start, end, line, quiet, words, self._prefix, self._suffix))
 
     def of_directive(self, item: Item | None, line: int, raw: bytes) -> list[Slip]:
         """Those of a directive line; what it is holds for the lines below."""
@@ -99,7 +110,7 @@ class Recognition:
             self._renew()
         elif isinstance(item, Repeat | Foreach):
             text = b"\n%b\n" % item.command
-            slips = self._found(Block(text, 1, len(text) - 1, line, False, self._prefix, self._suffix, raw))
+            slips = self._found(Block(text, 1, len(text) - 1, line, False, True, self._prefix, self._suffix, raw))
             before = len(raw) - len(item.command)
             return [slip._replace(column=slip.column + before, text=raw) for slip in slips]
         return []

@@ -40,6 +40,7 @@ class Block(NamedTuple):
     end: int
     line: int  # number of the first
     quiet: bool = False  # whether there may be comments or blank lines among them
+    words: bool = True  # whether one may begin with a word of bash's grammar
     prefix: Prefix = Prefix(0, b"")
     suffix: Suffix = Suffix(0, b"")
     directive: bytes = b""

@@ -13,7 +13,7 @@ from taskrun.language.slips import Block, Slip
 
 
 def slips(text: bytes, prefix: bytes = b"", suffix: bytes = b"", line: int = 1) -> list[Slip]:
-    block = Block(b"\n%b\n" % text, 1, len(text) + 1, line, True, Prefix(0, prefix), Suffix(0, suffix))
+    block = Block(b"\n%b\n" % text, 1, len(text) + 1, line, True, True, Prefix(0, prefix), Suffix(0, suffix))
     return list(incomplete(block))
 
 

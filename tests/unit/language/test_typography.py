@@ -10,7 +10,7 @@ from taskrun.language.typography import typography
 
 
 def slips(text: bytes, prefix: bytes = b"") -> list[Slip]:
-    return list(typography(Block(b"\n%b\n" % text, 1, len(text) + 1, 1, True, Prefix(0, prefix), Suffix(0, b""))))
+    return list(typography(Block(b"\n%b\n" % text, 1, len(text) + 1, 1, True, True, Prefix(0, prefix), Suffix(0, b""))))
 
 
 @pytest.mark.parametrize(
