@@ -3,8 +3,8 @@
 .PHONY: help demo test check audit format bench fuzz soak lock sbom wheel clean
 
 PYTHON_HERE = .venv/bin/python
-# Tests run real processes and wait for them: two at a time, whatever the number of cores. PYTEST="-n 0 -k resume" changes that.
-PYTEST = -n 2 --dist worksteal
+# Tests run real processes and wait for them: three at a time, whatever the number of cores. PYTEST="-n 0 -k resume" changes that.
+PYTEST = -n 3 --dist worksteal
 
 help:
 	@echo 'make demo    runs an example to its end and shows its status file'
