@@ -37,7 +37,9 @@ class Leases(object):
             note("error", "GNU Parallel was asked for and cannot be used here: the built-in starter starts slots")
 
     def use_parallel(self) -> bool:
-        if self.config["starter"] == "auto" and starter.is_narrow(self.config["slots"]):
+        slots = self.config["slots"]
+        limit = starter.narrow(slots)
+        if limit and self.config["starter"] == "auto":
             return False
         path, version = starter.find_parallel(
             os.environ.get("PATH", os.defpath) + os.pathsep + os.path.dirname(starter.shipped_path(self.folder))
@@ -45,10 +47,12 @@ class Leases(object):
         if not path:
             return False
         try:
-            self.starter = starter.Parallel(self.arguments, path, version, self.config["slots"], self.folder, dict(os.environb))
+            self.starter = starter.Parallel(self.arguments, path, version, slots, self.folder, dict(os.environb))
         except OSError as error:
             self.note("warning", "GNU Parallel could not be started (%s)" % error)
             return False
+        if limit:
+            self.note("warning", "%s, so GNU Parallel starts fewer than %d slots: raise it, or use --starter builtin" % (limit, slots))
         return True
 
     def use_builtin(self) -> None:

@@ -45,15 +45,15 @@ def find_parallel(search: str) -> tuple:
     return "", ""
 
 
-def is_narrow(slots: int) -> bool:
-    """Return whether GNU Parallel, which starts several processes for itself, would find no room beside so many slots and their tasks."""
+def narrow(slots: int) -> str:
+    """Return the limit that GNU Parallel, which starts processes for itself, would meet with so many slots and tasks; '' if none."""
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if 0 <= files < PARALLEL_FILES * slots + FILES_LEFT:  # it would start as many jobs as it has files for
-        return True
-    return bool(os.geteuid()) and 0 <= limit < 2 * slots + PARALLEL_PROCESSES
+        return "`ulimit -n` is %d" % files
+    return "`ulimit -u` is %d" % limit if os.geteuid() and 0 <= limit < 2 * slots + PARALLEL_PROCESSES else ""
 
 
 def has_perl() -> bool:

@@ -341,6 +341,12 @@ def test_few_descriptors(taskrun: Taskrun) -> None:
     assert result.events("engine")[0]["starter"] == "builtin"
 
 
+def test_few_descriptors_for_gnu_parallel(taskrun: Taskrun) -> None:
+    result = run(taskrun, "ulimit -n 100", flags="-s localhost:40 -p run --grace 1 --starter parallel")
+    complete(taskrun, result)
+    assert result.err.count("`ulimit -n` is 100, so GNU Parallel starts fewer than 40 slots: raise it, or use --starter builtin") == 1
+
+
 @pytest.mark.parametrize("starter", STARTERS)
 @pytest.mark.parametrize("kilobytes", [60_000, 120_000, 400_000])
 def test_little_memory(taskrun: Taskrun, kilobytes: int, starter: str) -> None:
