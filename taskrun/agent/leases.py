@@ -67,6 +67,12 @@ class Leases(object):
         self.failures = 0
         self.worked = True
 
+    def turned_away(self, count: int) -> None:
+        """So many slots have come, and there is no room for them."""
+        for lease in list(self.starting)[:count]:
+            del self.starting[lease]
+        self.failures = 0
+
     def step(self, missing: int, now: float) -> None:
         """Ask for as many leases as are `missing`, beside those on their way."""
         if self.useless:

@@ -229,6 +229,9 @@ class Agent(object):
                 self.on_told(self.told.pop(0))
             while self.slots.connected:
                 self.leases.connected(self.slots.connected.pop())
+            if self.slots.turned_away:
+                self.leases.turned_away(self.slots.turned_away)
+                self.slots.turned_away = 0
 
     def look_back(self, now: float) -> None:
         """At what earlier runs have left here. The driver is told when it is gone."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .share import Shares
 
 LEASE = 15.0  # seconds a slot runs lines before GNU Parallel is asked again
+SPARE = 4  # descriptors kept for what the agent opens beside its slots
 UNANSWERED = 8  # beats in a row, which come eight times in the silence that a slot itself survives
 CREDENTIALS = struct.Struct("iII")
 
@@ -76,6 +77,9 @@ class Slots(object):
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(self.path)
         self.listener.listen(128)
+        self.spare = [os.dup(0) for _ in range(SPARE)]  # descriptors, until they are needed
+        self.turns_away = False
+        self.turned_away = 0  # slots that found no room and end
         self.listener.setblocking(False)
 
     def held(self) -> int:
@@ -96,9 +100,14 @@ class Slots(object):
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                    self.refused.append("a slot could not connect: %s" % error)
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM) and self.spare:
+                    self.make_room("raise `ulimit -n`" if error.errno == errno.EMFILE else error.strerror or str(error))
+                    continue
                 return
+            if self.turns_away and self.alive() >= self.count:
+                connection.close()
+                self.turned_away += 1
+                continue
             pid, uid, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
             if uid != os.getuid() or self.closing:
                 connection.close()
@@ -108,6 +117,14 @@ class Slots(object):
             peer.sender = pid
             self.peers[peer.fd] = peer
             self.poll.register(peer.fd, select.POLLIN)
+
+    def make_room(self, why: str) -> None:
+        """No descriptor is left for a slot: let go of the spare ones, and turn away all slots beyond those that are connected."""
+        while self.spare:
+            os.close(self.spare.pop())
+        self.turns_away = True
+        self.count = self.alive()
+        self.refused.append("no descriptor is left for more slots (%s)" % why)
 
     def read(self, fd: int) -> None:
         peer = self.peers.get(fd)
@@ -316,6 +333,8 @@ class Slots(object):
     def kill(self) -> None:
         """Those that have not left: end them and what they run."""
         self.listener.close()
+        while self.spare:
+            os.close(self.spare.pop())
         for peer in list(self.peers.values()):
             if peer.pid:
                 ending.signal_all([peer.pid], ending.KILL)

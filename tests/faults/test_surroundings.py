@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -339,6 +340,21 @@ def test_few_descriptors(taskrun: Taskrun) -> None:
     result = run(taskrun, "ulimit -n 100", flags="-s localhost:40 -p run --grace 1")
     complete(taskrun, result)
     assert result.events("engine")[0]["starter"] == "builtin"
+
+
+def test_too_few_descriptors_for_all_slots(taskrun: Taskrun) -> None:
+    """Those that find no room end, and this is said once."""
+    taskrun.command = ("/bin/sh", "-c", 'ulimit -n 45; exec "$0" "$@"', *taskrun.command)
+    text = "#TASKRUN REPEAT 60 until test -e go; do sleep 0.1; done\n"
+    running = taskrun.start("tasks.txt", "-s", "localhost:60", "-p", "run", files={"tasks.txt": text})
+    until(lambda: "no descriptor is left" in running.said()[1])
+    (taskrun.folder / "go").touch()
+    result = running.finish()
+    told = re.search(r"no descriptor is left for more slots \(raise `ulimit -n`\): (\d+) slots go on\n", result.err)
+    assert told
+    assert 10 < int(told[1]) < 45
+    assert result.err.count("taskrun: ") == 2, "and the summary"
+    assert (result.code, len(read_status(taskrun.folder / "run_status.txt"))) == (0, 60)
 
 
 def test_few_descriptors_for_gnu_parallel(taskrun: Taskrun) -> None:
