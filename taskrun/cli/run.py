@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     if options.dry_run:
         from taskrun.driver.dry_run import dry_run
 
-        return dry_run(taskfile, options, name, earlier)
+        return dry_run(taskfile, options, typed_in, name, earlier)
     from taskrun.driver import surroundings
 
     surroundings.check()

@@ -43,10 +43,14 @@ def _with_ancestors(status: Path, seen: set[Path]) -> list[Path]:
     return [*paths, status]
 
 
-def check_newest(options: Options, statuses: list[Path], say: Callable[[str], None]) -> None:
-    """Raises Refused where later runs have carried one of these on, and what they ran would run again; who names the files may do that."""
-    for status, newer in chain.superseded(statuses):
-        named, again = " and ".join(each.name for each in newer), " ".join(f"-r {shlex.quote(str(each))}" for each in newer)
+def check_newest(options: Options, statuses: list[Path], say: Callable[[str], None], shown: Callable[[Path], str] = str) -> None:
+    """Raises Refused where later runs have carried one of these on, and what they ran would run again; `-p` or `--append` permits that.
+
+    `shown`: a path as the person can type it.
+    """
+    for path, newer in chain.superseded(statuses):
+        status = shown(path)
+        named, again = " and ".join(each.name for each in newer), " ".join(f"-r {shlex.quote(shown(each))}" for each in newer)
         if options.prefix is None and not options.append:
             raise Refused(
                 f"{status} was carried on by {named}, and what that ran would run again: go on from there with {again}; "

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -30,10 +31,10 @@ from taskrun.status.sidecar import Sidecar
 from taskrun.visible import line_of
 
 
-def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_run: Sidecar | None = None) -> int:
+def dry_run(taskfile: str, options: Options, typed_in: str, name: str | None = None, earlier_run: Sidecar | None = None) -> int:
     """Prints the plan to stdout, a summary to stderr; the exit code is that of a refusal or 0. Raises Refused.
 
-    `name`: of a stream; `earlier_run`: that is carried on, where no task file was named.
+    `typed_in`: the folder of the person's shell; `name`: of a stream; `earlier_run`: that is carried on, where no task file was named.
 
     Starts no program and asks no host: what only they know is not said.
     """
@@ -47,7 +48,7 @@ def dry_run(taskfile: str, options: Options, name: str | None = None, earlier_ru
     for warning in warnings + source.lists.take_notes():
         _say(warning)
     Claim(options, "", time.time(), Path(working_directory()), source.name, False, _say).choose()
-    check_newest(options, [files.absolute(each) for each in options.resume_from], _say)
+    check_newest(options, [files.absolute(each) for each in options.resume_from], _say, partial(files.shown, folder=typed_in))
     indexes = open_records(options, _say)
     resume = Resume(indexes, retry=options.retry, force=options.force_resume, match=options.match) if indexes else None
     counts: Counter[str] = Counter()

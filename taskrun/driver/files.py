@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -57,6 +58,14 @@ def choose_prefix(given: str | None, task_name: str, job: str, folder: Path) -> 
         number += 1
         path = base.with_name(f"{base.name}.{number}")
     return path, False
+
+
+def shown(path: Path, folder: str) -> str:
+    """An absolute path as it can be typed in a folder."""
+    with contextlib.suppress(ValueError):
+        relative = str(path.relative_to(folder))
+        return f"./{relative}" if relative.startswith("-") else relative
+    return str(path)
 
 
 def absolute(path: str | Path) -> Path:

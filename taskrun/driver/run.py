@@ -171,7 +171,7 @@ class Run:
         self.limits = lineage.limits(every)  # before the sidecar of one that is continued is replaced
         self.stack.callback(claim.release)
         claim.take()
-        check_newest(options, given, self.say)
+        check_newest(options, given, self.say, self.shown)
         self.prefix, self.status_path, self.append = claim.prefix, claim.status_path, claim.append
         if self.requeued is not None:
             self.idle_starts = starts.before(self.requeued)
@@ -472,7 +472,4 @@ class Run:
 
     def shown(self, path: Path) -> str:
         """A path as the person can type it."""
-        with contextlib.suppress(ValueError):
-            relative = str(path.relative_to(self.typed_in))
-            return f"./{relative}" if relative.startswith("-") else relative
-        return str(path)
+        return files.shown(path, self.typed_in)

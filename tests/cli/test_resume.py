@@ -362,7 +362,8 @@ def test_resumes_lie_beside_the_first_run_and_the_newest_goes_on(taskrun: Taskru
     assert list(elsewhere.iterdir()) == []
     refused = taskrun("-r", "out/it's_status.txt", "-R")
     assert (refused.code, ran(taskrun)) == (2, [])
-    assert f"go on from there with {shlex.join(again[1:3])}; or name" in refused.err
+    typed = shlex.quote("out/it's.3_status.txt")
+    assert f"go on from there with -r {typed}; or name" in refused.err
     assert refused.err == taskrun("-r", "out/it's_status.txt", "-R", "--dry-run").err
     named = taskrun("-r", "out/it's_status.txt", "-R", "-p", "own")
     assert (named.code, ran(taskrun)) == (0, [1])
