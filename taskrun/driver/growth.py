@@ -93,7 +93,7 @@ class Growth:
             return
         with contextlib.suppress(OSError):
             same, lines, line = text.compare()
-            again = f"taskrun {shlex.quote(text.shown)} -r {shlex.quote(run.shown(run.status_path))}"
+            again = f"taskrun -r {shlex.quote(run.shown(run.status_path))}"
             if not same:
                 said = f"{self._from(line or self.difference()[0])} is not any more what was run"
                 run.say(f"{said}; `{again} --match command` runs what is new")

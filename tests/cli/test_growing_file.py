@@ -103,7 +103,7 @@ def test_another_file_in_its_place(taskrun: Taskrun) -> None:
     go(taskrun, 1)
     result = running.finish()
     assert (result.code, ran(taskrun)) == (0, list(range(1, 121)))
-    way = "taskrun tasks.txt -r one_status.txt --match command"
+    way = "taskrun -r one_status.txt --match command"
     assert f"tasks.txt:112:1: from this line on the file is not any more what was run; `{way}` runs what is new" in result.err
     assert taskrun(*way.split()[1:], "-p", "two").code == 0
     assert len(ran(taskrun)) == 120
