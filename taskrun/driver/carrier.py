@@ -17,10 +17,14 @@ from taskrun.agent import folder, probe
 from taskrun.staging.locations import Location
 from taskrun.staging.mover import Advanced, Begun, Delayed, Delivered, Event, Failure, Found, Mover, Staged
 from taskrun.staging.stores import Stores
-from taskrun.staging.transfers import Delivery, Request, Rule, Tally
+from taskrun.staging.transfers import Delivery, Request, Rule, Tally, Unready
 
 Way = Literal["in", "out"]
 Done = Callable[[Staged], None]
+
+
+#: Files that were replaced are named, so many of them; others are counted.
+REPLACED_SHOWN = 5
 
 
 class _Wish(NamedTuple):
@@ -45,11 +49,16 @@ class Carrier:
         transfers: int,
         workfactor: float,
         known: Iterable[Delivery] = (),
+        replace: bool = True,
     ) -> None:
-        """`tag`: of this run and those it carries on; `known`: what they have brought."""
+        """`tag`: of this run and those it carries on; `known`: what they have brought.
+
+        `replace`: whether files of others may be replaced.
+        """
         self.tally = Tally()
         self.moved: dict[Way, int] = {"in": 0, "out": 0}  # files
         self.spared: dict[Way, int] = {"in": 0, "out": 0}  # files that were there already
+        self.replaced = 0  # files of others
         self._note = note
         self._post_transfer = post_transfer
         self._workfactor = workfactor
@@ -61,19 +70,21 @@ class Carrier:
             if probe.keeps(tempfile.gettempdir()):
                 folder.remove(str(left))
         self.spool = Path(tempfile.mkdtemp(prefix=f"taskrun-spool-{tag}-"))
-        self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known)
+        self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known, replace=replace)
         self.on_delivered: Callable[[Way, Delivery], None] = lambda *_: None  # of each file, also where nobody waits for it any more
         self._count = 0
         self._wishes: dict[int, _Wish] = {}
         self._cancelled: set[int] = set()
         self._left: dict[int, int] = {}  # transfer → its bytes that have not gone
 
-    def request(self, source: Location, dest: Location, rule: Rule, way: Way, done: Done, task: int | None = None) -> int:
+    def request(
+        self, source: Location, dest: Location, rule: Rule, way: Way, done: Done, task: int | None = None, unready: Unready = lambda _: ""
+    ) -> int:
         """`done` is called in the loop when all that matches `source` has been moved, or could not be. Returns its number."""
         self._count += 1
         number = self._count
         self._wishes[number] = _Wish(way, task, done)
-        self._mover.stage(Request(number, source, dest, rule, self._workfactor if way == "in" else 1.0))
+        self._mover.stage(Request(number, source, dest, rule, self._workfactor if way == "in" else 1.0, unready))
         return number
 
     def cancel(self, number: int) -> None:
@@ -152,6 +163,10 @@ class Carrier:
         self.tally.done_files += 1
         (self.moved if delivery.how == "moved" else self.spared)[wish.way] += 1
         self._post_transfer(id=wish.task, way=wish.way, cause="ok", **delivery.to_json())
+        if delivery.replaced and delivery.how == "moved":
+            self.replaced += 1
+            if self.replaced <= REPLACED_SHOWN:
+                self._note("warning", f"{delivery.dest} was there with other content, and has been replaced from {delivery.source}")
         self.on_delivered(wish.way, delivery)
 
     def _failed(self, wish: _Wish, event: Failure) -> None:

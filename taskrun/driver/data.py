@@ -11,7 +11,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskrun.driver.carrier import Carrier
+from taskrun.driver import files
+from taskrun.driver.before import Before
+from taskrun.driver.carrier import REPLACED_SHOWN, Carrier
+from taskrun.driver.completing import Patience
 from taskrun.driver.deliveries import Earlier, Span
 from taskrun.driver.destinations import Destinations
 from taskrun.driver.handed import Handed
@@ -28,6 +31,7 @@ from taskrun.options import Options
 from taskrun.planning.expand import Expander
 from taskrun.sizes import size_text
 from taskrun.staging import manifest
+from taskrun.staging.store import FolderStore, Listing, StoreError
 from taskrun.staging.transfers import Tally
 from taskrun.status import names
 
@@ -73,10 +77,11 @@ class Data:
         nodes: Mapping[str, Host],
         hosts: Collection[str],
         guard: Guard,
+        prefix: Path,
     ) -> None:
         """`record`: an event, its kind and fields. `nodes`: of the run's SLURM allocation. `hosts`: machines of engines, but for this one.
 
-        `guard`: of the run's own files. Raises Refused.
+        `guard`: of the run's own files. `prefix`: of their names. Raises Refused.
         """
         self.options = options
         self.cwd = cwd
@@ -114,13 +119,15 @@ class Data:
             transfers=options.transfers,
             workfactor=options.workfactor,
             known=[*earlier.inputs, *earlier.outputs],
+            replace=not options.no_replace,
         )
         self.gpg = functools.cache(lambda: Gpg(passphrase_file=Path(options.passphrase_file) if options.passphrase_file else None))
-        self.stager = Stager(places, self.carrier, self.gpg, note, variables, list(earlier.inputs), list(earlier.outputs))
+        patience = Patience(options.settle, options.writers_wait)
+        self.stager = Stager(places, self.carrier, self.gpg, note, variables, list(earlier.inputs), list(earlier.outputs), patience)
         self.destinations = Destinations(places, self.carrier.wake, note)
         far = {*hosts, *(folder.host for folder in earlier.folders if folder.reach != "relay")}
         self.handed = Handed(places, len(far), note)
-        self.outputs = Outputs(self.stager, options.settle, self._swept)
+        self.outputs = Outputs(self.stager, patience, self._swept)
         self.delivering = False  # the run is over but for this
         self.undelivered = False  # something is left that was to be delivered
         self._interrupted = 0
@@ -129,6 +136,33 @@ class Data:
         self._done_with: set[str] = set()  # places whose connections can be let go
         self._space = Space(note)
         self._look_at_space = 0.0
+        self._prefix = prefix
+        resumed = [names.prefix_of(files.absolute(name)) for name in options.resume_from]
+        self._was_there = Before(names.with_suffix(prefix, names.BEFORE), [names.with_suffix(each, names.BEFORE) for each in resumed])
+        if why := self.look_before(""):
+            raise Refused(f"--clean {options.clean}: {why}")
+
+    def look_before(self, place: str) -> str:
+        """Record what is in a place before the run works there, if --clean has to know. Return why that cannot be. Blocks."""
+        if self.options.clean not in ("all", "encrypted"):
+            return ""
+        places = self.stager.places
+        try:
+            store = places.stores.of(places.on(place, "./"))
+            assert isinstance(store, FolderStore)
+            root = places.folders[place].path if place else str(places.settings.folder)
+            seen = (each for each in store.walk("", Listing()) if place or not self._is_own(each.name))
+            self._was_there.write(place, root, seen)
+        except OSError as error:
+            return f"what is there cannot be recorded: {(error.strerror or str(error)).lower()}"
+        except (StoreError, Refused) as error:
+            return str(error)
+        return ""
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a name below the working directory is that of a file of this run: those come and go, and others get their inodes."""
+        path = self.cwd / name
+        return path.parent == self._prefix.parent and names.is_of_run(self._prefix.name, path.name)
 
     def begin(self, stagings: list[Staging]) -> None:
         """All lines of a regular file, which were inspected. Raises Refused before anything was moved."""
@@ -212,7 +246,8 @@ class Data:
     def waiting(self) -> str:
         """Why nothing starts, if it is for data."""
         if self.delivering:
-            return f"delivering what is left: {self.view() or 'looking for it'}"
+            waits = self.outputs.waits_for
+            return f"delivering what is left: {self.view() or (waits and f'waiting for {waits}') or 'looking for it'}"
         if self.awaited and self.stager.idle:
             hosts = ", ".join(sorted({each.host for each in self.awaited}))
             return f"nothing is left to run, but outputs to fetch from {hosts}: attach it again"
@@ -254,6 +289,9 @@ class Data:
             tidy = threading.Thread(target=self._remove_leftovers, args=(sorted(broken_off),), name="leftovers", daemon=True)
             tidy.start()
             linger(lambda: not tidy.is_alive())
+        if (more := self.carrier.replaced - REPLACED_SHOWN) > 0:
+            were, have = ("file was", "has") if more == 1 else ("files were", "have")
+            self.note("warning", f"and {more} more {were} there with other content and {have} been replaced (--no-replace keeps them)")
         failed = list(outputs.failed.items())
         for (place, name), why in failed[:FAILURES_SHOWN]:
             self.note("error", f"{name}{f' on {place}' if place and '://' not in name else ''} was not delivered: {why}")
@@ -270,20 +308,37 @@ class Data:
         remove_leftovers(self._stagings, self.stager.places, places, lambda: self._interrupted > before)
         self.carrier.wake()
 
-    def clean(self, prefix: Path, started: float, taskfile: Path | None, over: Callable[[], bool]) -> None:
-        """Remove files as --clean says. `started`: epoch seconds; older files are not of this run, nor of those that it carries on.
+    def clean(self, started: float, taskfile: Path | None, unfinished: str, over: Callable[[], bool]) -> bool:
+        """Remove files as --clean says. Return False if a copy at a destination has gone with them.
 
-        `over`: a signal has come.
+        `started`: epoch seconds; older files are not of this run, nor of those that it carries on. `unfinished`: why the run is not
+        complete, '' if all of its tasks have ended well. `over`: a signal has come.
         """
-        if self.options.clean != "keep":
-            from taskrun.driver import cleaning
+        mode = self.options.clean
+        if mode == "keep":
+            return True
+        from taskrun.driver import cleaning
 
-            stager = self.stager
-            spans = [*self._before.spans, Span(started, math.inf, str(prefix))]
-            inputs, outputs = stager.inputs, [each for each in stager.outputs if each not in self._before.outputs or self._leads_to(each)]
-            told = {*self._before.inputs, *self._before.outputs, *(each for each in (*inputs, *outputs) if each.how == "known")}
-            found = cleaning.plans(self.options.clean, stager.places, spans, taskfile, inputs, outputs, self.note, told, over)
-            cleaning.clean(self.options.clean, found, self.note)
+        for staging in self.outputs.barren:
+            unfinished = unfinished or f"no file matches {staging.source} of line {staging.line}"
+        if unfinished and mode == "all":
+            self.note("warning", f"--clean all: nothing was removed: {unfinished}")
+            return True
+        if unfinished and mode == "encrypted":
+            self.note("warning", f"--clean encrypted: only inputs and outputs are looked at, not what else may be cleartext: {unfinished}")
+        stager = self.stager
+        inputs, outputs = stager.inputs, [each for each in stager.outputs if each not in self._before.outputs or self._leads_to(each)]
+        scope = cleaning.Scope(
+            mode,
+            [*self._before.spans, Span(started, math.inf, str(self._prefix))],
+            taskfile,
+            inputs,
+            outputs,
+            {*self._before.inputs, *self._before.outputs, *(each for each in (*inputs, *outputs) if each.how == "known")},
+            None if unfinished else self._was_there,
+        )
+        found = cleaning.plans(scope, stager.places, self.note, over, self.options.lost_after)
+        return cleaning.clean(scope, stager.places, found, self.note, over)
 
     def _leads_to(self, delivery: Delivery) -> bool:
         """Return whether a STAGE line names the store in which a record of an earlier run places an output: no other one is asked."""
@@ -298,11 +353,11 @@ class Data:
         self.carrier.close()
         self.porter.let_all_go()
 
-    def write_manifest(self, prefix: Path, *, run_id: str, host: str, started: float, exit_code: int, counts: dict[str, int]) -> None:
+    def write_manifest(self, *, run_id: str, host: str, started: float, exit_code: int, counts: dict[str, int]) -> None:
         """Raises RecordsFailed."""
         account = manifest.Account(
             run_id=run_id,
-            job=prefix.name,
+            job=self._prefix.name,
             host=host,
             started=started,
             ended=time.time(),
@@ -312,7 +367,7 @@ class Data:
             inputs=manifest.latest(self.stager.inputs),
             outputs=manifest.latest(self.stager.outputs),
         )
-        manifest.write(names.with_suffix(prefix, names.MANIFEST), account)
+        manifest.write(names.with_suffix(self._prefix, names.MANIFEST), account)
 
 
 def tally_text(tally: Tally) -> str:

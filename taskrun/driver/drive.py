@@ -307,6 +307,7 @@ class Drive:
                 {each.host: StepHost(each.host, engines.steps) for each in engines.requests} if engines.steps is not None else {},
                 {each.host for each in engines.requests if each.reach != "local"},
                 guard_of(self.run),
+                self.run.prefix,
             )
             self.run.stack.callback(data.close)
             porter.stager, porter.data = data.stager, data
@@ -337,7 +338,6 @@ class Drive:
         code = data.finish(code, lambda done: loop.linger(self.run.signals, done, each_second), hard=hard)
         counts = self.scheduler.counts
         data.write_manifest(
-            self.run.prefix,
             run_id=self.run.run_id,
             host=socket.gethostname(),
             started=self.run.started,
@@ -345,7 +345,9 @@ class Drive:
             counts={"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
         )
         if code in (ExitCode.OK, ExitCode.TASKS_FAILED):
-            data.clean(self.run.prefix, self.run.started, self.run.source.path, lambda: self.run.signals.told_to_stop)
+            unfinished = "a task failed" if counts.any_failed else "not all tasks have run" if self.scheduler.left else ""
+            if not data.clean(self.run.started, self.run.source.path, unfinished, lambda: self.run.signals.told_to_stop):
+                code = ExitCode.STOPPED
         if summary := data.summary():
             self.run.say(summary)
         data.close()

@@ -27,6 +27,7 @@ from taskrun.planning.edits import Unrun
 from taskrun.planning.expand import Expander
 from taskrun.planning.gone import gone_text
 from taskrun.planning.resume import Decision, Resume, mismatch_text
+from taskrun.status import names
 from taskrun.status.sidecar import Sidecar
 from taskrun.visible import line_of
 
@@ -77,9 +78,9 @@ def dry_run(taskfile: str, options: Options, typed_in: str, name: str | None = N
 def _list_removals(options: Options, taskfile: Path | None) -> None:
     """List what --clean would remove here now of what the runs given with -r have moved and made."""
     from taskrun.driver import cleaning
+    from taskrun.driver.before import Before
     from taskrun.driver.deliveries import earlier
     from taskrun.driver.places import new_places
-    from taskrun.driver.unasked import Unasked
 
     if not options.resume_from:
         _say(f"--clean {options.clean}: which files it would remove is known of a run that has been: add -r STATUS")
@@ -88,19 +89,26 @@ def _list_removals(options: Options, taskfile: Path | None) -> None:
     for folder in before.folders:
         _say(f"--clean {options.clean}: {folder.host} is not asked in a dry run: what would be removed in {folder.path} is not shown")
     places = new_places(Path.cwd(), "dry", 1, options.rclone_config or "", _say)
-    places.stores = stores = Unasked(places, before.outputs)
     inputs, outputs = list(before.inputs), list(before.outputs)
     put = _printer()
-    told = {*inputs, *outputs}
-    for removing in cleaning.plans(options.clean, places, before.spans, taskfile, inputs, outputs, lambda _, text: _say(text), told):
+    was_there = [names.with_suffix(names.prefix_of(files.absolute(name)), names.BEFORE) for name in options.resume_from]
+    scope = cleaning.Scope(
+        options.clean, before.spans, taskfile, inputs, outputs, {*inputs, *outputs}, Before(was_there[-1], was_there[:-1])
+    )
+    spared: set[str] = set()
+    for removing in cleaning.plans(scope, places, lambda _, text: _say(text)):
         for what, listed in (("remove", removing.plan.remove), ("keep", removing.plan.kept)):
             for each in listed:
                 name = cleaning.shown(removing.place, each.path).encode("utf-8", "surrogateescape")
                 put(_line(what, "", 0, "", each.why, name))
+        for each in removing.plan.remove:
+            if each.delivery is not None:
+                end = places.recorded(each.delivery.dest if each.row == "output" else each.delivery.source)
+                spared |= {str(end.at(""))} if end.kind != "local" else set()
     sys.stdout.flush()
-    if stores.spared:
-        _say(f"--clean {options.clean}: {', '.join(sorted(stores.spared))}: not asked in a dry run: a run keeps what is not there, whole")
-    stores.close()
+    if spared:
+        _say(f"--clean {options.clean}: {', '.join(sorted(spared))}: not asked in a dry run: a run keeps what is not there, whole")
+    places.stores.close()
 
 
 #: When data is moved, by the way it goes and its scope.

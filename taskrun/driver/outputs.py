@@ -6,23 +6,22 @@ time when nobody writes there any more: its engine has left, or the run is over.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
+from taskrun.driver.completing import Completing, Look, Patience
 from taskrun.driver.staging import Stager
 from taskrun.errors import Handled
 from taskrun.model import Staging
 from taskrun.staging.mover import Staged
-from taskrun.staging.settling import Settling
-from taskrun.staging.store import Cancelled, Entry, Listing, StoreError, Transient
+from taskrun.staging.store import Cancelled, Entry, FolderStore, Listing, StoreError, Transient
 
 LAST_TRIES = 4  # to look at a place for the last time
+LAST_AGAIN = 0.25  # seconds between two of those looks, while something is not complete
+SAID_AFTER = 3.0  # seconds: a wait that is longer is reported
 
 
 class _Look(NamedTuple):
@@ -32,14 +31,17 @@ class _Look(NamedTuple):
     place: str
     entries: list[Entry]
     why: str = ""
+    incomplete: dict[str, str] = {}  # noqa: RUF012 - names that are not delivered, with why
+    said: str = ""
 
 
 class Outputs:
-    """`settle`: seconds without a change after which a file is complete. `swept`: told the place whose outputs are all delivered."""
+    """`swept`: told the place whose outputs are all delivered."""
 
-    def __init__(self, stager: Stager, settle: float, swept: Callable[[str], None]) -> None:
+    def __init__(self, stager: Stager, patience: Patience, swept: Callable[[str], None]) -> None:
         self.stager = stager
-        self.settle = settle
+        self.patience = patience
+        self.waits_for = ""  # at the end: an output that is not complete, and why
         self.failed: dict[tuple[str, str], str] = {}  # (place, what could not be delivered) → why
         self.live: set[str] = {""}  # places where tasks may write
         self.lost: set[str] = set()  # places whose engine was lost once: it may have been in the middle of a file
@@ -47,7 +49,7 @@ class Outputs:
         self._ending: set[str] = set()  # to be looked at for the last time
         self._looked: set[str] = set()  # that was done
         self._moving: Counter[str] = Counter()  # place → its files under way
-        self._settling: dict[tuple[int, str], Settling] = {}  # by line and place
+        self._completing: dict[tuple[int, str], Completing] = {}  # by line and place
         self._matched: set[int] = set()  # lines
         self._again: dict[tuple[int, str], set[str]] = {}  # names that could not be delivered, for the last look
         self._found: deque[_Look | str] = deque()  # a place: that was all of it
@@ -106,7 +108,7 @@ class Outputs:
         last = bool(todo)
         now = time.monotonic()
         if not last and self.stager.out_stagings and now >= self._look_at:
-            self._look_at = now + max(1.0, self.settle / 2)
+            self._look_at = now + max(1.0, self.patience.settle / 2)
             todo = sorted(self.live)
         if todo:
             stagings = list(self.stager.out_stagings)
@@ -116,31 +118,57 @@ class Outputs:
     # in the thread
 
     def _look(self, stagings: list[Staging], places: list[str], last: bool) -> None:
+        until = time.monotonic() + self.patience.writers
+        before = self._interrupted
         for place in places:
             for staging in stagings:
                 look = self._look_for(staging, place, last)
-                if look.entries or look.why:
+                if last:
+                    look = self._look_until(look, until, before)
+                if look.entries or look.why or look.incomplete:
                     self._found.append(look)
             if last:
                 self._found.append(place)
         if self._found:
             self.stager.carrier.wake()
 
+    def _look_until(self, look: _Look, until: float, before: int) -> _Look:
+        """Look again until all is complete; what is not by then, or when a signal comes, is not delivered."""
+        begun, said = time.monotonic(), False
+        while look.incomplete and time.monotonic() < until and self._interrupted == before:
+            name, why = next(iter(look.incomplete.items()))
+            self.waits_for = f"{name}, {why}"
+            if not said and time.monotonic() - begun > SAID_AFTER:
+                said = True
+                text = f"waiting for {self.waits_for}, {self.patience.writers:g} s at most (--writers-wait); Ctrl-C ends the wait"
+                self._found.append(_Look(look.staging, look.place, [], said=text))
+                self.stager.carrier.wake()
+            if look.entries:  # what is complete goes meanwhile
+                self._found.append(look._replace(incomplete={}))
+                self.stager.carrier.wake()
+            time.sleep(LAST_AGAIN)
+            look = self._look_for(look.staging, look.place, last=True)
+        self.waits_for = ""
+        return look
+
     def _look_for(self, staging: Staging, place: str, last: bool) -> _Look:
-        settling = self._settling.setdefault((staging.line, place), Settling(self.settle))
+        folder = None if place else self.stager.places.settings.folder
+        key = (staging.line, place)
+        completing = self._completing.setdefault(key, Completing(self.patience, self.stager.open_files, folder))
         try:
             entries = self._entries(staging, place, LAST_TRIES if last else 1)
+            if last:
+                for name in self._again.pop(key, ()):
+                    completing.settling.failed(name)
+            store = self.stager.places.stores.of(self.stager.places.on(place, staging.source))
+            assert isinstance(store, FolderStore)
+            found: Look = completing.look(entries, store)
         except Cancelled:
             return _Look(staging, place, [], "the look for it was interrupted" if last else "")
         except Exception as error:  # noqa: BLE001 - a host that is away for a moment; the last look tells
             told = isinstance(error, StoreError | Handled)
             return _Look(staging, place, [], (str(error) if told else f"{type(error).__name__}: {error}") if last else "")
-        if last:
-            for name in self._again.pop((staging.line, place), ()):
-                settling.failed(name)
-            return _Look(staging, place, settling.rest(entries))
-        writing = frozenset() if place else _being_written({entry.name for entry in entries}, self.stager.places.settings.folder)
-        return _Look(staging, place, settling.look(entries, time.monotonic(), writing))
+        return _Look(staging, place, found.ready, "", found.waiting if last else {})
 
     def _entries(self, staging: Staging, place: str, tries: int) -> list[Entry]:
         where = self.stager.places.on(place, staging.source)
@@ -168,9 +196,13 @@ class Outputs:
                 self._looked.add(found)
                 self._close(found)
                 continue
+            if found.said:
+                self.stager.note("warning", found.said)
             if found.why:
                 self.failed[found.place, found.staging.source] = found.why
-            if found.entries:
+            for name, why in found.incomplete.items():
+                self.failed[found.place, str(self.stager.places.on(found.place, found.staging.source).at(name))] = why
+            if found.entries or found.incomplete:
                 self._matched.add(found.staging.line)
             for entry in found.entries:
                 self._deliver(found.staging, found.place, entry)
@@ -193,32 +225,3 @@ class Outputs:
     def _close(self, place: str) -> None:
         if place in self._looked and not self._moving[place] and not any(where == place for where, _ in self.failed):
             self._swept(place)
-
-
-def _being_written(names: set[str], folder: Path) -> frozenset[str]:
-    """Which of these files a process of ours has open for writing, as far as /proc tells."""
-    wanted = {os.path.realpath(folder / name): name for name in names}
-    found: set[str] = set()
-    if not wanted:
-        return frozenset()
-    for process in os.scandir("/proc"):
-        if not process.name.isdigit():
-            continue
-        try:
-            descriptors = os.listdir(f"{process.path}/fd")
-        except OSError:
-            continue  # it has ended, or is somebody else's
-        for descriptor in descriptors:
-            with contextlib.suppress(OSError):  # closed meanwhile
-                name = wanted.get(str(Path(f"{process.path}/fd/{descriptor}").readlink()))
-                if name is not None and _writes(process.path, descriptor):
-                    found.add(name)
-    return frozenset(found)
-
-
-def _writes(process: str, descriptor: str) -> bool:
-    with Path(process, "fdinfo", descriptor).open(encoding="ascii", errors="replace") as file:
-        for line in file:
-            if line.startswith("flags:"):
-                return bool(int(line.split()[1], 8) & os.O_ACCMODE)
-    return False

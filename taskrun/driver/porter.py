@@ -86,6 +86,8 @@ class Porter:
 
         def look() -> None:
             why = stager.places.why_not(member)
+            if not why and self.data is not None and (problem := self.data.look_before(stager.places.name(member))):
+                self.crew.mail.post(lambda: stager.note("warning", f"--clean: {member.request.host}: {problem}"))
             self.crew.mail.post(lambda: looked(why))
 
         def looked(why: str) -> None:

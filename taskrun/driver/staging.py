@@ -15,6 +15,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from taskrun.driver.carrier import Carrier, Done
+from taskrun.driver.completing import Completing, Patience, Waiter
 from taskrun.driver.member import Member
 from taskrun.driver.places import Places
 from taskrun.encryption.gpg import Gpg
@@ -26,7 +27,9 @@ from taskrun.staging import locations
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Location
 from taskrun.staging.mover import Staged
-from taskrun.staging.transfers import Delivery, Renamed, Rule
+from taskrun.staging.open_files import OpenFiles
+from taskrun.staging.store import FolderStore
+from taskrun.staging.transfers import Delivery, Renamed, Rule, Unready
 
 FAILED = 74  # the return code of a task whose data could not be moved: EX_IOERR
 NAMES = ("TASKID", "STREAM_INDEX", "REPEAT_INDEX", "TASKID_ZP", "STREAM_INDEX_ZP", "REPEAT_INDEX_ZP", "ENGINE_RANK", "JOBID", "NAMETASKS")
@@ -53,8 +56,9 @@ class Stager:
         variables: dict[str, str],
         inputs: list[Delivery],
         outputs: list[Delivery],
+        patience: Patience,
     ) -> None:
-        """`inputs` and `outputs`: what earlier runs have moved; what this one moves is added."""
+        """`inputs` and `outputs`: what earlier runs have moved; what this one moves is added. `patience`: with outputs."""
         self.places = places
         self.carrier = carrier
         self.note = note
@@ -65,6 +69,8 @@ class Stager:
         self.idle = False  # nothing is left to run: nothing need be fetched
         self.engine_stagings: list[Staging] = []
         self.out_stagings: list[Staging] = []
+        self.open_files = OpenFiles()
+        self._patience = patience
         self._gpg = gpg
         self._rules: dict[tuple[str, Encryption | None], Rule] = {}
         self._kept: deque[Supplied] = deque()
@@ -209,14 +215,26 @@ class Stager:
         for staging in [each for each in task.staging if each.way == way]:
             try:
                 source, dest = self._ends(staging, self.places.name(member), variables)
+                unready: Unready = self._waiter(source) if way == "out" else lambda _: ""
                 attempt.requests.add(
-                    self.carrier.request(source, dest, self.rule(staging), staging.way, partial(staged, staging=staging), task.id)
+                    self.carrier.request(source, dest, self.rule(staging), staging.way, partial(staged, staging=staging), task.id, unready)
                 )
             except Refused as error:
                 attempt.problems.append(str(error))
         if not attempt.requests:
             self._attempts.pop(where, None)
             done("; ".join(attempt.problems))
+
+    def _waiter(self, source: Location) -> Waiter:
+        """Return the one that tells whether outputs of an attempt are complete."""
+        folder = self.places.settings.folder if source.kind == "local" else None
+
+        def store() -> FolderStore:
+            found = self.places.stores.of(source)
+            assert isinstance(found, FolderStore)
+            return found
+
+        return Waiter(Completing(self._patience, self.open_files, folder), store, self._patience.writers)
 
     def _ends(self, staging: Staging, place: str, variables: dict[str, str]) -> tuple[Location, Location]:
         """From where to where, for one attempt. A value stands for itself, also where it looks like a glob. Raises Refused."""

@@ -1,8 +1,8 @@
 """What --clean removes: a plan, made from what is there and what has been delivered. Pure; removing is the caller's.
 
 The table of the documentation, column by column: `keep` nothing; `output` the staged inputs and the outputs that are safe at their
-destination; `encrypted` those of them that are not .gpg, and whatever is the cleartext of one that is; `all` inputs, outputs and what else
-the run made. The run's own files stay always.
+destination; `encrypted` those of them that are not .gpg, and what else the run made that may be cleartext; `all` inputs, outputs and what
+else the run made. The run's own files stay always.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ class Present(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """A file that may go, and why."""
+    """A file that may go, and why. `delivery`: what has to be safe elsewhere first; None for a file that was only made."""
 
     path: str
     row: Row
     why: str
+    delivery: Delivery | None = None
 
 
 class Kept(NamedTuple):
@@ -53,28 +54,29 @@ def plan(
     *,
     made: Callable[[str], bool],
     own: frozenset[str],
-    safe: Callable[[Delivery], bool],
+    unproven: Callable[[Delivery], bool],
 ) -> Plan:
-    """What may be removed.
+    """Return what may be removed, provided that each delivery proves to be safe when its file has been put aside.
 
     `inputs` by the path they lie at, `outputs` by the path they were shipped from. `made`: whether the run made a file, as far as that is
-    known; whatever it did not make stays. `own`: status, sidecar, events, manifest, logs. `safe`: whether a delivery is still at its
-    destination, verified (asked only for what would go).
+    known; whatever it did not make stays. `own`: status, sidecar, events, manifest, logs. `unproven`: whether a store may have shown the
+    very file for the copy that an output was found to have (`identical`).
     """
     remove: list[Removal] = []
     kept: list[Kept] = []
     if mode == "keep":
         return Plan((), ())
     encrypted = frozenset(path for path in (*inputs, *outputs) if path.lower().endswith(".gpg"))
+    decrypted = any(_is_decrypted(each) for each in inputs.values())
     for file in sorted(present):
         if file.path in own:
             continue
         arrived, shipped = inputs.get(file.path), outputs.get(file.path)
         row: Row = "output" if shipped is not None else "input" if arrived is not None else "other"
-        if not _goes(mode, row, file.path, encrypted) or (row == "other" and not made(file.path)):
+        if not _goes(mode, row, file.path, encrypted, decrypted=decrypted) or (row == "other" and not made(file.path)):
             continue
         if shipped is not None:
-            why = _unsafe_output(file, shipped, safe)
+            why = _unsafe_output(file, shipped, unproven)
         elif arrived is not None:
             why = _unsafe_input(file, arrived)
         else:
@@ -82,24 +84,31 @@ def plan(
         if why:
             kept.append(Kept(file.path, why))
         else:
-            remove.append(Removal(file.path, row, _because(arrived, shipped)))
+            remove.append(Removal(file.path, row, _because(arrived, shipped), shipped or arrived))
     return Plan(tuple(remove), tuple(kept))
 
 
-def _goes(mode: Mode, row: Row, path: str, encrypted: frozenset[str]) -> bool:
+def _goes(mode: Mode, row: Row, path: str, encrypted: frozenset[str], *, decrypted: bool) -> bool:
+    """`decrypted`: inputs were, so whatever the run made may be their cleartext."""
     if mode == "all":
         return True
     if mode == "output":
         return row != "other"
-    return not path.lower().endswith(".gpg") and (row != "other" or f"{path}.gpg" in encrypted)
+    return not path.lower().endswith(".gpg") and (row != "other" or decrypted or f"{path}.gpg" in encrypted)
 
 
-def _unsafe_output(file: Present, shipped: Delivery, safe: Callable[[Delivery], bool]) -> str:
+def _is_decrypted(arrived: Delivery) -> bool:
+    return arrived.source_sha256 != arrived.sha256
+
+
+def _unsafe_output(file: Present, shipped: Delivery, unproven: Callable[[Delivery], bool]) -> str:
     if shipped.how == "same":
         return f"it is the very file that {shipped.dest} names"
     if file.version != shipped.source_version:
         return f"it has changed since it was shipped to {shipped.dest}"
-    return "" if safe(shipped) else f"it is not certain that {shipped.dest} is there, whole"
+    if shipped.how == "identical" and unproven(shipped):
+        return f"{shipped.dest} had the same content before it was shipped, and may be this very file by another name"
+    return ""
 
 
 def _unsafe_input(file: Present, arrived: Delivery) -> str:
@@ -108,6 +117,8 @@ def _unsafe_input(file: Present, arrived: Delivery) -> str:
         return f"it is the very file that {arrived.source} names"
     if arrived.how == "identical":
         return "it was there before the run"
+    if arrived.replaced:
+        return f"it has replaced another file when it was fetched from {arrived.source}"
     return "" if file.version == arrived.dest_version else f"it has changed since it was fetched from {arrived.source}"
 
 

@@ -27,6 +27,7 @@ from taskrun.staging.store import (
     Progress,
     Store,
     StoreError,
+    Taken,
     Transient,
     Writer,
 )
@@ -48,6 +49,7 @@ class Copy:
 
     `progress` is told the bytes read, less those that have to be read again. `spool`: a folder only we can read, for what cannot be
     streamed to its destination; never holds the cleartext of what is encrypted. `known`: an earlier delivery to this destination.
+    `replace`: whether a file that this run, or one that it carries on, has not brought may be replaced.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Copy:
         progress: Progress,
         known: Delivery | None,
         guard: Guard | None = None,
+        *,
+        replace: bool = True,
     ) -> None:
         self._transfer = transfer
         self._source = source
@@ -67,6 +71,9 @@ class Copy:
         self._progress = progress
         self._known = known
         self._guard = guard
+        self._replace = replace
+        self._went = ""  # the sha256 of what a try has sent: it may have arrived although its answer was lost
+        self._replaced = ""  # the version of a file of others that is in the place
         self._begun = time.monotonic()
         self._counted = 0
         self._hashed: tuple[str, str] | None = None  # version and sha256 of a local source
@@ -93,6 +100,7 @@ class Copy:
             return self._delivery(entry, there, sha256, sha256, "sha256", "same")
         if there is not None and (done := self._there_already(entry, there)) is not None:
             return done
+        self._replaced = self._replaces(there)
         self._spare(there)
         self._room(entry.size)
         if (errand := self._by_engine(entry)) is not None:
@@ -101,6 +109,7 @@ class Copy:
         try:
             if not isinstance(self._dest, FolderStore):
                 path, sha256, source_sha256 = self._as_file(entry)
+                self._went = sha256
                 told = self._count if self._spooled is None else self._look  # what was spooled has been counted
                 arrived = self._dest.put(path, transfer.target, sha256, told, executable=transfer.executable)
             elif transfer.change is None:
@@ -142,6 +151,21 @@ class Copy:
             return False
         return self._source.path(entry.name).samefile(self._dest.path(there.name))
 
+    def _replaces(self, there: Entry | None) -> str:
+        """Return the version of somebody else's file that is about to be replaced; '' if there is none. Raises Taken where none may be."""
+        known = self._known
+        if there is None:
+            return ""
+        if known is not None and known.size == there.size and self._is(self._dest, there, known.dest_version, known.sha256):
+            return known.replaced
+        if self._went and self._digest(self._dest, there, "sha256") == self._went:
+            return self._replaced
+        if not self._replace:
+            raise Taken(
+                f"{self._transfer.dest} is there already, with other content, and --no-replace leaves it alone; choose another DEST"
+            )
+        return there.version or "?"
+
     def _there_already(self, entry: Entry, there: Entry) -> Delivery | None:
         """The delivery if the right content is there: as recorded when it was brought, or by a checksum that both sides know."""
         change, known = self._transfer.change, self._known
@@ -153,6 +177,7 @@ class Copy:
             and self._is(self._source, entry, known.source_version, known.source_sha256)
         ):
             how = "identical" if known.how == "identical" else "known"  # what was there before stays so: it is not ours to remove
+            self._replaced = known.replaced
             return self._delivery(entry, there, known.sha256, known.source_sha256, known.verified, how)
         if change is not None or entry.size != there.size:
             return None
@@ -400,6 +425,7 @@ class Copy:
             seconds=time.monotonic() - self._begun,
             tries=self.tries,
             by=by,
+            replaced=self._replaced,
         )
 
 

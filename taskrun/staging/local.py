@@ -22,10 +22,11 @@ from taskrun.staging.store import (
     Missing,
     NoSpace,
     Permanent,
+    Seen,
     StoreError,
+    Taken,
     Transient,
     Writer,
-    is_unfinished,
     unfinished_name,
 )
 from taskrun.status import names
@@ -41,6 +42,8 @@ _KINDS: dict[int | None, type[StoreError]] = {
     errno.EDQUOT: NoSpace,
     **dict.fromkeys(_PASSING, Transient),
 }
+#: Errors of file systems without links.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 _INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -154,18 +157,50 @@ class LocalStore(FolderStore):
             return None
         return max(found.st_mtime, found.st_ctime)
 
-    def unfinished(self, folder: str, listing: Listing) -> Iterator[str]:
-        top = self._folder / folder
-        for parent, _, files in os.walk(top):
-            listing.found(str(top), "", here=True)
-            listing.enter(str(top), len(Path(parent).parts) - len(top.parts))
-            yield from (str(Path(parent, name)) for name in files if is_unfinished(self._tag, name))
+    def walk(self, folder: str, listing: Listing) -> Iterator[Seen]:
+        top = str(self._folder / folder)
+        left = [(folder, 0)]
+        while left:
+            base, level = left.pop()
+            listing.enter(top, level)
+            listing.found(top, "", here=True)
+            with contextlib.suppress(OSError), os.scandir(self._folder / base) as found:  # it has gone, or is not ours to look into
+                for each in found:
+                    seen = Seen(base + each.name, each.is_dir(follow_symlinks=False), each.inode())
+                    yield seen
+                    if seen.is_folder:
+                        left.append((f"{seen.name}/", level + 1))
 
     def remove(self, name: str) -> None:
         try:
             (self._folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise _wrong(self._folder / name, error) from error
+
+    def rename(self, name: str, to: str) -> None:
+        old, new = self._folder / name, self._folder / to
+        try:
+            with contextlib.suppress(FileExistsError):
+                new.parent.mkdir(0o700)
+            try:
+                os.link(old, new, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                if os.path.lexists(new):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+                old.rename(new)
+            else:
+                old.unlink()
+        except FileExistsError as error:
+            raise Taken(f"{new} is there already") from error
+        except OSError as error:
+            raise _wrong(old, error) from error
+
+    def remove_folder(self, name: str) -> bool:
+        with contextlib.suppress(OSError):
+            (self._folder / name).rmdir()
+        return not os.path.lexists(self._folder / name)
 
     def close(self) -> None:
         pass
@@ -283,7 +318,7 @@ def _wrong(path: Path, error: OSError) -> StoreError:
 
 
 def _entry(name: str, found: os.stat_result) -> Entry:
-    version = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
+    version = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}-{found.st_ctime_ns}"  # `touch -r` leaves a change in the last one alone
     return Entry(name, found.st_size, version, bool(found.st_mode & 0o100))
 
 

@@ -20,6 +20,7 @@ from taskrun.staging.stores import Stores
 from taskrun.staging.transfers import Delivery, Patience, Request, Transfer, plan, shortage, without_products
 
 _TOLD_EVERY = 0.5  # seconds between two Advanced of one transfer
+_UNREADY_AGAIN = 0.25  # seconds between two looks at files that are not complete
 
 
 class Found(NamedTuple):
@@ -108,16 +109,20 @@ class Mover:
         transfers: int = 4,
         patience: Patience = Patience(),  # noqa: B008 - a value
         known: Iterable[Delivery] = (),
+        replace: bool = True,
     ) -> None:
+        """`replace`: whether files of others may be replaced at destinations."""
         self._stores = stores
         self._tell = post
         self._spool = spool
         self._patience = patience
         self._most = transfers
+        self._replace = replace
         self._known = {delivery.dest: delivery for delivery in known}
         self._change = threading.Condition()
         self._ready: deque[_Group | _Job] = deque()
-        self._later: list[tuple[float, int, _Job]] = []
+        self._later: list[tuple[float, int, _Group | _Job]] = []
+        self._count_later = 0
         self._parked: dict[str, deque[_Job]] = {}  # destination → who waits for it; a key is there while somebody writes it
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -139,8 +144,8 @@ class Mover:
             if group := self._groups.get(request):
                 group.cancelled = True
                 looking = group.looking
-                waiting = [job for _, _, job in self._later if job.group is group]
-                self._later = [item for item in self._later if item[2].group is not group]
+                waiting = [work for _, _, work in self._later if work.group is group]
+                self._later = [item for item in self._later if item[2] not in waiting]
                 heapq.heapify(self._later)
                 self._ready.extendleft(waiting)
                 self._change.notify_all()
@@ -208,15 +213,17 @@ class Mover:
             if group.cancelled:
                 raise Cancelled
             transfers = self._plan(group)
+        except _Unready:
+            group.tries -= 1
+            self._look_up_in(_UNREADY_AGAIN, group)
+            return
         except Transient as error:
             wait = self._patience.wait(group.tries, random.random())  # noqa: S311 - no secret
             if wait is None or group.cancelled:
                 self._give_up(group, str(error), "transient")
                 return
             self._post(Delayed(request.id, -1, str(error), wait, group.tries))
-            timer = threading.Timer(wait, self._again, (group,))
-            timer.daemon = True
-            timer.start()
+            self._look_up_in(wait, group)
             return
         except (StoreError, Handled) as error:
             self._give_up(group, str(error), "permanent")
@@ -244,11 +251,11 @@ class Mover:
         request = group.request
         self._end(group, Failure(request.id, -1, str(request.source), str(request.dest), why, cause, group.tries))
 
-    def _again(self, group: _Group) -> None:
+    def _look_up_in(self, seconds: float, group: _Group) -> None:
         with self._change:
-            if self._closed:
-                return
-            self._enqueue(group)
+            self._count_later += 1
+            heapq.heappush(self._later, (time.monotonic() + seconds, self._count_later, group))
+            self._change.notify()
 
     def _plan(self, group: _Group) -> list[Transfer]:
         request = group.request
@@ -259,6 +266,8 @@ class Mover:
             if next(iter(store.find(request.source.at(f"{request.source.path}/").pattern, listing)), None) is not None:
                 raise Missing(f"{request.source.at(plain)} is a folder: write a / at its end for all files that are in it")
             raise Missing(f"{request.source.at(plain)}: there is no such file")
+        if request.unready(entries):
+            raise _Unready
         transfers = plan(request, entries)
         if isinstance(store, LocalStore) and request.dest.kind == "local":
             transfers = without_products(transfers, store.real)
@@ -277,7 +286,7 @@ class Mover:
             if job.copy is None:
                 job.copy = Copy(
                     transfer, self._stores.of(transfer.source), self._stores.of(transfer.store), self._spool,
-                    self._progress(job), self._known.get(str(transfer.dest)), self._stores.guard,
+                    self._progress(job), self._known.get(str(transfer.dest)), self._stores.guard, replace=self._replace,
                 )  # fmt: skip
                 self._post(Begun(group.request.id, job.number, str(transfer.source), str(transfer.dest), transfer.size))
             delivery = job.copy.run()
@@ -293,7 +302,8 @@ class Mover:
                 job.quiet = False
             self._post(Delayed(group.request.id, job.number, str(error), wait, job.failed))
             with self._change:
-                heapq.heappush(self._later, (time.monotonic() + (0 if group.cancelled else wait), job.number, job))
+                self._count_later += 1
+                heapq.heappush(self._later, (time.monotonic() + (0 if group.cancelled else wait), self._count_later, job))
                 self._change.notify()
         except (Permanent, Handled) as error:
             self._finish(job, str(error), "permanent")
@@ -363,10 +373,15 @@ class Mover:
         self._post(Staged(group.request.id, deliveries, failures))
 
 
+class _Unready(Exception):
+    """What was found is not complete."""
+
+
 class _Group:
     """A request under way."""
 
     def __init__(self, request: Request) -> None:
+        self.group = self
         self.request = request
         self.cancelled = False
         self.looking = True  # what it comes to is not known yet

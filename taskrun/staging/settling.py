@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from taskrun.staging.store import Entry
@@ -24,14 +24,20 @@ class Settling:
         self._seen: dict[str, _Seen] = {}
         self._shipped: dict[str, str] = {}
 
-    def look(self, entries: Iterable[Entry], now: float, open_files: frozenset[str] = frozenset()) -> list[Entry]:
-        """The entries that are ready now. `now`: seconds of any steady clock. `open_files`: names that somebody is known to be writing."""
+    def look(
+        self, entries: Iterable[Entry], now: float, open_files: Collection[str] = frozenset(), old: Collection[str] = frozenset()
+    ) -> list[Entry]:
+        """Return the entries that are ready now.
+
+        `now`: seconds of any steady clock. `open_files`: names that somebody is known to be writing. `old`: names that nobody has touched
+        for long, known otherwise; they have settled when they are first seen.
+        """
         ready = []
         there = {}
         for entry in entries:
             before = self._seen.get(entry.name)
             if before is None or before.version != entry.version:
-                before = _Seen(entry.version, now)
+                before = _Seen(entry.version, now - self._settle if entry.name in old else now)
             there[entry.name] = before
             waits = entry.name in open_files or now - before.since < self._settle
             if not waits and self._shipped.get(entry.name) != entry.version:
@@ -40,11 +46,9 @@ class Settling:
         self._seen = there
         return ready
 
-    def rest(self, entries: Iterable[Entry]) -> list[Entry]:
-        """At the end, when nobody writes any more: everything not shipped yet."""
-        left = [entry for entry in entries if self._shipped.get(entry.name) != entry.version]
-        self._shipped.update((entry.name, entry.version) for entry in left)
-        return left
+    def waiting(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return the entries that no look has said to be ready as they are."""
+        return [entry for entry in entries if self._shipped.get(entry.name) != entry.version]
 
     def failed(self, name: str) -> None:
         """It could not be shipped: the next look offers it again."""

@@ -21,10 +21,11 @@ from taskrun.staging.store import (
     Listing,
     Missing,
     Permanent,
+    Seen,
     StoreError,
+    Taken,
     Transient,
     Writer,
-    is_unfinished,
     unfinished_name,
 )
 from taskrun.staging.sums import Sums
@@ -164,20 +165,39 @@ class SftpStore(FolderStore):
             except FileNotFoundError:
                 return None
 
-    def unfinished(self, folder: str, listing: Listing) -> Iterator[str]:
+    def walk(self, folder: str, listing: Listing) -> Iterator[Seen]:
         left = [(folder, 0)]
         while left:
             base, level = left.pop()
             listing.enter(self.place, level)
             for name, is_folder in self._names(base, listing, links=False):
+                yield Seen(base + name, is_folder)
                 if is_folder:
                     left.append((f"{base}{name}/", level + 1))
-                elif is_unfinished(self.tag, name):
-                    yield base + name
 
     def remove(self, name: str) -> None:
         with self._session(name) as sftp, contextlib.suppress(FileNotFoundError):
             sftp.remove(self.path(name))
+
+    def rename(self, name: str, to: str) -> None:
+        with self._session(name) as sftp:
+            folder = self.path(to).rpartition(b"/")[0]
+            if not _is_folder(sftp.lstat, folder):
+                sftp.mkdir(folder, 0o700)
+            with contextlib.suppress(FileNotFoundError):
+                sftp.lstat(self.path(to))
+                raise Taken(f"{self.place}:{to} is there already")
+            sftp.rename(self.path(name), self.path(to))  # by the protocol it replaces nothing
+
+    def remove_folder(self, name: str) -> bool:
+        with contextlib.suppress(StoreError), self._session(name) as sftp:
+            with contextlib.suppress(OSError):
+                sftp.rmdir(self.path(name))
+            try:
+                sftp.lstat(self.path(name))
+            except FileNotFoundError:
+                return True
+        return False
 
     @property
     def _pools(self) -> list[Pool]:

@@ -16,6 +16,9 @@ CHUNK = 1 << 20
 #: Checksums that two stores may have in common, the best first.
 ALGORITHMS = ("sha256", "sha1", "md5")
 
+#: The beginning of the names of folders where files wait for their removal (`aside_name`).
+ASIDE = ".taskrun-aside-"
+
 #: Told how many bytes more have gone; may raise Cancelled.
 Progress = Callable[[int], None]
 
@@ -40,12 +43,24 @@ class Denied(Permanent):
     """These credentials or rights do not allow it."""
 
 
+class Taken(Permanent):
+    """Something has the name already, and nothing is to be replaced."""
+
+
 class NoSpace(Permanent):
     """The destination is full, or would be."""
 
 
 class Cancelled(Exception):
     """Nobody wants this transfer any more."""
+
+
+class Seen(NamedTuple):
+    """A file or folder that a walk has found. `inode`: its number, 0 where the store does not tell."""
+
+    name: str
+    is_folder: bool
+    inode: int = 0
 
 
 class Entry(NamedTuple):
@@ -178,12 +193,20 @@ class FolderStore(abc.ABC):
         return self.changed(name)
 
     @abc.abstractmethod
-    def unfinished(self, folder: str, listing: Listing) -> Iterator[str]:
-        """Unfinished files of this run, and of those it carries on, anywhere below a folder ("" or ends in "/")."""
+    def walk(self, folder: str, listing: Listing) -> Iterator[Seen]:
+        """Everything below a folder ("" or ends in "/"), a folder before what is in it. No link is followed."""
 
     @abc.abstractmethod
     def remove(self, name: str) -> None:
         """Removes a file, a link and not what it points to. Raises StoreError."""
+
+    @abc.abstractmethod
+    def rename(self, name: str, to: str) -> None:
+        """Give a file another name, whose folder is made (0700). Raises StoreError, Taken if something has that name."""
+
+    @abc.abstractmethod
+    def remove_folder(self, name: str) -> bool:
+        """Remove a folder if it is empty; return whether it is gone. Never raises."""
 
     def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
         digest = hashlib.sha256()
@@ -204,6 +227,12 @@ class FolderStore(abc.ABC):
 def is_unfinished(tag: str, name: str) -> bool:
     """Whether that is the temporary name of a file."""
     return name.startswith(f".taskrun-{tag}-") and name.endswith("~")
+
+
+def aside_name(tag: str, name: str) -> str:
+    """Return where a file waits for its removal: under its own name, in a folder beside it that no pattern matches."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{ASIDE}{tag}~/{base}"
 
 
 def unfinished_name(tag: str, name: str) -> str:

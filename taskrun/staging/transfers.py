@@ -36,6 +36,10 @@ class Renamed(NamedTuple):
 Rule = Callable[[str], "Renamed | None"]
 
 
+#: Asked what keeps the files that were found from being moved, '' if nothing does; asked anew until then. Raises StoreError to give up.
+Unready = Callable[[list[Entry]], str]
+
+
 class Transfer(NamedTuple):
     """One file that is to be moved."""
 
@@ -59,6 +63,7 @@ class Request(NamedTuple):
     dest: Location
     rule: Rule = lambda _: None
     workfactor: float = 1.0  # the destination needs this many times the size
+    unready: Unready = lambda _: ""
 
 
 class Delivery(NamedTuple):
@@ -79,6 +84,7 @@ class Delivery(NamedTuple):
     seconds: float
     tries: int
     by: str = "driver"  # who moved it: the driver, or a host
+    replaced: str = ""  # the version, at the destination, of somebody else's file that this one has replaced; `?` if it has none
 
     def to_json(self) -> dict[str, Any]:
         """For the manifest and the events file."""
@@ -105,6 +111,7 @@ def delivery_from_json(value: Mapping[str, Any]) -> Delivery | None:
         made.verified,
         made.how,
         made.by,
+        made.replaced,
         *((made.signer,) if made.signer is not None else ()),
         *made.recipients,
     )

@@ -104,6 +104,19 @@ def acquire_or_check(prefix: Path, run_id: str, *, take_over: bool = False, lost
     return None
 
 
+def holder(path: Path, lost_after: float = LOST_AFTER) -> str:
+    """Return the run that holds a lock, or may; '' if there is none, or its owner is dead or has been silent for `lost_after` seconds."""
+    try:
+        held = owner.from_json(_read(path))
+        silent = time.time() - path.stat().st_mtime >= lost_after
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        return path.name.removesuffix(names.LOCK)
+    life = owner.life_of(held) if held is not None else "unknown"
+    return "" if life == "dead" or (life == "unknown" and silent) else path.name.removesuffix(names.LOCK)
+
+
 def _acquire(path: Path, content: bytes, take_over: bool, lost_after: float) -> Lock:
     draft = _Draft(path, content)
     previous, silence = None, 0.0

@@ -15,9 +15,10 @@ DBUTIL = "_dbUtil.sh"
 UNWRITTEN = ".unwritten"
 MANIFEST = "_manifest.json"
 DRIVER_LOG = "_driver.log"
+BEFORE = "_before.jsonl"
 TASKS = "_tasks.txt"
 FILES = "_files.txt"
-RECORDS = (STATUS, SIDECAR, EVENTS, LOCK, ATTACH, DBUTIL, MANIFEST, DRIVER_LOG)
+RECORDS = (STATUS, SIDECAR, EVENTS, LOCK, ATTACH, DBUTIL, MANIFEST, DRIVER_LOG, BEFORE)
 
 #: By which a later `-r` goes.
 _OBEYED = (STATUS, SIDECAR, EVENTS)

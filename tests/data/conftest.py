@@ -12,6 +12,7 @@ from cloud import Cloud
 from harness import Result, Running, Taskrun, need
 from keyring import Keys
 from ssh_hosts import SshHosts
+from staging.conftest import Sshd
 
 WORKDIR = "/srv/run"
 
@@ -64,6 +65,25 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (folder / "disk").mkdir()
     (folder / "rclone.conf").write_text(f"[disk]\ntype = alias\nremote = {folder / 'disk'}\n")
     return folder / "rclone.conf", folder / "disk"
+
+
+@pytest.fixture
+def box(taskrun: Taskrun) -> Iterator[str]:
+    """`sftp://box`: a server of this machine, which has the very directories that taskrun works in."""
+    sshd = Sshd()
+    key = (sshd.folder / "host.pub").read_text().split()
+    (sshd.folder / "known_hosts").write_text(f"[127.0.0.1]:{sshd.port} {key[0]} {key[1]}\n")
+    (sshd.folder / "client").write_text(
+        f"Host box\nHostName 127.0.0.1\nPort {sshd.port}\nIdentityFile {sshd.folder}/user\nUserKnownHostsFile {sshd.folder}/known_hosts\n"
+    )
+    programs = sshd.folder / "bin"
+    programs.mkdir()
+    for name in ("ssh", "sftp"):
+        (programs / name).write_text(f'#!/bin/sh\nexec {need(name)} -F {sshd.folder}/client "$@"\n')
+        (programs / name).chmod(0o755)
+    taskrun.env["PATH"] = f"{programs}:{taskrun.env['PATH']}"
+    yield "sftp://box"
+    sshd.close()
 
 
 class Far:

@@ -81,7 +81,7 @@ def test_a_folder_that_contains_itself(hostile: Hostile) -> None:
     with pytest.raises(Permanent, match="100 deep"):
         list(hostile("itself").find(Pattern("/data/")))
     with pytest.raises(Permanent, match="100 deep"):
-        list(hostile("itself").unfinished("/data/", Listing()))
+        list(hostile("itself").walk("/data/", Listing()))
 
 
 @pytest.mark.parametrize("what", ["slash", "nul", "long", "garbage"])
@@ -158,7 +158,7 @@ def test_folders_of_this_machine(tmp_path: Path, small: None) -> None:
     folder.mkdir(parents=True)
     (folder / "x").touch()
     store = LocalStore(tmp_path, "tag")
-    for look in (lambda: list(store.find(Pattern("./"))), lambda: list(store.unfinished("", Listing()))):
+    for look in (lambda: list(store.find(Pattern("./"))), lambda: list(store.walk("", Listing()))):
         with pytest.raises(Permanent, match="100 deep"):
             look()
     assert [entry.name for entry in store.find(Pattern("d/d/"), Listing())] == [f"{'d/' * 101}x"]
@@ -171,7 +171,7 @@ def test_clean_is_interrupted(tmp_path: Path) -> None:
     places = new_places(tmp_path, "tag", 1, "", lambda _: None)
     (tmp_path / "x").touch()
     note = lambda _, text: said.append(text)  # noqa: E731
-    assert cleaning.plans("all", places, [], None, [], [], note, over=lambda: True) == []
+    assert cleaning.plans(cleaning.Scope("all", [], None, [], []), places, note, over=lambda: True) == []
     assert said == ["--clean was interrupted: nothing was removed"]
     assert places.of("./") == Location("local", "", "./")
 

@@ -163,7 +163,7 @@ def test_whatever_it_says_no_file_of_others_goes(tmp_path: Path, events: list[An
 
 def plans_here(mode: Any, places: Places, told: Earlier, every: set[Any]) -> list[cleaning.Removing]:
     places.folders.clear()  # no host is asked here
-    return cleaning.plans(mode, places, list(told.spans), None, list(told.inputs), list(told.outputs), lambda *_: None, every)
+    return cleaning.plans(cleaning.Scope(mode, told.spans, None, told.inputs, told.outputs, every), places, lambda *_: None)
 
 
 def test_a_line_in_the_events_of_a_run_removes_nothing(taskrun: Taskrun) -> None:

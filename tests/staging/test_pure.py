@@ -177,12 +177,14 @@ INPUTS = {
     "ref/changed": delivery("s3://b/changed", "ref/changed", dest_version="0"),
     "ref/before": delivery("s3://b/before", "ref/before", how="identical"),
     "ref/same": delivery("ref/same", "ref/same", how="same"),
+    "ref/over": delivery("s3://b/over", "ref/over", replaced="1-2-3"),
 }
 OUTPUTS = {
     "out/secret": delivery("out/secret", "s3://b/secret.gpg", source_sha256="b" * 64, recipients=("X",)),
     "out/open": delivery("out/open", "s3://b/open"),
     "out/sealed.gpg": delivery("out/sealed.gpg", "s3://b/sealed.gpg"),
-    "out/lost": delivery("out/lost", "s3://b/lost"),
+    "out/again": delivery("out/again", "s3://b/again", how="identical"),
+    "out/here": delivery("out/here", "sftp://host/here", how="identical"),
     "out/grown": delivery("out/grown", "s3://b/grown", source_version="0"),
 }
 OTHERS = ("tmp/scratch", "out/sealed", "users.txt")
@@ -193,9 +195,22 @@ OWN = frozenset({"run_status.txt", "run_manifest.json"})
     ("mode", "gone"),
     [
         ("keep", set()),
-        ("output", {"ref/clear", "ref/plain", "ref/kept.gpg", "out/secret", "out/open", "out/sealed.gpg"}),
-        ("encrypted", {"ref/clear", "ref/plain", "out/secret", "out/open", "out/sealed"}),
-        ("all", {"ref/clear", "ref/plain", "ref/kept.gpg", "out/secret", "out/open", "out/sealed.gpg", "tmp/scratch", "out/sealed"}),
+        ("output", {"ref/clear", "ref/plain", "ref/kept.gpg", "out/secret", "out/open", "out/again", "out/sealed.gpg"}),
+        ("encrypted", {"ref/clear", "ref/plain", "out/secret", "out/open", "out/again", "out/sealed", "tmp/scratch"}),
+        (
+            "all",
+            {
+                "ref/clear",
+                "ref/plain",
+                "ref/kept.gpg",
+                "out/secret",
+                "out/open",
+                "out/again",
+                "out/sealed.gpg",
+                "tmp/scratch",
+                "out/sealed",
+            },
+        ),
     ],
 )
 def test_cleaning_follows_the_table_and_removes_nothing_unsafe(mode: Mode, gone: set[str]) -> None:
@@ -207,11 +222,11 @@ def test_cleaning_follows_the_table_and_removes_nothing_unsafe(mode: Mode, gone:
         OUTPUTS,
         made=lambda path: path != "users.txt",
         own=OWN,
-        safe=lambda one: one.dest != "s3://b/lost",
+        unproven=lambda one: not one.dest.startswith("s3:"),
     )
     assert {one.path for one in made.remove} == gone
     if mode == "all":
-        assert {one.path for one in made.kept} == {"ref/changed", "ref/before", "ref/same", "out/lost", "out/grown"}
+        assert {one.path for one in made.kept} == {"ref/changed", "ref/before", "ref/same", "ref/over", "out/here", "out/grown"}
 
 
 def test_files_settle_before_they_are_shipped() -> None:
@@ -225,7 +240,8 @@ def test_files_settle_before_they_are_shipped() -> None:
     assert settling.look([grown], 40.0) == []
     settling.failed("a")
     assert settling.look([grown], 41.0) == [grown]
-    assert settling.rest([grown, Entry("b", 1, "v1")]) == [Entry("b", 1, "v1")]
+    assert settling.waiting([grown, Entry("b", 1, "v1")]) == [Entry("b", 1, "v1")]
+    assert settling.look([grown, Entry("b", 1, "v1")], 41.0, old={"b"}) == [Entry("b", 1, "v1")]
 
 
 @pytest.mark.parametrize(("error", "kind"), [(PermissionError, Denied), (ConnectionError, Transient)])
