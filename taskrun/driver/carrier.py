@@ -18,6 +18,7 @@ from taskrun.staging.locations import Location
 from taskrun.staging.mover import Advanced, Begun, Delayed, Delivered, Event, Failure, Found, Mover, Staged
 from taskrun.staging.stores import Stores
 from taskrun.staging.transfers import Delivery, Request, Rule, Tally, Unready
+from taskrun.status import owner
 
 Way = Literal["in", "out"]
 Done = Callable[[Staged], None]
@@ -25,6 +26,10 @@ Done = Callable[[Staged], None]
 
 #: Files that were replaced are named, so many of them; others are counted.
 REPLACED_SHOWN = 5
+
+
+#: In a spool directory: the process that it belongs to.
+_OWNER = "owner"
 
 
 class _Wish(NamedTuple):
@@ -66,10 +71,9 @@ class Carrier:
         self._inbox: deque[Event] = deque()
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         selector.register(self._wake, selectors.EVENT_READ, self._pump)
-        for left in Path(tempfile.gettempdir()).glob(f"taskrun-spool-{tag}-*"):  # of an earlier start that was killed
-            if probe.keeps(tempfile.gettempdir()):
-                folder.remove(str(left))
+        _sweep(Path(tempfile.gettempdir()), tag)
         self.spool = Path(tempfile.mkdtemp(prefix=f"taskrun-spool-{tag}-"))
+        (self.spool / _OWNER).write_bytes(owner.this_process(tag).to_json())
         self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known, replace=replace)
         self.on_delivered: Callable[[Way, Delivery], None] = lambda *_: None  # of each file, also where nobody waits for it any more
         self._count = 0
@@ -181,3 +185,17 @@ class Carrier:
         left = self._left.pop(number, 0)
         if left:
             self.tally.found(0, -left)
+
+
+def _sweep(temporary: Path, tag: str) -> None:
+    """Remove the spool directories of killed drivers: of this run, and those that say that their process is dead."""
+    if not probe.keeps(str(temporary)):
+        return
+    for left in temporary.glob("taskrun-spool-*"):
+        mine = left.name.startswith(f"taskrun-spool-{tag}-")
+        with contextlib.suppress(OSError):
+            if not mine and left.stat().st_uid == os.geteuid():
+                whose = owner.from_json((left / _OWNER).read_bytes())
+                mine = whose is not None and owner.life_of(whose) == "dead"
+        if mine:
+            folder.remove(str(left))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from taskrun.driver import proofs
 from taskrun.driver.before import Before, Known
 from taskrun.driver.deliveries import Span
+from taskrun.driver.leftovers import tidy
 from taskrun.driver.places import Places
 from taskrun.driver.proofs import Proof
 from taskrun.driver.removal import Doomed, Outcome, Remover
@@ -18,7 +19,7 @@ from taskrun.errors import Refused
 from taskrun.staging.cleaning import Mode, Plan, Present, Removal, plan
 from taskrun.staging.locations import UNFINISHED, Location, escape
 from taskrun.staging.open_files import OpenFiles
-from taskrun.staging.store import ALGORITHMS, Cancelled, Entry, FolderStore, Listing, Seen, Store, StoreError, aside_name
+from taskrun.staging.store import ALGORITHMS, ASIDE, Cancelled, Entry, FolderStore, Listing, Seen, Store, StoreError, aside_name
 from taskrun.staging.transfers import Delivery
 from taskrun.status import lock, names
 
@@ -66,6 +67,9 @@ def plans(
             store = places.stores.of(where)
             assert isinstance(store, FolderStore)
             seen = list(store.walk("", Listing(over)))
+            if any(each.name.endswith(f"{ASIDE}{places.settings.tag}~") for each in seen):  # of a driver that was killed
+                tidy(store, "", [places.settings.tag], Listing(over), unfinished=False)
+                seen = list(store.walk("", Listing(over)))
             if other := _live_run(seen, places.settings.folder, scope.spans, lost_after) if not place else "":
                 note("warning", f"--clean: nothing was removed: the run {other} goes on in this directory, and may need its files")
                 return []

@@ -19,7 +19,7 @@ from taskrun.driver.deliveries import Earlier, Span
 from taskrun.driver.destinations import Destinations
 from taskrun.driver.handed import Handed
 from taskrun.driver.inspection import preflight
-from taskrun.driver.leftovers import remove_leftovers
+from taskrun.driver.leftovers import dead_tags, remove_leftovers, tidy
 from taskrun.driver.outputs import Outputs
 from taskrun.driver.places import new_places
 from taskrun.driver.space import Space
@@ -139,6 +139,8 @@ class Data:
         self._prefix = prefix
         resumed = [names.prefix_of(files.absolute(name)) for name in options.resume_from]
         self._was_there = Before(names.with_suffix(prefix, names.BEFORE), [names.with_suffix(each, names.BEFORE) for each in resumed])
+        self._dead = [each for folder in {cwd, prefix.parent} for each in dead_tags(folder)]
+        self._give_back()
         if why := self.look_before(""):
             raise Refused(f"--clean {options.clean}: {why}")
 
@@ -158,6 +160,15 @@ class Data:
         except (StoreError, Refused) as error:
             return str(error)
         return ""
+
+    def _give_back(self) -> None:
+        """Give files here that a killed driver had put aside for --clean their names back."""
+        tags = [*([self.stager.places.settings.tag] if self._resumed else []), *self._dead]
+        if tags:
+            store = self.stager.places.stores.of(self.stager.places.on("", "./"))
+            assert isinstance(store, FolderStore)
+            with contextlib.suppress(StoreError):  # it is looked at again before anything goes
+                tidy(store, "", tags, Listing(), unfinished=False)
 
     def _is_own(self, name: str) -> bool:
         """Whether a name below the working directory is that of a file of this run: those come and go, and others get their inodes."""
@@ -285,10 +296,11 @@ class Data:
 
         whole = linger(done) if not hard else done()
         broken_off = self._worked_in if self._resumed else outputs.regained
-        if whole and (self._resumed or broken_off):
-            tidy = threading.Thread(target=self._remove_leftovers, args=(sorted(broken_off),), name="leftovers", daemon=True)
-            tidy.start()
-            linger(lambda: not tidy.is_alive())
+        tags = [*([self.stager.places.settings.tag] if self._resumed or broken_off else []), *self._dead]
+        if whole and tags:
+            sweep = threading.Thread(target=self._remove_leftovers, args=(sorted(broken_off), tags), name="leftovers", daemon=True)
+            sweep.start()
+            linger(lambda: not sweep.is_alive())
         if (more := self.carrier.replaced - REPLACED_SHOWN) > 0:
             were, have = ("file was", "has") if more == 1 else ("files were", "have")
             self.note("warning", f"and {more} more {were} there with other content and {have} been replaced (--no-replace keeps them)")
@@ -303,9 +315,9 @@ class Data:
         self.undelivered = bool(failed) or not whole
         return ExitCode.STOPPED if self.undelivered and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
 
-    def _remove_leftovers(self, places: list[str]) -> None:
+    def _remove_leftovers(self, places: list[str], tags: list[str]) -> None:
         before = self._interrupted
-        remove_leftovers(self._stagings, self.stager.places, places, lambda: self._interrupted > before)
+        remove_leftovers(self._stagings, self.stager.places, places, tags, lambda: self._interrupted > before)
         self.carrier.wake()
 
     def clean(self, started: float, taskfile: Path | None, unfinished: str, over: Callable[[], bool]) -> bool:

@@ -41,7 +41,7 @@ from taskrun.observers.progress import Progress
 from taskrun.scheduling import messages as m
 from taskrun.scheduling.scheduler import NO_ENGINE, Policy, Scheduler
 from taskrun.scheduling.walltime import ENDS, Walltime
-from taskrun.status import names
+from taskrun.status import names, sidecar
 from taskrun.status.events import EventsWriter
 from taskrun.status.writer import StatusWriter
 
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 BEAT_SHARE = 2 / 3  # a slot gives up after this share of the silence after which the driver does (A of B)
 ENGINES_SECONDS = 300.0  # how long a run without an engine waits for one, unless all were to be on this machine
 LENGTHS_SHOWN = 32  # tasks of the last batch whose lengths the view may see
-
-DATA_TAG = "data_tag"  # in the sidecar: what unfinished files of this run, and of those it carries on, are called
 
 
 def by_monotonic(when: float) -> float:
@@ -293,7 +291,7 @@ class Drive:
             data = Data(
                 self.run.options,
                 Path(self.run.cwd),
-                str(self.run.sidecar.extra[DATA_TAG]),
+                str(self.run.sidecar.extra[sidecar.DATA_TAG]),
                 self.run.selector,
                 self.run.note,
                 lambda kind, **fields: events.event(kind, time.time(), **fields),

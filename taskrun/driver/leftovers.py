@@ -1,18 +1,36 @@
-"""Unfinished files of a driver that was killed or a host that was lost: nobody takes one for whole, and when all is delivered they go."""
+"""Unfinished files of a driver that was killed or a host that was lost: nobody takes one for whole, and when all is delivered they go.
+
+A file that a killed driver had put aside for its removal (removal.py) gets its name back.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 
 from taskrun.driver.places import Places
-from taskrun.errors import Refused
+from taskrun.errors import Handled, Refused
 from taskrun.model import Staging
 from taskrun.staging.locations import Location
-from taskrun.staging.store import ASIDE, Cancelled, FolderStore, Listing, StoreError, Taken, is_unfinished
+from taskrun.staging.store import ASIDE, Cancelled, FolderStore, Listing, Missing, StoreError, Taken, is_unfinished
+from taskrun.status import lock, names, sidecar
 
 
-def remove_leftovers(stagings: Iterable[Staging], places: Places, engines: Iterable[str], over: Callable[[], bool]) -> None:
+def dead_tags(folder: Path) -> list[str]:
+    """Return the tags of runs whose records lie in a directory and whose driver was killed: its lock is there and held by nobody."""
+    found = []
+    for path in folder.glob(f"*{names.LOCK}"):
+        if not lock.holder(path):
+            with contextlib.suppress(Handled, OSError):
+                run = sidecar.load(names.with_suffix(path.with_name(path.name.removesuffix(names.LOCK)), names.SIDECAR))
+                found += [str(run.extra[sidecar.DATA_TAG])] if run.extra.get(sidecar.DATA_TAG) else []
+    return found
+
+
+def remove_leftovers(
+    stagings: Iterable[Staging], places: Places, engines: Iterable[str], tags: Collection[str], over: Callable[[], bool]
+) -> None:
     """To be called when nothing is under way. `engines`: places where work was broken off. What cannot be reached stays.
 
     `over`: nobody waits for it any more.
@@ -22,26 +40,35 @@ def remove_leftovers(stagings: Iterable[Staging], places: Places, engines: Itera
         try:
             store = places.stores.of(location)
             if isinstance(store, FolderStore):
-                tidy(store, location.path, places.settings.tag, Listing(over))
+                tidy(store, location.path, tags, Listing(over))
         except (StoreError, Refused):
             continue
         except Cancelled:
             return
 
 
-def tidy(store: FolderStore, folder: str, tag: str, listing: Listing) -> None:
-    """Remove the unfinished files of a run that is dead, and give files that it has put aside their names back. Raises StoreError."""
-    aside = f"{ASIDE}{tag}~"
-    found = [
-        each for each in store.walk(folder, listing) if is_unfinished(tag, each.name.rpartition("/")[2]) or f"/{aside}" in f"/{each.name}"
-    ]
+def tidy(store: FolderStore, folder: str, tags: Collection[str], listing: Listing, *, unfinished: bool = True) -> None:
+    """Remove unfinished files of dead runs, and give files that those had put aside their names back.
+
+    `unfinished`: whether such files go, too. Raises StoreError, Cancelled.
+    """
+    asides = {f"{ASIDE}{tag}~" for tag in tags}
+
+    def is_ours(name: str) -> bool:
+        *_, above, base = ("", *name.split("/"))
+        return above in asides or base in asides or (unfinished and any(is_unfinished(tag, base) for tag in tags))
+
+    found = [each for each in store.walk(folder, listing) if is_ours(each.name)]
     for each in found:
         above, _, base = each.name.rpartition("/")
-        if not each.is_folder and above.rpartition("/")[2] == aside:
-            with contextlib.suppress(Taken):
-                store.rename(each.name, f"{above.removesuffix(aside)}{base}")
-        elif not each.is_folder and is_unfinished(tag, base):
-            store.remove(each.name)
+        parent, _, aside = above.rpartition("/")
+        if each.is_folder:
+            continue
+        with contextlib.suppress(Taken, Missing):
+            if aside in asides:
+                store.rename(each.name, f"{parent}/{base}" if parent or above.startswith("/") else base)
+            else:
+                store.remove(each.name)
     for each in found:
         if each.is_folder:
             store.remove_folder(each.name)

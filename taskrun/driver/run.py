@@ -19,7 +19,7 @@ from taskrun.driver import edited, elsewhere, files, held, lineage, remains, sta
 from taskrun.driver.account import Account, OnRecord, account
 from taskrun.driver.claim import Claim, check_newest, with_all_ancestors
 from taskrun.driver.contexts import Engines, choose_engines
-from taskrun.driver.drive import DATA_TAG, Drive
+from taskrun.driver.drive import Drive
 from taskrun.driver.file_supply import FileSupply
 from taskrun.driver.growth import Growth
 from taskrun.driver.log import LEVELS, Log
@@ -342,7 +342,7 @@ class Run:
             if lines is None:
                 self.later = edited.LaterLines(source.text, source.scan)
         extra: dict[str, object] = {"name": source.name, held.USER: os.getuid()}
-        extra[DATA_TAG] = self.data_tag()
+        extra[sidecar.DATA_TAG] = self.data_tag()
         if self.claim.base:
             extra[chain.KEY] = self.claim.base
         if self.append and str(self.prefix) in self.limits:
@@ -375,7 +375,7 @@ class Run:
     def data_tag(self) -> str:
         for name in self.options.resume_from:
             with contextlib.suppress(Refused):
-                tag = sidecar.load(sidecar.find(files.absolute(name))).extra.get(DATA_TAG)
+                tag = sidecar.load(sidecar.find(files.absolute(name))).extra.get(sidecar.DATA_TAG)
                 if tag is not None:
                     return str(tag)
         return hashlib.sha256(self.run_id.encode()).hexdigest()[:8]

@@ -24,6 +24,8 @@ VERSION = 1
 LONGEST = 16 << 20  # bytes of one: a thousand hosts take a few hundred thousand
 
 
+#: Key: what unfinished files of a run, and of those it carries on, are called.
+DATA_TAG = "data_tag"
 #: Bytes of the digest of a group of lines.
 DIGEST = 8
 
@@ -182,7 +184,7 @@ _FORMS: dict[str, Any] = {
     "started": _TIME, "ended?": _TIME, "exit_code?": (-(1 << 31), 1 << 31), "stream_complete?": bool,
     "task_file?": {"path": _PATH, "sha256": str, "size": _WHOLE, "lines?": _LINES},
     "counts?": {"": _WHOLE}, "resumed_from?": [_PATH],
-    "name?": _NAME, "base?": _NAME, "data_tag?": r"[a-z0-9]{1,32}", "carried?": bool, "slurm?": [object],
+    "name?": _NAME, "base?": _NAME, f"{DATA_TAG}?": r"[a-z0-9]{1,32}", "carried?": bool, "slurm?": [object],
     "idle_starts?": {"number": _WHOLE, "size": _WHOLE},
     "elsewhere?": {"runs": [_ID], "hosts": {"": _TIME}},
 }  # fmt: skip
