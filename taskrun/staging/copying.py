@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from taskrun.errors import Handled
 from taskrun.sizes import size_text
 from taskrun.staging.errands import Errands, Order, Reachable, Sent, Unable
 from taskrun.staging.guard import Guard, is_record
-from taskrun.staging.local import LocalStore
+from taskrun.staging.local import LocalStore, LocalWriter
 from taskrun.staging.locations import Target
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import (
@@ -23,8 +24,12 @@ from taskrun.staging.store import (
     FolderStore,
     Missing,
     NoSpace,
+    Over,
     Permanent,
+    PinnedStore,
     Progress,
+    Raced,
+    Range,
     Store,
     StoreError,
     Taken,
@@ -33,6 +38,9 @@ from taskrun.staging.store import (
 )
 from taskrun.staging.transfers import Delivery, Transfer
 from taskrun.status import names
+
+#: A large file comes from a store in so many ranges side by side; bytes from which one is large.
+_RANGES, _RANGES_FROM = 6, 24 << 20
 
 
 class _Spooled(NamedTuple):
@@ -89,11 +97,16 @@ class Copy:
         self.tries += 1
         self._said = None
         transfer = self._transfer
-        entry = self._source.stat(transfer.source.path)
+        entry = transfer.found if self.tries == 1 and isinstance(self._source, PinnedStore) else self._source.stat(transfer.source.path)
         if entry is None:
             # It was found a moment ago: asked again before that is believed.
             self._gone += 1
             raise (Missing if self._gone > 1 else Transient)(f"{transfer.source}: there is no such file")
+        if self.tries == 1 and self._known is None and isinstance(self._dest, PinnedStore) and self._dest.is_new:
+            try:
+                return self._bring(entry, "nothing")
+            except Raced:  # then it is looked at what is there
+                self.recede()
         there = self._dest.stat(transfer.target.path)
         if there is not None and self._same_file(entry, there):
             sha256 = self._digest(self._source, entry, "sha256") or ""
@@ -102,6 +115,11 @@ class Copy:
             return done
         self._replaced = self._replaces(there)
         self._spare(there)
+        return self._bring(entry, there or "nothing")
+
+    def _bring(self, entry: Entry, over: Over) -> Delivery:
+        """Move the bytes. `over`: what may be replaced. Raises StoreError, Cancelled."""
+        transfer = self._transfer
         self._room(entry.size)
         if (errand := self._by_engine(entry)) is not None:
             arrived, sha256 = errand
@@ -111,7 +129,7 @@ class Copy:
                 path, sha256, source_sha256 = self._as_file(entry)
                 self._went = sha256
                 told = self._count if self._spooled is None else self._look  # what was spooled has been counted
-                arrived = self._dest.put(path, transfer.target, sha256, told, executable=transfer.executable)
+                arrived = self._dest.put(path, transfer.target, sha256, told, executable=transfer.executable, over=over)
             elif transfer.change is None:
                 arrived, sha256 = self._stream(entry, self._dest)
                 source_sha256 = sha256
@@ -126,7 +144,7 @@ class Copy:
 
     def recede(self) -> None:
         """Called after a broken try: takes back what was counted and is of no use to the next one."""
-        kept = self._half.sums.size if self._half is not None else 0
+        kept = self._half.size if self._half is not None else 0
         if self._spooled is not None:
             kept = self._counted
         self._progress(kept - self._counted)
@@ -309,6 +327,8 @@ class Copy:
 
     def _stream(self, entry: Entry, dest: FolderStore) -> tuple[Arrived, str]:
         """Straight into the destination; after a source that broke off, from there on."""
+        if isinstance(self._source, PinnedStore) and isinstance(dest, LocalStore) and entry.size >= _RANGES_FROM:
+            return self._stream_ranges(entry, self._source, dest)
         if self._half is not None and self._half.version != entry.version:
             self._drop_half()
         half, self._half = self._half, None
@@ -319,7 +339,7 @@ class Copy:
         try:
             if goes_on:
                 half.writer.go_on()
-            chunks = self._source.read(entry, half.sums.size)
+            chunks = self._read(entry, half.sums)
             while (data := self._next(chunks, half)) is not None:
                 half.writer.write(data)
                 half.sums.add(data)
@@ -329,6 +349,43 @@ class Copy:
         finally:
             if self._half is None:
                 half.writer.abandon()
+
+    def _stream_ranges(self, entry: Entry, source: PinnedStore, dest: LocalStore) -> tuple[Arrived, str]:
+        """The same in ranges that come side by side: one stream is slower than most networks."""
+        if self._half is not None and self._half.version != entry.version:
+            self._drop_half()
+        if self._half is None:
+            writer = dest.writer(self._transfer.target, entry.size, executable=self._transfer.executable)
+            self._half = _Half(entry.version, writer, _Sums(None), _ranges(entry.size))
+        half = self._half
+        assert isinstance(half.writer, LocalWriter)
+        lock = threading.Lock()
+
+        def write(offset: int, data: bytes) -> None:
+            half.writer.write_at(offset, data)  # type: ignore[attr-defined]
+            with lock:
+                self._count(len(data))
+
+        try:
+            source.fetch(entry, [one for one in half.ranges if one.next < one.end], write, half.sums.expect)
+        except Transient:
+            raise  # what has been written is good
+        except BaseException:
+            self._drop_half()
+            raise
+        try:
+            for data in half.writer.content():
+                half.sums.add(data)
+            self._check(entry, half.sums.expected, half.sums.size, half.sums.sum_of)
+            return half.writer.commit(half.sums.sha256), half.sums.sha256
+        finally:
+            self._drop_half()
+
+    def _read(self, entry: Entry, sums: _Sums) -> Iterator[bytes]:
+        """Yield what `sums` has not seen yet."""
+        if isinstance(self._source, PinnedStore):
+            return self._source.read_pinned(entry, sums.expect, sums.size)
+        return self._source.read(entry, sums.size)
 
     def _next(self, chunks: Iterator[bytes], half: _Half) -> bytes | None:
         try:
@@ -358,7 +415,7 @@ class Copy:
         came: _Sums
 
         def read() -> Iterator[bytes]:
-            for data in self._source.read(entry):
+            for data in self._read(entry, came):
                 came.add(data)
                 self._count(len(data))
                 yield data
@@ -381,7 +438,7 @@ class Copy:
 
     def _expected(self, entry: Entry) -> tuple[str, str] | None:
         """What the source says that its content is, by the best checksum that it knows."""
-        if not isinstance(self._source, LocalStore):
+        if not isinstance(self._source, LocalStore | PinnedStore):
             for algorithm in ALGORITHMS:
                 if (value := self._source.digest(entry, algorithm)) is not None:
                     self._said = (algorithm, value)
@@ -437,6 +494,12 @@ class _Sums:
         self.expected = expected
         self._made = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *(expected or ())[:1]}}
 
+    def expect(self, algorithm: str, value: str) -> None:
+        """Note what the source says, when it begins to send."""
+        if self.expected is None and self.size == 0:
+            self.expected = (algorithm, value)
+            self._made.setdefault(algorithm, hashlib.new(algorithm, usedforsecurity=False))
+
     def add(self, data: bytes) -> None:
         self.size += len(data)
         for each in self._made.values():
@@ -451,9 +514,22 @@ class _Sums:
 
 
 class _Half:
-    """A destination file that a broken try has begun."""
+    """A destination file that a broken try has begun. `ranges`: what is still to come, where it comes in ranges."""
 
-    def __init__(self, version: str, writer: Writer, sums: _Sums) -> None:
+    def __init__(self, version: str, writer: Writer, sums: _Sums, ranges: tuple[Range, ...] = ()) -> None:
         self.version = version
         self.writer = writer
         self.sums = sums
+        self.ranges = ranges
+        self._whole = sum(one.end - one.next for one in ranges)
+
+    @property
+    def size(self) -> int:
+        """Bytes that have come."""
+        return self._whole - sum(one.end - one.next for one in self.ranges) if self.ranges else self.sums.size
+
+
+def _ranges(size: int) -> tuple[Range, ...]:
+    """A file in as many ranges as come side by side."""
+    length = -(-size // _RANGES)
+    return tuple(Range(start, min(start + length, size)) for start in range(0, size, length))

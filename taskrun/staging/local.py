@@ -128,10 +128,10 @@ class LocalStore(FolderStore):
         finally:
             os.close(fd)
 
-    def writer(self, target: Target, size: int | None, *, executable: bool = False, private: bool = False) -> Writer:
+    def writer(self, target: Target, size: int | None, *, executable: bool = False, private: bool = False) -> LocalWriter:
         del size  # asking for the room at once costs a write per block where the file system cannot
         mode = 0o600 if private else 0o777 if executable else 0o666
-        return _LocalWriter(self._folder, target, self._tag, mode, self._guard)
+        return LocalWriter(self._folder, target, self._tag, mode, self._guard)
 
     def free(self, target: Target) -> int | None:
         folder = self._folder / target.folder
@@ -211,7 +211,7 @@ class LocalStore(FolderStore):
             raise Transient(f"{path} changed while it was read")
 
 
-class _LocalWriter(Writer):
+class LocalWriter(Writer):
     """Every folder below the target's is entered without following links, so nothing can lead the file elsewhere."""
 
     def __init__(self, root: Path, target: Target, tag: str, mode: int, guard: Guard | None) -> None:
@@ -243,6 +243,21 @@ class _LocalWriter(Writer):
             view = memoryview(data)
             while view:
                 view = view[os.write(self._fd, view) :]
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write bytes anywhere, from any thread. The file ends where the last of them do."""
+        with _explained(self._path):
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(self._fd, view, offset)
+                view, offset = view[done:], offset + done
+
+    def content(self) -> Iterator[bytes]:
+        """Yield what was written."""
+        with _explained(self._path):
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            while data := os.read(self._fd, CHUNK):
+                yield data
 
     def commit(self, sha256: str) -> Arrived:
         del sha256  # what was written here is what was hashed; reading it again would ask the page cache

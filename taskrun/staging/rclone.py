@@ -26,6 +26,7 @@ from taskrun.staging.store import (
     Entry,
     Listing,
     Missing,
+    Over,
     Permanent,
     Progress,
     StoreError,
@@ -131,8 +132,10 @@ class RcloneStore:
         if left and entry.size >= 0:
             raise Transient(f"{self._place(entry.name)}: it ended {left} bytes early")
 
-    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
-        del executable
+    def put(
+        self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False, over: Over = "anything"
+    ) -> Arrived:
+        del executable, over
         size = path.stat().st_size
         with self._arriving(target) as name:
             self._copy(path, name, size, progress)

@@ -13,8 +13,8 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -24,7 +24,23 @@ from taskrun.staging.locations import Pattern, Target
 from taskrun.staging.s3_signed import Getting, Putting, abort, keep_version_4, signed
 from taskrun.staging.s3_sums import as_part, digest_of, fits, sha256_base64, verified_by
 from taskrun.staging.s3_words import meaning
-from taskrun.staging.store import CHUNK, Arrived, Denied, Entry, Listing, Missing, Permanent, Progress, StoreError, Transient
+from taskrun.staging.store import (
+    CHUNK,
+    Arrived,
+    Denied,
+    Entry,
+    Listing,
+    Missing,
+    Over,
+    Permanent,
+    PinnedStore,
+    Progress,
+    Raced,
+    Range,
+    Said,
+    StoreError,
+    Transient,
+)
 
 _MOST_PARTS = 10_000
 _MOST_BYTES = 64 << 20  # of one file in memory
@@ -34,7 +50,7 @@ _MOST_BYTES = 64 << 20  # of one file in memory
 _Came: TypeAlias = "SimpleQueue[bytes | Exception | None]"
 
 
-class S3Store:
+class S3Store(PinnedStore):
     """One bucket. `part`: bytes of a part; `side_by_side`: parts of one file under way, each in memory once."""
 
     def __init__(self, bucket: str, *, part: int = 8 << 20, side_by_side: int = 6, connections: int = 28) -> None:
@@ -45,6 +61,9 @@ class S3Store:
         self._made = threading.Lock()
         self._client: Any = None
         self._open: set[tuple[str, str]] = set()  # (key, upload) that are not complete
+        self._small = 0  # objects that were written in one request
+        self._refuses: bool | None = None  # whether the server refuses a write whose condition does not hold; None: not known yet
+        self._met = False  # an object was where none was expected
 
     @property
     def _s3(self) -> Any:
@@ -82,16 +101,19 @@ class S3Store:
         return digest_of(self._head(entry.name), algorithm)
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
+        return self.read_pinned(entry, lambda _, __: None, offset)
+
+    def read_pinned(self, entry: Entry, said: Said, offset: int = 0) -> Iterator[bytes]:
         """A large file in several parts at a time: one stream from S3 is slower than most networks."""
         with self._explained(entry.name):
             if entry.size - offset <= self._part:
-                yield from self._read_part(entry, offset, entry.size)
+                yield from self._read_part(entry, offset, entry.size, said)
                 return
             over = threading.Event()
 
             def fetch(start: int, came: _Came) -> None:
                 try:
-                    for data in self._read_part(entry, start, min(start + self._part, entry.size)):
+                    for data in self._read_part(entry, start, min(start + self._part, entry.size), told):
                         came.put(data)
                         if over.is_set():
                             return
@@ -99,6 +121,8 @@ class S3Store:
                 except Exception as error:  # noqa: BLE001 - raised where it is waited for
                     came.put(error)
 
+            first: SimpleQueue[tuple[str, str]] = SimpleQueue()
+            told = lambda algorithm, value: first.put((algorithm, value))  # noqa: E731
             ahead: deque[_Came] = deque()
             with ThreadPoolExecutor(self._side_by_side, "s3-part") as pool:
                 try:
@@ -106,43 +130,120 @@ class S3Store:
                         ahead.append(SimpleQueue())
                         pool.submit(fetch, start, ahead[-1])
                         if len(ahead) == self._side_by_side:
-                            yield from _all_of(ahead.popleft())
+                            yield from self._in_order(ahead.popleft(), first, said)
                     while ahead:
-                        yield from _all_of(ahead.popleft())
+                        yield from self._in_order(ahead.popleft(), first, said)
                 finally:
                     over.set()
                     pool.shutdown(cancel_futures=True)
 
-    def _read_part(self, entry: Entry, start: int, end: int) -> Iterator[bytes]:
+    @staticmethod
+    def _in_order(came: _Came, first: SimpleQueue[tuple[str, str]], said: Said) -> Iterator[bytes]:
+        for data in _all_of(came):
+            while not first.empty():  # told in this thread, before the first bytes
+                said(*first.get())
+            yield data
+
+    def fetch(self, entry: Entry, ranges: list[Range], write: Callable[[int, bytes], None], said: Said) -> None:
+        over = threading.Event()
+
+        def bring(one: Range) -> None:
+            for data in self._read_part(entry, one.next, one.end, said):
+                if over.is_set():
+                    return
+                write(one.next, data)
+                one.next += len(data)
+
+        with self._explained(entry.name), ThreadPoolExecutor(len(ranges), "s3-range") as pool:
+            done = [pool.submit(bring, one) for one in ranges]
+            try:
+                for future in as_completed(done):
+                    future.result()
+            finally:
+                over.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _read_part(self, entry: Entry, start: int, end: int, said: Said) -> Iterator[bytes]:
         if start >= end:
             return
-        same = {"IfMatch": entry.version} if entry.version else {}
-        answer = self._s3.get_object(Bucket=self._bucket, Key=entry.name, Range=f"bytes={start}-{end - 1}", **same)
+        asked: dict[str, Any] = {"IfMatch": entry.version} if entry.version else {}
+        if (start, end) != (0, entry.size):
+            asked["Range"] = f"bytes={start}-{end - 1}"
+        answer = self._s3.get_object(Bucket=self._bucket, Key=entry.name, **asked)
+        for algorithm in ("sha256", "md5"):
+            if value := digest_of(answer, algorithm):
+                said(algorithm, value)
+                break
         left = end - start
         with contextlib.closing(answer["Body"]) as body:
-            while data := body.read(CHUNK):
+            while left and (data := body.read(min(CHUNK, left))):
                 left -= len(data)
                 yield data
         if left:
             raise Transient(f"s3://{self._bucket}/{entry.name}: the connection ended {left} bytes early")
 
-    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
+    @property
+    def is_new(self) -> bool:
+        return self._refuses is True and not self._met
+
+    def put(
+        self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False, over: Over = "anything"
+    ) -> Arrived:
         del executable  # objects have no modes
         name = target.path
         with self._explained(name), path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size <= self._part:
-                data = file.read()
-                if hashlib.sha256(data).hexdigest() != sha256:
-                    raise Transient(f"{path} changed while it was read")
-                answer = self._s3.put_object(
-                    Bucket=self._bucket, Key=name, Body=data, ChecksumSHA256=sha256_base64(data), Metadata={"sha256": sha256}
-                )
-                verified = self._same(name, data, answer)
-                progress(size)
-            else:
-                verified = self._put_parts(file.fileno(), size, name, sha256, progress)
-            return Arrived(self._arrived(name, size, sha256), verified)
+            if size > self._part:
+                verified = self._put_parts(file.fileno(), size, name, sha256, progress, over)
+                return Arrived(self._arrived(name, size, sha256), verified)
+            data = file.read()
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise Transient(f"{path} changed while it was read")
+            sums = {"ChecksumSHA256": sha256_base64(data), "Metadata": {"sha256": sha256}}
+            asked: dict[str, Any] = {"Bucket": self._bucket, "Key": name, "Body": data, **sums}
+            answer = self._written("put_object", asked, over)
+            verified = self._same(name, data, answer)
+            self._see_whether_it_refuses(asked)
+            progress(size)
+            if verified == "size" or not answer.get("ETag"):
+                return Arrived(self._arrived(name, size, sha256), verified)
+            return Arrived(Entry(name, size, answer["ETag"]), verified)
+
+    def _written(self, operation: str, asked: dict[str, Any], over: Over) -> Any:
+        """Return the answer to a write that depends on what is in its place. Raises Raced where that is something else."""
+        from botocore.exceptions import ClientError
+
+        write = getattr(self._s3, operation)
+        condition: dict[str, str] = {}
+        if over != "anything" and self._refuses is not False and _takes_conditions(self._s3, operation):
+            condition = {"IfNoneMatch": "*"} if isinstance(over, str) else {"IfMatch": over.version}
+        try:
+            return write(**asked, **condition)
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if condition and code in ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey", "404"):
+                self._met = True
+                raise Raced(f"s3://{self._bucket}/{asked['Key']} was written by somebody else meanwhile") from error
+            if not condition or code not in ("NotImplemented", "501", "InvalidArgument", "InvalidRequest"):
+                raise
+        self._refuses = False  # a server that knows no conditions
+        return write(**asked)
+
+    def _see_whether_it_refuses(self, asked: dict[str, Any]) -> None:
+        """Write a small object, the second one of this run, once more, if it is not there: older servers do so although it is.
+
+        Where it is refused further files need no look at whether they are there: that would double the requests.
+        """
+        with self._made:
+            self._small += 1
+            if self._small != 2 or self._refuses is not None:
+                return
+        try:
+            self._written("put_object", asked, "nothing")
+        except Raced:
+            self._refuses, self._met = True, False
+        else:
+            self._refuses = False
 
     def _arrived(self, name: str, size: int, sha256: str) -> Entry:
         """Return the object as it is now. Raises StoreError if it is another one."""
@@ -198,7 +299,7 @@ class S3Store:
         if self._client is not None:
             self._client.close()
 
-    def _put_parts(self, fd: int, size: int, name: str, sha256: str, progress: Progress) -> str:
+    def _put_parts(self, fd: int, size: int, name: str, sha256: str, progress: Progress, over: Over) -> str:
         length = self._part_of(size)
         upload, there = self._resumable(fd, size, length, name)
         if upload is None:
@@ -229,7 +330,8 @@ class S3Store:
         if digest.hexdigest() != sha256:
             raise Transient(f"s3://{self._bucket}/{name}: the file changed while it was sent")
         ordered = [{"PartNumber": number, **parts[number]} for number in sorted(parts)]
-        self._s3.complete_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload, MultipartUpload={"Parts": ordered})
+        asked = {"Bucket": self._bucket, "Key": name, "UploadId": upload, "MultipartUpload": {"Parts": ordered}}
+        self._written("complete_multipart_upload", asked, over)
         self._open.discard((name, upload))
         return "sha256" if all("ChecksumSHA256" in part for part in parts.values()) else "md5"
 
@@ -305,6 +407,12 @@ class S3Store:
         return True
 
 
+def _takes_conditions(client: Any, operation: str) -> bool:
+    """Return whether this version of boto3 knows conditional writes."""
+    name = client.meta.method_to_api_mapping[operation]
+    return "IfNoneMatch" in client.meta.service_model.operation_model(name).input_shape.members
+
+
 def _client(connections: int) -> Any:
     import boto3
     from botocore.config import Config
@@ -317,6 +425,9 @@ def _client(connections: int) -> Any:
     }
     if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
         config["request_checksum_calculation"] = "when_required"  # ours is sent with each part; other ones older servers do not know
+    if "AWS_RESPONSE_CHECKSUM_VALIDATION" not in os.environ:
+        config["response_checksum_validation"] = "when_required"  # what comes is compared here
+    config = {name: value for name, value in config.items() if name in Config.OPTION_DEFAULTS}  # older versions have fewer
     client = boto3.session.Session().client("s3", config=Config(**config))
     client.meta.events.register_first("choose-signer.s3", keep_version_4)
     return client

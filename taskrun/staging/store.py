@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from taskrun.staging.locations import Pattern, Target
 
@@ -19,6 +19,8 @@ ALGORITHMS = ("sha256", "sha1", "md5")
 #: The beginning of the names of folders where files wait for their removal (`aside_name`).
 ASIDE = ".taskrun-aside-"
 
+#: Told the name of a checksum and its value in hex.
+Said = Callable[[str, str], None]
 #: Told how many bytes more have gone; may raise Cancelled.
 Progress = Callable[[int], None]
 
@@ -51,6 +53,10 @@ class NoSpace(Permanent):
     """The destination is full, or would be."""
 
 
+class Raced(Transient):
+    """What is at the destination is not what was seen there: somebody else has written it meanwhile."""
+
+
 class Cancelled(Exception):
     """Nobody wants this transfer any more."""
 
@@ -75,6 +81,10 @@ class Entry(NamedTuple):
     def certain(self) -> bool:
         """Whether the same version is the same content."""
         return self.version != "" and not self.version.startswith("~")
+
+
+#: What a write may replace.
+Over: TypeAlias = 'Entry | Literal["nothing", "anything"]'
 
 
 class Arrived(NamedTuple):
@@ -140,14 +150,47 @@ class Store(Protocol):
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         """Its bytes from `offset`. Transient when it is not the same file any more."""
 
-    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
-        """Brings a file of this machine there, whole or not at all, over whatever was there, and verifies it as far as the store can."""
+    def put(
+        self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False, over: Over = "anything"
+    ) -> Arrived:
+        """Bring a file of this machine there, whole or not at all, and verify it as far as the store can.
+
+        `over`: what may be replaced, as far as the store can make its writes depend on that. Raises Raced if it is something else.
+        """
 
     def free(self, target: Target) -> int | None:
         """Bytes that fit, None where there is no such limit or nobody knows."""
 
     def close(self) -> None:
         """Ends connections, and what was begun and never finished."""
+
+
+class PinnedStore(abc.ABC):
+    """A store that sends the version of a file that was found or none, and with it a checksum: neither has to be asked for before."""
+
+    @abc.abstractmethod
+    def read_pinned(self, entry: Entry, said: Said, offset: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from `offset`. `said` is told a checksum, if there is one, before the first of them."""
+
+    @abc.abstractmethod
+    def fetch(self, entry: Entry, ranges: list[Range], write: Callable[[int, bytes], None], said: Said) -> None:
+        """Bring ranges of a file side by side, each in order: `write` is told offset and bytes, from several threads.
+
+        A range that has come is left with `next` at its end, also when this raises.
+        """
+
+    @property
+    @abc.abstractmethod
+    def is_new(self) -> bool:
+        """Whether a write may go ahead without a look at the destination: the store refuses it if something is there."""
+
+
+class Range:
+    """Bytes of a file that are still to come: from `next` to `end`."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.next = start
+        self.end = end
 
 
 class Writer(abc.ABC):
@@ -208,7 +251,10 @@ class FolderStore(abc.ABC):
     def remove_folder(self, name: str) -> bool:
         """Remove a folder if it is empty; return whether it is gone. Never raises."""
 
-    def put(self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False) -> Arrived:
+    def put(
+        self, path: Path, target: Target, sha256: str, progress: Progress, *, executable: bool = False, over: Over = "anything"
+    ) -> Arrived:
+        del over
         digest = hashlib.sha256()
         with path.open("rb") as file:
             writer = self.writer(target, path.stat().st_size, executable=executable)

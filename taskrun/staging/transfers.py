@@ -49,6 +49,7 @@ class Transfer(NamedTuple):
     size: int  # at the source
     executable: bool
     change: Change | None
+    found: Entry | None = None  # the source as it was found a moment ago
 
     @property
     def dest(self) -> Location:
@@ -149,7 +150,9 @@ def plan(request: Request, entries: Iterable[Entry]) -> list[Transfer]:
         renamed = request.rule(goal.name if request.source.pattern.plain is None or request.dest.is_folder else relative)
         if renamed is not None:
             goal = goal._replace(name=_renamed(goal.name, relative, renamed.name))
-        one = Transfer(request.source.at(entry.name), request.dest, goal, entry.size, entry.executable, renamed.change if renamed else None)
+        one = Transfer(
+            request.source.at(entry.name), request.dest, goal, entry.size, entry.executable, renamed.change if renamed else None, entry
+        )
         if (other := found.setdefault(goal.path, one)) is not one:
             raise Refused(f"{other.source} and {one.source} would both become {one.dest}; nothing was moved")
     return list(found.values())

@@ -12,7 +12,7 @@ from cloud import Cloud
 from harness import Result, Running, Taskrun, need
 from keyring import Keys
 from ssh_hosts import SshHosts
-from staging.conftest import Sshd
+from sshd import Sshd
 
 WORKDIR = "/srv/run"
 

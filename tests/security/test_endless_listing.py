@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from harness import Taskrun, until
-from staging.conftest import Sshd
+from sshd import Sshd
 
 from taskrun.driver import cleaning
 from taskrun.driver.outputs import Outputs

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import paramiko
 import pytest
-from staging.conftest import Sshd
+from sshd import Sshd
 
 from taskrun.driver.member import Member
 from taskrun.driver.places import _Way
