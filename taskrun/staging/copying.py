@@ -40,7 +40,7 @@ from taskrun.staging.transfers import Delivery, Transfer
 from taskrun.status import names
 
 #: A large file comes from a store in so many ranges side by side; bytes from which one is large.
-_RANGES, _RANGES_FROM = 6, 24 << 20
+_RANGES, _RANGES_FROM = 4, 24 << 20
 
 
 class _Spooled(NamedTuple):

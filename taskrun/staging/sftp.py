@@ -35,10 +35,8 @@ Connect = Callable[[], Any]
 #: The sha256 of a file over there, None if nobody there can tell.
 Digest = Callable[[str], "str | None"]
 
-_REQUEST = 32_768  # what every SFTP server takes in one request
 #: sshd allows ten sessions at a time on a connection: the agent, files on their way, one to look around, one that sums up, errands.
 _FILES, _LOOKS = 4, 1
-_WINDOW = 128  # requests under way while reading: 4 MiB, so that memory stays flat whoever is slow
 
 
 class SftpStore(FolderStore):
@@ -68,6 +66,7 @@ class SftpStore(FolderStore):
         self._pool = Pool(connect, lambda sftp: sftp.get_channel().closed)
         self._files = threading.Semaphore(_FILES)
         self._sessions = threading.Semaphore(_FILES + _LOOKS)
+        self._limits: sftp_wire.Limits | None = None
 
     def look(self) -> None:
         """Whether files can be moved there at all. Raises StoreError."""
@@ -116,27 +115,17 @@ class SftpStore(FolderStore):
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         with self._files, self._session(entry.name) as sftp, sftp.open(self.path(entry.name), "rb") as file:
             self._unchanged(entry, file)
-            self._quiet(file)
-            at = offset
-            while at < entry.size:
-                window = min(entry.size - at, _REQUEST * _WINDOW)
-                asked = [(at + step, min(_REQUEST, window - step)) for step in range(0, window, _REQUEST)]
-                data = b"".join(file.readv(asked))
-                if len(data) != window:
-                    raise Transient(f"{self.place}:{entry.name} became shorter while it was read")
-                at += window
-                yield data
+            try:
+                yield from sftp_wire.read(sftp, file.handle, offset, entry.size, self.limits(sftp).read)
+            except sftp_wire.Shorter:
+                raise Transient(f"{self.place}:{entry.name} became shorter while it was read") from None
             self._unchanged(entry, file)
 
-    def _quiet(self, file: Any) -> None:
-        """paramiko asks ahead in a thread of its own, which would shout on standard error that the connection is gone; we know."""
-        ask = file._prefetch_thread
-
-        def asking(*arguments: Any) -> None:
-            with contextlib.suppress(OSError, *self.lost):
-                ask(*arguments)
-
-        file._prefetch_thread = asking
+    def limits(self, sftp: Any) -> sftp_wire.Limits:
+        """Return what this server takes in one request; asked once. Raises OSError."""
+        if self._limits is None:
+            self._limits = sftp_wire.limits(sftp)
+        return self._limits
 
     def writer(self, target: Target, size: int | None, *, executable: bool = False, private: bool = False) -> SftpWriter:
         del size
@@ -312,7 +301,7 @@ class SftpWriter(Writer):
                     self._sftp.remove(self._temporary)
                 self._file = self._sftp.open(self._temporary, "wx")
                 self._sftp.chmod(self._temporary, 0o600)
-                self._file.set_pipelined(True)
+                self._writing = self._begin()
         except BaseException:
             self.abandon()
             raise
@@ -320,6 +309,7 @@ class SftpWriter(Writer):
     def rest(self) -> None:
         """The session is given back, the file stays."""
         with self._careful():
+            self._writing.flush()
             self._file.close()
         self._let_go()
 
@@ -330,8 +320,10 @@ class SftpWriter(Writer):
             self._file = self._sftp.open(self._temporary, "r+b")
             if self._file.stat().st_size != self._written:
                 raise Transient(f"{self._target.path}: what had arrived has gone")
-            self._file.seek(self._written)
-            self._file.set_pipelined(True)
+            self._writing = self._begin()
+
+    def _begin(self) -> sftp_wire.Writing:
+        return sftp_wire.Writing(self._sftp, self._file.handle, self._written, self._store.limits(self._sftp).write)
 
     def _enter(self) -> None:
         self._store.enter()
@@ -347,7 +339,7 @@ class SftpWriter(Writer):
 
     def write(self, data: bytes) -> None:
         with self._careful():
-            self._file.write(data)
+            self._writing.write(data)
         self._written += len(data)
 
     @property
@@ -362,6 +354,7 @@ class SftpWriter(Writer):
     def commit(self, sha256: str) -> Arrived:
         verified = "size"
         with self._careful():
+            self._writing.flush()
             self._file.close()
             there = self._sftp.stat(self._temporary).st_size
             if there != self._written:

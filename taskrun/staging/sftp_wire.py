@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from taskrun.staging.store import Permanent
 
-_CLOSE, _OPENDIR, _READDIR, _EXTENDED, _EXTENDED_REPLY = 4, 11, 12, 200, 201  # kinds of messages
+_CLOSE, _READ, _WRITE, _OPENDIR, _READDIR, _STATUS, _DATA, _EXTENDED, _EXTENDED_REPLY = 4, 5, 6, 11, 12, 101, 103, 200, 201
+_ON_THE_WAY = 4 << 20  # bytes of requests that are not answered: memory stays flat whoever is slow
+_EVERY_SERVER = 32_768  # bytes that every server takes in one request
+_MOST = 256 << 10  # bytes in one request at most, whatever a server offers
 _EXTENSIONS_MOST = 100  # of one file's attributes; OpenSSH sends none
 
 
@@ -46,6 +49,141 @@ def _mode(answer: Any) -> int:
     for _ in range(2 * min(answer.get_int(), _EXTENSIONS_MOST) if flags & 0x80000000 else 0):
         answer.get_binary()
     return mode
+
+
+class Shorter(Exception):
+    """A file ends before the bytes that were asked for."""
+
+
+class Limits(NamedTuple):
+    """Bytes that a server takes in one request."""
+
+    read: int = _EVERY_SERVER
+    write: int = _EVERY_SERVER
+
+
+def limits(sftp: Any) -> Limits:
+    """Ask a server for its limits, by an extension of OpenSSH's; fewer and longer requests cost a fraction of the time. Raises OSError."""
+    from paramiko import SFTPError
+
+    try:
+        kind, answer = sftp._request(_EXTENDED, "limits@openssh.com")
+    except ConnectionError:
+        raise
+    except (OSError, SFTPError):  # it has no word for it
+        return Limits()
+    if kind != _EXTENDED_REPLY:
+        return Limits()
+    _, read, write, _ = (answer.get_int64() for _ in range(4))
+    return Limits(*(min(_MOST, max(_EVERY_SERVER, each)) for each in (read, write)))
+
+
+def read(sftp: Any, handle: bytes, start: int, end: int, request: int) -> Iterator[bytes]:
+    """Yield the bytes of an open file, with many requests under way. Raises OSError, EOFError, Shorter.
+
+    The session is the caller's alone. What is not answered when the caller stops is passed over by later requests, as paramiko does it.
+    """
+    asked: dict[int, tuple[int, int]] = {}  # number of a request → its offset and length
+    came: dict[int, bytes] = {}  # by offset: servers may answer in any order
+    at, ahead = start, start
+    while at < end:
+        while ahead < end and ahead - at < _ON_THE_WAY:
+            length = min(request, end - ahead)
+            asked[_ask_to_read(sftp, handle, ahead, length)] = (ahead, length)
+            ahead += length
+        while at not in came:
+            number, kind, message = _answer(sftp)
+            if number not in asked:
+                continue
+            offset, length = asked.pop(number)
+            data = _data(sftp, kind, message)
+            if not data or len(data) > length:
+                raise Shorter
+            came[offset] = data
+            if len(data) < length:
+                offset, length = offset + len(data), length - len(data)
+                asked[_ask_to_read(sftp, handle, offset, length)] = (offset, length)
+        data = came.pop(at)
+        at += len(data)
+        yield data
+
+
+def _ask_to_read(sftp: Any, handle: bytes, offset: int, length: int) -> int:
+    return _send(sftp, _READ, handle, offset, length)
+
+
+def _data(sftp: Any, kind: int, message: Any) -> bytes:
+    if kind == _STATUS:
+        with contextlib.suppress(EOFError):
+            sftp._convert_status(message)  # raises
+        return b""
+    if kind != _DATA:
+        raise ConnectionError(f"the file transfer server answered with {kind} to a read")
+    return bytes(message.get_string())
+
+
+class Writing:
+    """Bytes that are being written to an open file in order, with many requests under way. The session is the caller's alone."""
+
+    def __init__(self, sftp: Any, handle: bytes, offset: int, request: int) -> None:
+        self._sftp = sftp
+        self._handle = handle
+        self._offset = offset
+        self._request = request
+        self._open: dict[int, int] = {}  # number of a request → its bytes
+        self._under_way = 0
+
+    def write(self, data: bytes) -> None:
+        """Raises OSError, also for what was written before."""
+        view = memoryview(data)
+        while view:
+            piece, view = view[: self._request], view[self._request :]
+            number = _send(self._sftp, _WRITE, self._handle, self._offset, bytes(piece))
+            self._open[number] = len(piece)
+            self._offset += len(piece)
+            self._under_way += len(piece)
+            self._wait(_ON_THE_WAY)
+
+    def flush(self) -> None:
+        """Wait until all of it is written. Raises OSError."""
+        self._wait(0)
+
+    def _wait(self, most: int) -> None:
+        while self._under_way > most:
+            number, kind, message = _answer(self._sftp)
+            size = self._open.pop(number, 0)
+            if size:
+                self._under_way -= size
+                if kind != _STATUS:
+                    raise ConnectionError(f"the file transfer server answered with {kind} to a write")
+                self._sftp._convert_status(message)
+
+
+def _send(sftp: Any, kind: int, handle: bytes, offset: int, more: int | bytes) -> int:
+    """Send a request about an open file, with a number or bytes at its end; return its number."""
+    from paramiko.message import Message
+
+    number = int(sftp.request_number)
+    sftp.request_number += 1
+    message = Message()
+    message.add_int(number)
+    message.add_string(handle)
+    message.add_int64(offset)
+    if isinstance(more, int):
+        message.add_int(more)
+    else:
+        message.add_string(more)
+    sftp._send_packet(kind, message)
+    return number
+
+
+def _answer(sftp: Any) -> tuple[int, int, Any]:
+    """Return the number, the kind and the rest of the next answer. Raises OSError, EOFError."""
+    from paramiko.message import Message
+
+    kind, data = sftp._read_packet()
+    message = Message(data)
+    return message.get_int(), kind, message
 
 
 def free(sftp: Any, path: bytes) -> int | None:
