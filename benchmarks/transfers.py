@@ -169,6 +169,12 @@ def small_rclone(bench: Bench) -> None:
     timed(f"{what} to a remote: rclone copy", lambda: bench.rclone(str(bench.folder / "small"), "disk:out-rclone"))
     timed(f"{what} from a remote: taskrun", lambda: bench.taskrun("disk:out/", "in/"))
     timed(f"{what} from a remote: rclone copy", lambda: bench.rclone("disk:out-rclone", str(bench.folder / "in-rclone")))
+    for name in ("taskrun", "rclone"):
+        bench.cloud.client().create_bucket(Bucket=name + "-small")
+    timed(f"{what} to a remote of type s3: taskrun", lambda: bench.taskrun("small/", "cloud:taskrun-small/"))
+    timed(f"{what} to a remote of type s3: rclone copy", lambda: bench.rclone(str(bench.folder / "small"), "cloud:rclone-small"))
+    timed(f"{what} from a remote of type s3: taskrun", lambda: bench.taskrun("cloud:taskrun-small/", "in-s3/"))
+    timed(f"{what} from a remote of type s3: rclone copy", lambda: bench.rclone("cloud:rclone-small", str(bench.folder / "in-s3-rclone")))
 
 
 def large_sftp(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from taskrun.staging.errands import Errands, Order, Reachable, Sent, Unable
 from taskrun.staging.guard import Guard, is_record
 from taskrun.staging.local import LocalStore, LocalWriter
 from taskrun.staging.locations import Target
+from taskrun.staging.rclone import RcloneStore
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import (
     ALGORITHMS,
@@ -97,7 +98,8 @@ class Copy:
         self.tries += 1
         self._said = None
         transfer = self._transfer
-        entry = transfer.found if self.tries == 1 and isinstance(self._source, PinnedStore) else self._source.stat(transfer.source.path)
+        fresh = self.tries == 1 and isinstance(self._source, PinnedStore | RcloneStore)  # asking again would double the requests
+        entry = transfer.found if fresh and transfer.found is not None else self._source.stat(transfer.source.path)
         if entry is None:
             # It was found a moment ago: asked again before that is believed.
             self._gone += 1

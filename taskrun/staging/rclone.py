@@ -1,9 +1,10 @@
-"""Every other remote, through the `rclone` program: its arguments are lists, and its configuration is read by rclone alone."""
+"""Every other remote, through the `rclone` program: it alone reads its configuration, and no shell sees the names of files."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +20,7 @@ from typing import IO, Any
 from taskrun.errors import Refused
 from taskrun.staging.errands import Order, Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
+from taskrun.staging.rclone_daemon import Daemon, Refusal
 from taskrun.staging.rclone_words import NOT_FOUND, PICTURED, from_rclone, is_text, meaning, to_rclone
 from taskrun.staging.store import (
     ALGORITHMS,
@@ -48,38 +51,55 @@ _COPY = (
     "copyto", "--copy-links", "--ignore-times", "--no-check-dest",
     "--stats", "500ms", "--stats-log-level", "ERROR", "--use-json-log",
 )  # fmt: skip
+#: The same for a copy by the daemon. Checksums are compared here.
+_COPYING = {"IgnoreTimes": True, "NoCheckDest": True, "IgnoreChecksum": True}
 #: On another machine.
 _THERE = (*_ALWAYS, "--contimeout", "20s", "--timeout", "60s")
 _NAME = "taskrun"  # of the remote there
 _LINE_MOST = 1 << 16  # bytes of what rclone says of one file
 _ANSWER_MOST = 16 << 20  # bytes of any other answer
+_AT_ONCE = 4 << 20  # bytes that are copied in one call; of more it is asked how far it is
+_ASK = 0.2  # seconds between two such questions
+_ROOM_KNOWN = 5.0  # seconds for which the free space of a remote is believed
 
 
-class RcloneStore:
-    """One remote. `config`: rclone's configuration file, None for the usual one."""
+class Rclone:
+    """The program and its daemon, for all remotes of a run. `config`: rclone's configuration file, None for the usual one."""
 
-    def __init__(self, remote: str, tag: str, *, config: Path | None = None) -> None:
+    def __init__(self, config: Path | None = None) -> None:
+        """Raises Refused."""
         program = shutil.which("rclone")
         if program is None:
-            raise Refused(f"{remote}: for remotes rclone is needed and not installed; a path is written with ./ before it")
-        self._remote = remote
-        self._tag = tag
-        self._argv = [program, *_ALWAYS]
+            raise Refused("for remotes rclone is needed and not installed; a path is written with ./ before it")
+        self.argv = [program, *_ALWAYS]
         if config is not None:
             if not config.exists():  # rclone would go on without it
                 raise Refused(f"--rclone-config {config}: there is no such file")
-            self._argv += ["--config", str(config)]
+            self.argv += ["--config", str(config)]
+        self.daemon = Daemon(self.argv)
+
+
+class RcloneStore:
+    """One remote."""
+
+    def __init__(self, remote: str, tag: str, rclone: Rclone) -> None:
+        """Raises Refused."""
+        self._remote = remote
+        self._tag = tag
+        self._argv = rclone.argv
+        self._daemon = rclone.daemon
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None
+        self._room: tuple[float, int | None] | None = None  # when it was asked, and the answer
         self._made_sure()
 
     def _made_sure(self) -> None:
         """Raises Refused where rclone says which remotes it has, and this is none of them."""
         try:
-            names = self._run("", "listremotes").decode("utf-8", "replace").split("\n")
-        except StoreError:
+            names = [str(name) for name in self._call("", "config/listremotes", {})["remotes"] or ()]
+        except (StoreError, KeyError):
             return  # its configuration has a password, perhaps: it is asked again when there is something to do
-        if f"{self._remote}:".casefold() not in (name.casefold() for name in names):
+        if self._remote.casefold() not in (name.rstrip(":").casefold() for name in names):
             hint = "`rclone listremotes` says which it has, --rclone-config FILE where"
             if self._remote in ("file", "s3", "sftp"):
                 hint = f"did you mean {self._remote}://…?"
@@ -92,7 +112,8 @@ class RcloneStore:
                 yield entry
             return
         listing, place = listing or Listing(), self._place(pattern.base)
-        deep = ["--recursive"] if pattern.levels is None else ["--recursive", "--max-depth", str(pattern.levels + 1)]
+        fast = [] if self._features().get("Features", {}).get("SlowHash") else ["--hash"]  # of others each file would be read
+        deep = [*fast, "--recursive"] if pattern.levels is None else [*fast, "--recursive", "--max-depth", str(pattern.levels + 1)]
         with self._started("lsjson", "--files-only", "--no-mimetype", *deep, self._place(pattern.base)) as (output, process, said):
             while line := output.readline(_LINE_MOST):  # one file a line, between brackets
                 if not line.endswith(b"\n") and len(line) == _LINE_MOST:
@@ -104,7 +125,7 @@ class RcloneStore:
                     listing.found(place, name)
                     listing.enter(place, found["Path"].count("/"))
                     if pattern.relative(name) is not None:
-                        yield _entry(name, found)
+                        yield _entry(name, found, listed=bool(fast))
             if process.wait() and process.returncode not in NOT_FOUND:
                 raise self._wrong(pattern.base, process.returncode, said())
 
@@ -116,19 +137,24 @@ class RcloneStore:
     def digest(self, entry: Entry, algorithm: str) -> str | None:
         if algorithm not in self._hashes():
             return None
-        found = self._look(entry.name, "--hash", "--hash-type", algorithm)
+        if entry.sums is not None:  # as it was listed a moment ago
+            return dict(entry.sums).get(algorithm)
+        found = self._look(entry.name, algorithm)
         return ((found or {}).get("Hashes") or {}).get(algorithm) or None
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         left = entry.size - offset
         if left <= 0 and entry.size >= 0:
             return
-        with self._started("cat", "--offset", str(offset), self._place(entry.name)) as (output, process, said):
-            while data := output.read(CHUNK):
-                left -= len(data)
-                yield data
-            if process.wait():
-                raise self._wrong(entry.name, process.returncode, said())
+        try:
+            with self._daemon.reading(f"{self._remote}:", to_rclone(entry.name), offset) as answer:
+                while data := answer.read(CHUNK):
+                    left -= len(data)
+                    yield data
+        except Refusal as refusal:
+            raise self._refused(entry.name, refusal) from refusal
+        except (OSError, http.client.HTTPException) as error:
+            raise Transient(f"{self._place(entry.name)}: {str(error) or type(error).__name__}") from error
         if left and entry.size >= 0:
             raise Transient(f"{self._place(entry.name)}: it ended {left} bytes early")
 
@@ -145,8 +171,8 @@ class RcloneStore:
     def remote(self) -> Remote:
         """Its section of the configuration, if that means the same on every machine."""
         where = f"{self._remote}:"
-        section = json.loads(self._run("", "config", "dump")).get(self._remote)
-        if not isinstance(section, dict) or section.get("type") not in _FAR or _NEAR.intersection(section):
+        section = self._call("", "config/get", {"name": self._remote})
+        if section.get("type") not in _FAR or _NEAR.intersection(section):
             raise Unable(where, "its configuration of rclone is for this machine alone")
         if any(_LOOPBACK.search(str(value)) for value in section.values()):
             raise Unable(where, "only this machine reaches it")
@@ -174,44 +200,57 @@ class RcloneStore:
         name = f"{folder}{slash}{unfinished_name(self._tag, target.path)}"
         try:
             yield name
-            self._run(target.path, "moveto", "--no-check-dest", self._place(name), self._place(target.path))
+            ends = {
+                "srcFs": f"{self._remote}:",
+                "srcRemote": to_rclone(name),
+                "dstFs": f"{self._remote}:",
+                "dstRemote": to_rclone(target.path),
+            }
+            self._call(target.path, "operations/movefile", ends | {"_config": _COPYING})
         except BaseException:
             with contextlib.suppress(StoreError):
-                self._run(name, "deletefile", self._place(name))
+                self._call(name, "operations/deletefile", self._file(name))
             raise
 
     def free(self, target: Target) -> int | None:
         if not self._features().get("Features", {}).get("About"):
             return None
-        try:
-            found = json.loads(self._run(target.folder, "about", "--json", self._place(target.folder)))
-        except (StoreError, ValueError):
-            return None
-        free = found.get("free")
-        return free if isinstance(free, int) else None
+        now = time.monotonic()
+        if self._room is None or now - self._room[0] > _ROOM_KNOWN:
+            found: Any = None
+            with contextlib.suppress(StoreError):
+                found = self._call(target.folder, "operations/about", {"fs": f"{self._remote}:"}).get("free")
+            self._room = (now, found if isinstance(found, int) else None)
+        return self._room[1]
 
     def close(self) -> None:
         pass
 
     def _copy(self, path: Path, name: str, size: int, progress: Progress) -> None:
-        told = 0
-        last = ""
-        with (
-            _plainly_named(path) as plain,
-            self._started(*_COPY, plain, self._place(name), errors=subprocess.PIPE) as (_, process, _said),
-        ):
-            assert process.stderr is not None
-            for line in process.stderr:
-                with contextlib.suppress(ValueError):
-                    said = json.loads(line)
-                    if "stats" not in said:
-                        last = str(said.get("msg", ""))
-                        continue
-                    done = min(size, int(said["stats"].get("bytes", 0)))
+        with _plainly_named(path) as plain:
+            folder, _, base = plain.rpartition("/")
+            ends = {"srcFs": folder or "/", "srcRemote": base, "dstFs": f"{self._remote}:", "dstRemote": to_rclone(name)}
+            wanted = ends | {"_config": _COPYING}
+            if size <= _AT_ONCE:
+                self._call(name, "operations/copyfile", wanted)
+                progress(size)
+                return
+            job = self._call(name, "operations/copyfile", wanted | {"_async": True})["jobid"]
+            told = 0
+            try:
+                while not (status := self._call(name, "job/status", {"jobid": job})).get("finished"):
+                    done = min(size, int(self._call(name, "core/stats", {"group": f"job/{job}"}).get("bytes", 0)))
                     progress(max(0, done - told))
                     told = max(told, done)
-            if process.wait():
-                raise self._wrong(name, process.returncode, last)
+                    time.sleep(_ASK)
+            except BaseException:
+                with contextlib.suppress(StoreError):
+                    self._call(name, "job/stop", {"jobid": job})
+                    while not self._call(name, "job/status", {"jobid": job}).get("finished"):
+                        time.sleep(0.01)
+                raise
+            if not status.get("success"):
+                raise meaning(self._place(name), 1, str(status.get("error", "")))
         progress(size - told)
 
     def _listed(self, name: str) -> Entry | None:
@@ -227,7 +266,7 @@ class RcloneStore:
     def _verify(self, name: str, size: int, sum_of: Callable[[str], str]) -> str:
         """rclone has compared checksums itself; ours makes sure that it was this content that was sent. `sum_of`: by an algorithm."""
         algorithm = next((one for one in ALGORITHMS if one in self._hashes()), None)
-        found = self._look(name, *(("--hash", "--hash-type", algorithm) if algorithm else ()))
+        found = self._look(name, algorithm or "")
         if found is None or found["Size"] not in (size, -1):
             raise Transient(f"{self._place(name)} is not what was sent")
         there = (found.get("Hashes") or {}).get(algorithm)
@@ -240,13 +279,27 @@ class RcloneStore:
     def _place(self, name: str) -> str:
         return f"{self._remote}:{to_rclone(name)}"
 
-    def _look(self, name: str, *more: str) -> dict[str, Any] | None:
+    def _file(self, name: str) -> dict[str, str]:
+        return {"fs": f"{self._remote}:", "remote": to_rclone(name)}
+
+    def _look(self, name: str, hashed: str = "") -> dict[str, Any] | None:
+        """What rclone says of a file. `hashed`: a checksum to ask for."""
+        wanted = {"noMimeType": True, **({"showHash": True, "hashTypes": [hashed]} if hashed else {})}
         try:
-            text = self._run(name, "lsjson", "--stat", "--no-mimetype", *more, self._place(name))
+            found = self._call(name, "operations/stat", {**self._file(name), "opt": wanted}).get("item")
         except Missing:
             return None
-        found = json.loads(text or b"null")
         return found if isinstance(found, dict) and not found.get("IsDir") else None
+
+    def _call(self, name: str, command: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises StoreError, about a file."""
+        try:
+            return self._daemon.call(command, wanted)
+        except Refusal as refusal:
+            raise self._refused(name, refusal) from refusal
+
+    def _refused(self, name: str, refusal: Refusal) -> StoreError:
+        return meaning(self._place(name), NOT_FOUND[0] if refusal.status == http.client.NOT_FOUND else 1, str(refusal))
 
     def _hashes(self) -> tuple[str, ...]:
         return tuple(str(name).lower() for name in self._features().get("Hashes") or ())
@@ -254,7 +307,7 @@ class RcloneStore:
     def _features(self) -> dict[str, Any]:
         with self._lock:
             if self._known is None:
-                self._known = json.loads(self._run("", "backend", "features", self._place("")))
+                self._known = self._call("", "operations/fsinfo", {"fs": f"{self._remote}:"})
             return self._known
 
     def _run(self, name: str, *arguments: str) -> bytes:
@@ -267,14 +320,14 @@ class RcloneStore:
         return text
 
     @contextlib.contextmanager
-    def _started(self, *arguments: str, errors: int | None = None) -> Iterator[tuple[IO[bytes], subprocess.Popen[bytes], Any]]:
+    def _started(self, *arguments: str) -> Iterator[tuple[IO[bytes], subprocess.Popen[bytes], Any]]:
         """The program while it runs; it is ended with the block. Its third value gives what it said on stderr, when it has ended."""
         with tempfile.TemporaryFile() as file:
             process = subprocess.Popen(
                 [*self._argv, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=errors or file,
+                stderr=file,
                 start_new_session=True,  # a Ctrl-C is the driver's to answer
             )
             assert process.stdout is not None
@@ -289,8 +342,6 @@ class RcloneStore:
                 if process.poll() is None:
                     process.kill()
                 process.stdout.close()
-                if process.stderr is not None:
-                    process.stderr.close()
                 process.wait()
 
     def _wrong(self, name: str, code: int, said: str) -> StoreError:
@@ -330,5 +381,6 @@ def _sum_of(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def _entry(name: str, found: dict[str, Any]) -> Entry:
-    return Entry(name, int(found["Size"]), f"~{found['Size']}-{found.get('ModTime', '')}-{found.get('ID', '')}")
+def _entry(name: str, found: dict[str, Any], *, listed: bool = False) -> Entry:
+    sums = tuple((str(key).lower(), str(value)) for key, value in (found.get("Hashes") or {}).items() if value) if listed else None
+    return Entry(name, int(found["Size"]), f"~{found['Size']}-{found.get('ModTime', '')}-{found.get('ID', '')}", sums=sums)

@@ -50,16 +50,36 @@ _MOST_BYTES = 64 << 20  # of one file in memory
 _Came: TypeAlias = "SimpleQueue[bytes | Exception | None]"
 
 
+class Client:
+    """The client of boto3 that all buckets of a run share, with its connections. Importing boto3 takes long: it is made when needed."""
+
+    def __init__(self, connections: int = 28) -> None:
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._made: Any = None
+
+    def get(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = _client(self._connections)
+            return self._made
+
+    def close(self) -> None:
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
+
 class S3Store(PinnedStore):
     """One bucket. `part`: bytes of a part; `side_by_side`: parts of one file under way, each in memory once."""
 
-    def __init__(self, bucket: str, *, part: int = 8 << 20, side_by_side: int = 6, connections: int = 28) -> None:
+    def __init__(self, bucket: str, client: Client | None = None, *, part: int = 8 << 20, side_by_side: int = 6) -> None:
         self._bucket = bucket
+        self._shared = client or Client()
         self._part = part
         self._side_by_side = side_by_side
-        self._connections = connections
-        self._made = threading.Lock()
-        self._client: Any = None
+        self._counting = threading.Lock()
         self._open: set[tuple[str, str]] = set()  # (key, upload) that are not complete
         self._small = 0  # objects that were written in one request
         self._refuses: bool | None = None  # whether the server refuses a write whose condition does not hold; None: not known yet
@@ -67,10 +87,7 @@ class S3Store(PinnedStore):
 
     @property
     def _s3(self) -> Any:
-        with self._made:
-            if self._client is None:
-                self._client = _client(self._connections)
-            return self._client
+        return self._shared.get()
 
     def find(self, pattern: Pattern, listing: Listing | None = None) -> Iterator[Entry]:
         if pattern.plain is not None:
@@ -234,7 +251,7 @@ class S3Store(PinnedStore):
 
         Where it is refused further files need no look at whether they are there: that would double the requests.
         """
-        with self._made:
+        with self._counting:
             self._small += 1
             if self._small != 2 or self._refuses is not None:
                 return
@@ -296,8 +313,6 @@ class S3Store(PinnedStore):
         for key, upload in list(self._open):
             abort(self._s3, self._bucket, key, upload)
         self._open.clear()
-        if self._client is not None:
-            self._client.close()
 
     def _put_parts(self, fd: int, size: int, name: str, sha256: str, progress: Progress, over: Over) -> str:
         length = self._part_of(size)

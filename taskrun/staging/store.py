@@ -76,6 +76,7 @@ class Entry(NamedTuple):
     size: int
     version: str = ""
     executable: bool = False
+    sums: tuple[tuple[str, str], ...] | None = None  # checksums by name, all that the store has, where a listing tells them
 
     @property
     def certain(self) -> bool:

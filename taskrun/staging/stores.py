@@ -11,8 +11,8 @@ from taskrun.errors import Refused
 from taskrun.staging.guard import Guard
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Location
-from taskrun.staging.rclone import RcloneStore
-from taskrun.staging.s3 import S3Store
+from taskrun.staging.rclone import Rclone, RcloneStore
+from taskrun.staging.s3 import Client, S3Store
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Store
 
@@ -28,25 +28,29 @@ class Settings:
     guard: Guard | None = None  # of what must not be replaced here
 
 
-_OPEN: dict[str, Callable[[str, Settings], Store]] = {
-    "local": lambda _, settings: LocalStore(settings.folder, settings.tag, settings.guard),
-    "s3": lambda where, settings: S3Store(where, connections=settings.transfers * 7),
-    "rclone": lambda where, settings: RcloneStore(where, settings.tag, config=settings.rclone_config),
-}
-
-
 class Stores:
     """Each store is opened when it is first asked for. Hosts (sftp, engine) are made by the driver, which holds their connections."""
 
     def __init__(self, settings: Settings, hosts: Callable[[Location], Store] | None = None) -> None:
-        self._settings = settings
+        self.settings = settings
+        self.s3 = Client(settings.transfers * 7)
+        self._rclone: Rclone | None = None
         self._hosts = hosts
         self._lock = threading.Lock()
         self._open: dict[tuple[str, str], Store] = {}
 
     @property
     def guard(self) -> Guard | None:
-        return self._settings.guard
+        return self.settings.guard
+
+    def rclone(self, remote: str) -> Rclone:
+        """The program that all remotes share; `remote`: the one that needs it. Raises Refused."""
+        if self._rclone is None:
+            try:
+                self._rclone = Rclone(self.settings.rclone_config)
+            except Refused as error:
+                raise Refused(str(error) if str(error).startswith("-") else f"{remote}: {error}") from None
+        return self._rclone
 
     def of(self, location: Location) -> Store:
         """The store of a location. Raises Refused when it cannot be used here at all."""
@@ -74,10 +78,20 @@ class Stores:
             stores, self._open = list(self._open.values()), {}
         for store in stores:
             store.close()
+        self.s3.close()
+        if self._rclone is not None:
+            self._rclone.daemon.close()
 
     def _make(self, location: Location) -> Store:
         if location.kind in _OPEN:
-            return _OPEN[location.kind](location.where, self._settings)
+            return _OPEN[location.kind](location.where, self)
         if self._hosts is None:
             raise Refused(f"{location}: no connection to {location.where} is to be had here")
         return self._hosts(location)
+
+
+_OPEN: dict[str, Callable[[str, Stores], Store]] = {
+    "local": lambda _, stores: LocalStore(stores.settings.folder, stores.settings.tag, stores.settings.guard),
+    "s3": lambda where, stores: S3Store(where, stores.s3),
+    "rclone": lambda where, stores: RcloneStore(where, stores.settings.tag, stores.rclone(where)),
+}
