@@ -284,7 +284,7 @@ class RcloneStore:
 
     def _look(self, name: str, hashed: str = "") -> dict[str, Any] | None:
         """What rclone says of a file. `hashed`: a checksum to ask for."""
-        wanted = {"noMimeType": True, **({"showHash": True, "hashTypes": [hashed]} if hashed else {})}
+        wanted = {"noMimeType": True, "filesOnly": True, **({"showHash": True, "hashTypes": [hashed]} if hashed else {})}
         try:
             found = self._call(name, "operations/stat", {**self._file(name), "opt": wanted}).get("item")
         except Missing:
