@@ -309,7 +309,8 @@ class Drive:
             )
             self.run.stack.callback(data.close)
             porter.stager, porter.data = data.stager, data
-            data.stager.idle = self.run.before is not None and self.run.before.to_run == 0
+            known = self.run.before
+            data.stager.idle = known is not None and known.to_run == 0 and known.skipped > 0  # without a task its inputs are the work
             data.stager.stop = lambda why: loop.post(m.Told("drain", why))
             loop.every_second.append(data.tick)
             loop.on_told = data.interrupt

@@ -13,7 +13,9 @@ KINDS = {
     "joined": "a line that means something else together with the PREFIX or SUFFIX around it",
     "near-miss": "a comment that looks like a misspelt directive",
     "no-match": "a glob of FOREACH that matches no file",
+    "not-expanded": "a variable or ~ in a STAGE line, which stands for itself there",
     "not-tasks": "a file that is a script, a program or data, and no list of tasks",
+    "quoted-glob": "a glob character in quotes, or ** within a name, of a STAGE line: it matches less than it seems",
     "typography": "a no-break space, typographic quote or dash where bash or a program wants an ordinary one",
     "unknown": "a directive that is unknown, or wrong, and ignored (--ignore-unknown)",
 }

@@ -12,6 +12,8 @@ from taskrun.language.kinds import KINDS, nearest_kind
 from taskrun.language.words import is_one_edit, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lark import Token
 
 #: `unknown` is an error, but a warning where unknown directives are ignored as disBatch does.
@@ -285,7 +287,8 @@ class Rules:
         if len(words) > 2:
             message = f"`{_cut(words[2])}` is one word too many: quote a name with blanks"
             return Meaning(None, (Finding("error", _column(words[2]), len(words[2]), message, usage),))
-        return Meaning(Stage(0, way, scope, _bytes(words[0]), _bytes(words[1]) if len(words) > 1 else b""))
+        findings = tuple(each for place, word in enumerate(words) for each in _unexpanded(word, scope, glob=place == 0))
+        return Meaning(Stage(0, way, scope, _bytes(words[0]), _bytes(words[1]) if len(words) > 1 else b""), findings)
 
     def encrypt(self, children: list[Any]) -> Meaning:
         name, *words = children
@@ -344,6 +347,15 @@ def _unknown_kind(word: Token) -> Finding:
     near = nearest_kind(word)
     hint = f"did you mean `{near}`?" if near else f"kinds are {', '.join(KINDS)}"
     return Finding("error", _column(word), len(word), f"unknown kind of warning `{_cut(word)}`", hint)
+
+
+def _unexpanded(word: Token, scope: str, *, glob: bool) -> Iterator[Finding]:
+    if not any(char in word for char in "$~*?["):
+        return
+    from taskrun.language.stage_words import slips
+
+    for place, length, message, hint, kind in slips(word, task=scope == "TASK", glob=glob):
+        yield Finding("warning", _column(word) + place, length, message, hint, kind)
 
 
 def _when(word: Token) -> Literal["START", "STOP"]:

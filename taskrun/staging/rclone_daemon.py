@@ -39,7 +39,7 @@ class Refusal(Exception):
 
 
 class Daemon:
-    """Started when it is first needed. Called from several threads, each of which has a connection of its own."""
+    """Started when it is first needed. Called from several threads."""
 
     def __init__(self, argv: list[str]) -> None:
         """`argv`: the program and its options, without the command."""
@@ -48,13 +48,12 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._address = ("", 0)
         self._headers: dict[str, str] = {}
-        self._own = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
 
     def call(self, command: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Have a command carried out and return its answer. Raises Refusal."""
         self._start()
-        connection = getattr(self._own, "connection", None) or self._connection()
-        self._own.connection = None
+        connection = self._borrow()
         try:
             connection.request("POST", f"/{command}", json.dumps(dict(wanted)), {**self._headers, "Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -65,7 +64,7 @@ class Daemon:
         if len(text) > _ANSWER_MOST:
             connection.close()
             raise Refusal(0, f"the answer of rclone has more than {_ANSWER_MOST >> 20} MiB")
-        self._own.connection = connection
+        self._give_back(connection)
         if answer.status != http.client.OK:
             raise _refusal(answer.status, text)
         found = json.loads(text)
@@ -75,9 +74,8 @@ class Daemon:
     def reading(self, fs: str, name: str, offset: int) -> Iterator[http.client.HTTPResponse]:
         """A file as a stream from `offset` on. Raises Refusal; reading raises OSError, HTTPException."""
         self._start()
-        connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None) or self._connection()
-        self._own.connection = None
-        assert connection is not None
+        connection = self._borrow()
+        whole = False
         try:
             path = f"/{quote(f'[{fs}]', safe='')}/{quote(name, safe='/', errors='surrogateescape')}"
             try:
@@ -88,16 +86,20 @@ class Daemon:
             if answer.status != (http.client.PARTIAL_CONTENT if offset else http.client.OK):
                 raise _refusal(answer.status, answer.read(_LAST_WORDS))
             yield answer
-            if answer.isclosed():
-                self._own.connection, connection = connection, None
+            whole = answer.isclosed()
         finally:
-            if connection is not None:
+            if whole:
+                self._give_back(connection)
+            else:
                 connection.close()
 
     def close(self) -> None:
         """End it; what it is doing ends, too."""
         with self._lock:
             process, self._process = self._process, None
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
             if process is None:
                 return
             assert process.stdin is not None
@@ -109,13 +111,23 @@ class Daemon:
                 process.wait()
             self._errors.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(*self._address)
+    def _borrow(self) -> http.client.HTTPConnection:
+        """A connection for one request."""
+        with self._lock:
+            return self._idle.pop() if self._idle else http.client.HTTPConnection(*self._address)
+
+    def _give_back(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if self._process is not None:
+                self._idle.append(connection)
+                return
+        connection.close()
 
     def _start(self) -> None:
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 return
+            self._idle.clear()
             user, word = secrets.token_hex(16), secrets.token_hex(32)
             self._headers = {"Authorization": f"Basic {base64.b64encode(f'{user}:{word}'.encode()).decode()}"}
             self._errors = tempfile.TemporaryFile()
