@@ -348,6 +348,16 @@ OPTIONS = (
         inherit=True,
     ),
     Option(
+        "transfer_tries",
+        ("--transfer-tries",),
+        "how often a file is tried that fails for a reason that may pass (default 8, over three quarters of a minute and the timeouts)",
+        DATA,
+        kind=at_least_one,
+        default=8,
+        metavar="N",
+        inherit=True,
+    ),
+    Option(
         "settle",
         ("--settle",),
         "time without a change after which an output is complete (default 2s)",

@@ -17,7 +17,7 @@ from taskrun.agent import folder, probe
 from taskrun.staging.locations import Location
 from taskrun.staging.mover import Advanced, Begun, Delayed, Delivered, Event, Failure, Found, Mover, Staged
 from taskrun.staging.stores import Stores
-from taskrun.staging.transfers import Delivery, Request, Rule, Tally, Unready
+from taskrun.staging.transfers import Delivery, Patience, Request, Rule, Tally, Unready
 from taskrun.status import owner
 
 Way = Literal["in", "out"]
@@ -55,12 +55,13 @@ class Carrier:
         workfactor: float,
         known: Iterable[Delivery] = (),
         replace: bool = True,
+        tries: int = Patience().tries,
     ) -> None:
         """`tag`: of this run and those it carries on; `known`: what they have brought.
 
         `replace`: whether files of others may be replaced.
         """
-        self.tally = Tally()
+        self.tallies: dict[Way, Tally] = {"in": Tally(), "out": Tally()}
         self.moved: dict[Way, int] = {"in": 0, "out": 0}  # files
         self.spared: dict[Way, int] = {"in": 0, "out": 0}  # files that were there already
         self.replaced = 0  # files of others
@@ -74,7 +75,7 @@ class Carrier:
         _sweep(Path(tempfile.gettempdir()), tag)
         self.spool = Path(tempfile.mkdtemp(prefix=f"taskrun-spool-{tag}-"))
         (self.spool / _OWNER).write_bytes(owner.this_process(tag).to_json())
-        self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known, replace=replace)
+        self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known, replace=replace, patience=Patience(tries))
         self.on_delivered: Callable[[Way, Delivery], None] = lambda *_: None  # of each file, also where nobody waits for it any more
         self._count = 0
         self._wishes: dict[int, _Wish] = {}
@@ -154,17 +155,17 @@ class Carrier:
         elif isinstance(event, Delayed):
             self._note("info", f"{event.why}; tried again in {event.seconds:.0f} s")
         elif isinstance(event, Found):
-            self.tally.found(event.files, event.size)
+            self._tally(number).found(event.files, event.size)
         elif isinstance(event, Begun):
             self._left[event.number] = event.size
         elif isinstance(event, Advanced):
             self._left[event.number] -= event.more
-            self.tally.advanced(event.more, time.monotonic())
+            self._tally(number).advanced(event.more, time.monotonic())
 
     def _delivered(self, wish: _Wish, event: Delivered) -> None:
         delivery = event.delivery
-        self._settle(event.number)
-        self.tally.done_files += 1
+        self._settle(event.number, wish.way)
+        self.tallies[wish.way].done_files += 1
         (self.moved if delivery.how == "moved" else self.spared)[wish.way] += 1
         self._post_transfer(id=wish.task, way=wish.way, cause="ok", **delivery.to_json())
         if delivery.replaced and delivery.how == "moved":
@@ -174,17 +175,24 @@ class Carrier:
         self.on_delivered(wish.way, delivery)
 
     def _failed(self, wish: _Wish, event: Failure) -> None:
-        self._settle(event.number)
+        self._settle(event.number, wish.way)
         if event.cause != "cancelled":
             self._post_transfer(
                 id=wish.task, way=wish.way, cause=event.cause, source=event.source, dest=event.dest, why=event.why, tries=event.tries
             )
 
-    def _settle(self, number: int) -> None:
+    def busy_with(self, way: Way) -> bool:
+        """Whether requests of a way are under way."""
+        return any(wish.way == way for wish in self._wishes.values())
+
+    def _tally(self, request: int) -> Tally:
+        return self.tallies[self._wishes[request].way]
+
+    def _settle(self, number: int, way: Way) -> None:
         """What has not gone by now need not go: it was there already, or cannot be had."""
         left = self._left.pop(number, 0)
         if left:
-            self.tally.found(0, -left)
+            self.tallies[way].found(0, -left)
 
 
 def _sweep(temporary: Path, tag: str) -> None:

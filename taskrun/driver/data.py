@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from taskrun.driver import files
 from taskrun.driver.before import Before
-from taskrun.driver.carrier import REPLACED_SHOWN, Carrier
+from taskrun.driver.carrier import REPLACED_SHOWN, Carrier, Way
 from taskrun.driver.completing import Patience
 from taskrun.driver.deliveries import Earlier, Span
 from taskrun.driver.destinations import Destinations
@@ -120,6 +120,7 @@ class Data:
             workfactor=options.workfactor,
             known=[*earlier.inputs, *earlier.outputs],
             replace=not options.no_replace,
+            tries=options.transfer_tries,
         )
         self.gpg = functools.cache(lambda: Gpg(passphrase_file=Path(options.passphrase_file) if options.passphrase_file else None))
         patience = Patience(options.settle, options.writers_wait)
@@ -249,20 +250,21 @@ class Data:
 
     # what the view says
 
-    def view(self) -> str:
-        """What is being moved: bytes, rate, time left; '' when nothing is."""
-        tally = self.carrier.tally
-        return tally_text(tally) if self.carrier.busy and tally.files else ""
+    def view(self, *ways: Way) -> str:
+        """What is being moved, in and out apart: bytes, rate, time left; '' when nothing is."""
+        carrier = self.carrier
+        moving = [way for way in ways or ("in", "out") if carrier.busy_with(way) and carrier.tallies[way].files]
+        return "; ".join((f"{way} " if len(moving) > 1 else "") + tally_text(carrier.tallies[way]) for way in moving)
 
     def waiting(self) -> str:
         """Why nothing starts, if it is for data."""
         if self.delivering:
             waits = self.outputs.waits_for
-            return f"delivering what is left: {self.view() or (waits and f'waiting for {waits}') or 'looking for it'}"
+            return f"delivering what is left: {self.view('out') or (waits and f'waiting for {waits}') or 'looking for it'}"
         if self.awaited and self.stager.idle:
             hosts = ", ".join(sorted({each.host for each in self.awaited}))
             return f"nothing is left to run, but outputs to fetch from {hosts}: attach it again"
-        return f"fetching data: {self.view() or 'looking for it'}" if self.stager.waits else ""
+        return f"fetching data: {self.view('in') or 'looking for it'}" if self.stager.waits else ""
 
     def summary(self) -> str:
         """What was moved, for a person; '' when nothing was."""
@@ -274,7 +276,7 @@ class Data:
         ):
             if moved or spared:
                 parts.append(f"{moved} file{'s'[: moved != 1]} {word}" + (f" ({spared} were there already)" if spared else ""))
-        return f"data: {', '.join(parts)}, {size_text(self.carrier.tally.done_bytes)}" if parts else ""
+        return f"data: {', '.join(parts)}, {size_text(sum(each.done_bytes for each in carrier.tallies.values()))}" if parts else ""
 
     # the end
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from taskrun.encryption.rules import Wish
 from taskrun.errors import Refused
 
+_FINGERPRINT = re.compile(r"(?:0x)?[0-9A-Fa-f]{40}(?:[0-9A-Fa-f]{24})?")
 _TRUSTED = ("u", "f")  # ultimate, full: what gpg encrypts to without asking
 _WORDS = {"r": "revoked", "e": "expired", "d": "disabled", "i": "invalid"}
 _BUFFER = 1 << 18
@@ -69,13 +71,22 @@ class Gpg:
         return self._only(name, found)
 
     def signer_key(self, name: str) -> Key:
-        """The one public key that `name` means, whose signatures are to be verified. Raises Refused."""
+        """The one public key that `name` means, whose signatures are to be verified. Raises Refused.
+
+        An address is what anybody writes into a key: it names a trusted key only. A full fingerprint names one key whoever made it.
+        """
         there = self._keys(name)
         found = [key for key in there if key["trust"] not in _WORDS]
         if not found:
             _of_no_use(f"ENCRYPT … SIGN {name}", there, "")
             raise Refused(f"ENCRYPT … SIGN {name}: gpg has no such key; import it with gpg --import")
-        return self._only(name, found)
+        fine = found if _FINGERPRINT.fullmatch(name) else [key for key in found if key["trust"] in _TRUSTED]
+        if not fine:
+            raise Refused(
+                f"ENCRYPT … SIGN {name}: the key {found[0]['fingerprint']} is not trusted, and anybody can make one of this name; compare "
+                f"its fingerprint with the owner, then gpg --lsign-key {found[0]['fingerprint']}, or write the fingerprint after SIGN"
+            )
+        return self._only(name, fine)
 
     def encryption(self, wish: Wish) -> Encryption:
         """What a wish comes to, its keys looked up."""

@@ -124,6 +124,8 @@ class Mover:
         self._later: list[tuple[float, int, _Group | _Job]] = []
         self._count_later = 0
         self._parked: dict[str, deque[_Job]] = {}  # destination → who waits for it; a key is there while somebody writes it
+        self._failing: dict[_Way, deque[_Job]] = {}  # ways on which the last try has failed → jobs that wait until one has gone well
+        self._trying: set[_Way] = set()  # those of them on which one goes ahead
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._count = 0
@@ -144,7 +146,11 @@ class Mover:
             if group := self._groups.get(request):
                 group.cancelled = True
                 looking = group.looking
-                waiting = [work for _, _, work in self._later if work.group is group]
+                held = [job for jobs in self._failing.values() for job in jobs if job.group is group]
+                for jobs in self._failing.values():
+                    for job in [job for job in jobs if job.group is group]:
+                        jobs.remove(job)
+                waiting = [*held, *(work for _, _, work in self._later if work.group is group)]
                 self._later = [item for item in self._later if item[2] not in waiting]
                 heapq.heapify(self._later)
                 self._ready.extendleft(waiting)
@@ -192,9 +198,14 @@ class Mover:
                     self._ready.append(heapq.heappop(self._later)[2])
                 while self._ready:
                     work = self._ready.popleft()
-                    if isinstance(work, _Group) or work.holds:
+                    if isinstance(work, _Group):
+                        return work
+                    if not self._may_try(work):
+                        continue
+                    if work.holds:
                         return work
                     if (waiting := self._parked.get(work.key)) is not None:
+                        self._trying.discard(work.way)
                         waiting.append(work)
                         continue
                     self._parked[work.key] = deque()
@@ -205,6 +216,26 @@ class Mover:
                 self._idle += 1
                 self._change.wait(max(0.0, self._later[0][0] - time.monotonic()) if self._later else None)
                 self._idle -= 1
+
+    def _may_try(self, job: _Job) -> bool:
+        """Whether a job may go ahead: on a way that fails one at a time does, so that a dead host leaves threads to the others."""
+        held = self._failing.get(job.way)
+        if held is None or job.group.cancelled:
+            return True
+        if job.way in self._trying:
+            held.append(job)
+            return False
+        self._trying.add(job.way)
+        return True
+
+    def _tried(self, job: _Job, *, well: bool) -> None:
+        """The end of a try: others of its way may go ahead, one if it has failed."""
+        self._trying.discard(job.way)
+        if well:
+            self._ready.extend(self._failing.pop(job.way, ()))
+        elif held := self._failing.setdefault(job.way, deque()):
+            self._ready.append(held.popleft())
+        self._change.notify_all()
 
     def _look_up(self, group: _Group) -> None:
         request = group.request
@@ -304,7 +335,7 @@ class Mover:
             with self._change:
                 self._count_later += 1
                 heapq.heappush(self._later, (time.monotonic() + (0 if group.cancelled else wait), self._count_later, job))
-                self._change.notify()
+                self._tried(job, well=False)
         except (Permanent, Handled) as error:
             self._finish(job, str(error), "permanent")
         except Cancelled:
@@ -347,6 +378,7 @@ class Mover:
         with self._change:
             if isinstance(end, Delivered):
                 self._known[end.delivery.dest] = end.delivery
+            self._tried(job, well=isinstance(end, Delivered))
             waiting = self._parked.pop(job.key, None) if job.holds else None
             if waiting:
                 self._ready.extendleft(reversed(waiting))
@@ -371,6 +403,10 @@ class Mover:
         deliveries = tuple(end.delivery for end in group.ended if isinstance(end, Delivered))
         failures = tuple(end for end in group.ended if isinstance(end, Failure))
         self._post(Staged(group.request.id, deliveries, failures))
+
+
+#: From which store to which: kind and name of each.
+_Way: TypeAlias = "tuple[str, str, str, str]"
 
 
 class _Unready(Exception):
@@ -399,6 +435,8 @@ class _Job:
         self.number = number
         self.transfer = transfer
         self.key = str(transfer.dest)
+        source, dest = transfer.source, transfer.store
+        self.way: _Way = (source.kind, source.where, dest.kind, dest.where)
         self.holds = False  # the right to write its destination
         self.copy: Copy | None = None
         self.done = 0

@@ -79,7 +79,13 @@ def test_what_is_right_is_listed(taskrun: Taskrun, bucket: Bucket) -> None:
 
 
 def test_the_key_of_a_signer_whose_files_only_come_in_need_not_be_secret(taskrun: Taskrun, gnupg: Keys, bucket: Bucket) -> None:
+    """Known by its fingerprint: an address names a trusted key only, since anybody can write one into a key."""
+    fingerprint = gnupg.fingerprints[STRANGER]
     text = f"#TASKRUN ENCRYPT {LAB} SIGN {STRANGER}\n#TASKRUN STAGE-IN s3://genomes/*.gpg in/\ntrue\n"
+    named = taskrun("tasks.txt", "-s", "localhost:1", "-p", "named", files={"tasks.txt": text})
+    assert named.code == 2
+    assert f"SIGN {STRANGER}: the key {fingerprint} is not trusted" in named.err
+    text = text.replace(f"SIGN {STRANGER}", f"SIGN {fingerprint}")
     taskrun.write({"clear": "x"})
     for name, signer in (("good", STRANGER), ("bad", PIPE)):
         sealed = taskrun.folder / f"{name}.gpg"
@@ -93,5 +99,5 @@ def test_the_key_of_a_signer_whose_files_only_come_in_need_not_be_secret(taskrun
     bucket.put("bad.gpg", (taskrun.folder / "bad.gpg").read_bytes())
     refused = taskrun("tasks.txt", "-s", "localhost:1", "-p", "two")
     assert refused.code == 3
-    assert f"it is not signed by {STRANGER}" in refused.err
+    assert f"it is not signed by {fingerprint}" in refused.err
     assert not (taskrun.folder / "in/bad").exists()
