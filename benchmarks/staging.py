@@ -1,15 +1,17 @@
 """How fast data moves, beside `rclone copy` with as many transfers, to the same S3 server and between folders.
 
-    python benchmarks/staging.py [MIB] [LARGE_MIB]
+    python benchmarks/staging.py [MIB] [LARGE_MIB] [FILES]
 
 MIB (256): what is moved in files of 4 MiB, then as many bytes in one file. LARGE_MIB (0): before that one sparse file of that size, with
-the most memory that each took (0 5120 shows that memory is flat at 5 GB). Needs rclone, and moto for the server (tests/cloud.py).
+the most memory that each took (0 5120 shows that memory is flat at 5 GB). FILES (500): so many of 20 kB to and from two remotes of
+rclone, which are that server and a folder. Needs rclone, and moto for the server (tests/cloud.py).
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,12 +32,12 @@ MIB = 1 << 20
 TRANSFERS = 4
 
 
-def moved(folder: Path, source: str, dest: str) -> None:
-    """By taskrun's mover, verified."""
+def moved(folder: Path, source: str, dest: str, config: Path | None = None) -> None:
+    """By taskrun's mover, verified. `config`: rclone's."""
     inbox: queue.Queue[Event] = queue.Queue()
     spool = folder / "spool"
     spool.mkdir(exist_ok=True)
-    mover = Mover(Stores(Settings(folder, "bench", transfers=TRANSFERS)), inbox.put, spool, transfers=TRANSFERS)
+    mover = Mover(Stores(Settings(folder, "bench", transfers=TRANSFERS, rclone_config=config)), inbox.put, spool, transfers=TRANSFERS)
     mover.stage(Request(1, parse(source), parse(dest)))
     while not isinstance(event := inbox.get(), Staged):
         pass
@@ -102,7 +104,41 @@ def compare(folder: Path, cloud: Cloud, config: Path, name: str, size: int) -> N
     rate(f"{name}: rclone copy, to a folder", size, lambda: copied(config, str(folder / name), str(folder / f"out-rclone-{name}")))
 
 
-def main(mib: int, large: int) -> None:
+def by_rclone(folder: Path, cloud: Cloud, config: Path, files: int) -> None:
+    """Small files, of which each costs its calls."""
+    size = files * 20_000
+    (folder / "small").mkdir()
+    for number in range(files):
+        (folder / "small" / f"{number:04d}").write_bytes(os.urandom(20_000))
+    for who in ("taskrun", "rclone"):
+        cloud.client().create_bucket(Bucket=f"{who}-small")
+    for remote, place in (("cloud:", "{}-small"), ("disk:", "{}")):
+        there, here = remote + place, f"in-{remote[:-1]}-{{}}/"
+        what = f"{files} x 20 kB:"
+        busy(f"{what} taskrun, to {remote}", size, lambda to=there: moved(folder, "small/", to.format("taskrun") + "/", config))
+        busy(f"{what} rclone copy, to {remote}", size, lambda to=there: copied(config, str(folder / "small"), to.format("rclone")))
+        came = str(folder / here.format("rclone"))
+        busy(
+            f"{what} taskrun, from {remote}",
+            size,
+            lambda at=there, to=here: moved(folder, at.format("taskrun") + "/", to.format("taskrun"), config),
+        )
+        busy(f"{what} rclone copy, from {remote}", size, lambda at=there, to=came: copied(config, at.format("rclone"), to))
+    cloud.call("reset")
+
+
+def busy(what: str, size: int, work: Callable[[], None]) -> None:
+    """With the CPU seconds of this process and of what it has started: those of the server are not among them."""
+
+    def used() -> float:
+        return sum(kind.ru_utime + kind.ru_stime for kind in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+    before = used()
+    rate(what, size, work)
+    print(f"{'':42} {used() - before:6.2f} s of CPU", flush=True)
+
+
+def main(mib: int, large: int, small: int) -> None:
     cloud = Cloud()
     os.environ.pop("AWS_CA_BUNDLE", None)  # with it rclone 1.60 cannot use S3 at all
     os.environ.update(cloud.env)
@@ -112,8 +148,11 @@ def main(mib: int, large: int) -> None:
             config = folder / "rclone.conf"
             config.write_text(
                 f"[cloud]\ntype = s3\nprovider = Other\nendpoint = {cloud.endpoint}\nregion = us-east-1\n"
-                "access_key_id = testing\nsecret_access_key = testing\n"
+                f"access_key_id = testing\nsecret_access_key = testing\n[disk]\ntype = alias\nremote = {folder / 'disk'}\n"
             )
+            (folder / "disk").mkdir()
+            if small:
+                by_rclone(folder, cloud, config, small)
             if large:
                 one_large(folder, cloud, config, large)
             for name, files in (("many", max(1, mib // 4)), ("one", 1)) if mib else ():
@@ -128,4 +167,4 @@ def main(mib: int, large: int) -> None:
 
 if __name__ == "__main__":
     given = [int(word) for word in sys.argv[1:]]
-    main(*[*given, *(256, 0)[len(given) :]])
+    main(*[*given, *(256, 0, 500)[len(given) :]])

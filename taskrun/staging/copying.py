@@ -16,7 +16,6 @@ from taskrun.staging.errands import Errands, Order, Reachable, Sent, Unable
 from taskrun.staging.guard import Guard, is_record
 from taskrun.staging.local import LocalStore, LocalWriter
 from taskrun.staging.locations import Target
-from taskrun.staging.rclone import RcloneStore
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import (
     ALGORITHMS,
@@ -33,6 +32,7 @@ from taskrun.staging.store import (
     Range,
     Store,
     StoreError,
+    Summed,
     Taken,
     Transient,
     Writer,
@@ -40,6 +40,7 @@ from taskrun.staging.store import (
 from taskrun.staging.transfers import Delivery, Transfer
 from taskrun.status import names
 
+_LISTED_MOST = 60.0  # seconds for which a list is believed
 #: A large file comes from a store in so many ranges side by side; bytes from which one is large.
 _RANGES, _RANGES_FROM = 4, 24 << 20
 
@@ -98,8 +99,7 @@ class Copy:
         self.tries += 1
         self._said = None
         transfer = self._transfer
-        fresh = self.tries == 1 and isinstance(self._source, PinnedStore | RcloneStore)  # asking again would double the requests
-        entry = transfer.found if fresh and transfer.found is not None else self._source.stat(transfer.source.path)
+        entry = self._as_found() or self._source.stat(transfer.source.path)
         if entry is None:
             # It was found a moment ago: asked again before that is believed.
             self._gone += 1
@@ -156,6 +156,14 @@ class Copy:
         """Removes what is unfinished. To be called after the last try, also of one that went well."""
         self._drop_half()
         self._drop_spooled()
+
+    def _as_found(self) -> Entry | None:
+        """The source as it was found a moment ago, for the first try, where what comes tells whether it is still the same."""
+        found = self._transfer.found
+        if found is None or self.tries > 1:
+            return None
+        listed = isinstance(found, Summed) and found.certain and time.monotonic() - found.seen < _LISTED_MOST
+        return found if listed or isinstance(self._source, PinnedStore) else None
 
     def _count(self, size: int) -> None:
         self._counted += size

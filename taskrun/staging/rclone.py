@@ -1,10 +1,10 @@
-"""Every other remote, through the `rclone` program: it alone reads its configuration, and no shell sees the names of files."""
+"""Every other remote, through the `rclone` program: its arguments are lists, and its configuration is read by rclone alone."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
+import itertools
 import json
 import os
 import re
@@ -13,19 +13,19 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from taskrun.errors import Refused
 from taskrun.staging.errands import Order, Remote, Send, Unable
 from taskrun.staging.locations import Pattern, Target
-from taskrun.staging.rclone_daemon import Daemon, Refusal
 from taskrun.staging.rclone_words import NOT_FOUND, PICTURED, from_rclone, is_text, meaning, to_rclone
 from taskrun.staging.store import (
     ALGORITHMS,
     CHUNK,
     Arrived,
+    Denied,
     Entry,
     Listing,
     Missing,
@@ -33,9 +33,13 @@ from taskrun.staging.store import (
     Permanent,
     Progress,
     StoreError,
+    Summed,
     Transient,
     unfinished_name,
 )
+
+if TYPE_CHECKING:
+    from taskrun.staging.rclone_server import Server
 
 #: Remotes that another machine may reach with nothing but their section of the configuration, unless that names what is only here.
 _FAR = {"azureblob", "b2", "ftp", "http", "s3", "sftp", "swift", "webdav"}
@@ -51,55 +55,47 @@ _COPY = (
     "copyto", "--copy-links", "--ignore-times", "--no-check-dest",
     "--stats", "500ms", "--stats-log-level", "ERROR", "--use-json-log",
 )  # fmt: skip
-#: The same for a copy by the daemon. Checksums are compared here.
-_COPYING = {"IgnoreTimes": True, "NoCheckDest": True, "IgnoreChecksum": True}
 #: On another machine.
 _THERE = (*_ALWAYS, "--contimeout", "20s", "--timeout", "60s")
 _NAME = "taskrun"  # of the remote there
 _LINE_MOST = 1 << 16  # bytes of what rclone says of one file
 _ANSWER_MOST = 16 << 20  # bytes of any other answer
-_AT_ONCE = 4 << 20  # bytes that are copied in one call; of more it is asked how far it is
-_ASK = 0.2  # seconds between two such questions
-_ROOM_KNOWN = 5.0  # seconds for which the free space of a remote is believed
-
-
-class Rclone:
-    """The program and its daemon, for all remotes of a run. `config`: rclone's configuration file, None for the usual one."""
-
-    def __init__(self, config: Path | None = None) -> None:
-        """Raises Refused."""
-        program = shutil.which("rclone")
-        if program is None:
-            raise Refused("for remotes rclone is needed and not installed; a path is written with ./ before it")
-        self.argv = [program, *_ALWAYS]
-        if config is not None:
-            if not config.exists():  # rclone would go on without it
-                raise Refused(f"--rclone-config {config}: there is no such file")
-            self.argv += ["--config", str(config)]
-        self.daemon = Daemon(self.argv)
+_SETTLE_MOST = 10.0  # seconds that a copy may take to end when it is told to
+_ROOM_MOST = 1.0  # seconds for which an answer to that question is believed
+_LOCAL = ":local,copy_links:/"
+_CALLS = "taskrun"  # the group of all calls whose progress nobody asks for: rclone keeps statistics of each group
+_WRITE = {"IgnoreTimes": True, "NoCheckDest": True}
 
 
 class RcloneStore:
-    """One remote."""
+    """One remote. `config`: rclone's configuration file, None for the usual one."""
 
-    def __init__(self, remote: str, tag: str, rclone: Rclone) -> None:
-        """Raises Refused."""
+    def __init__(self, remote: str, tag: str, *, config: Path | None = None) -> None:
+        program = shutil.which("rclone")
+        if program is None:
+            raise Refused(f"{remote}: for remotes rclone is needed and not installed; a path is written with ./ before it")
         self._remote = remote
         self._tag = tag
-        self._argv = rclone.argv
-        self._daemon = rclone.daemon
+        self._argv = [program, *_ALWAYS]
+        if config is not None:
+            if not config.exists():  # rclone would go on without it
+                raise Refused(f"--rclone-config {config}: there is no such file")
+            self._argv += ["--config", str(config)]
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None
-        self._room: tuple[float, int | None] | None = None  # when it was asked, and the answer
+        self._server: Server | None = None
+        self._closed = False
+        self._copies = itertools.count(1)
+        self._room: tuple[str, int | None, float] = ("", None, float("-inf"))  # of a folder, bytes, when that was asked
         self._made_sure()
 
     def _made_sure(self) -> None:
         """Raises Refused where rclone says which remotes it has, and this is none of them."""
         try:
-            names = [str(name) for name in self._call("", "config/listremotes", {})["remotes"] or ()]
-        except (StoreError, KeyError):
+            names = self._run("", "listremotes").decode("utf-8", "replace").split("\n")
+        except StoreError:
             return  # its configuration has a password, perhaps: it is asked again when there is something to do
-        if self._remote.casefold() not in (name.rstrip(":").casefold() for name in names):
+        if f"{self._remote}:".casefold() not in (name.casefold() for name in names):
             hint = "`rclone listremotes` says which it has, --rclone-config FILE where"
             if self._remote in ("file", "s3", "sftp"):
                 hint = f"did you mean {self._remote}://…?"
@@ -112,9 +108,10 @@ class RcloneStore:
                 yield entry
             return
         listing, place = listing or Listing(), self._place(pattern.base)
-        fast = [] if self._features().get("Features", {}).get("SlowHash") else ["--hash"]  # of others each file would be read
-        deep = [*fast, "--recursive"] if pattern.levels is None else [*fast, "--recursive", "--max-depth", str(pattern.levels + 1)]
-        with self._started("lsjson", "--files-only", "--no-mimetype", *deep, self._place(pattern.base)) as (output, process, said):
+        deep = ["--recursive"] if pattern.levels is None else ["--recursive", "--max-depth", str(pattern.levels + 1)]
+        more = [word for algorithm in self._cheap() for word in ("--hash-type", algorithm)]
+        more += ["--hash", "--no-modtime"] if more else []  # S3 has to be asked again for each time
+        with self._started("lsjson", "--files-only", "--no-mimetype", *more, *deep, self._place(pattern.base)) as (output, process, said):
             while line := output.readline(_LINE_MOST):  # one file a line, between brackets
                 if not line.endswith(b"\n") and len(line) == _LINE_MOST:
                     raise Permanent(f"{place}: it lists a name that is too long")
@@ -125,36 +122,36 @@ class RcloneStore:
                     listing.found(place, name)
                     listing.enter(place, found["Path"].count("/"))
                     if pattern.relative(name) is not None:
-                        yield _entry(name, found, listed=bool(fast))
+                        yield _entry(name, found, self._cheap())
             if process.wait() and process.returncode not in NOT_FOUND:
                 raise self._wrong(pattern.base, process.returncode, said())
 
     def stat(self, name: str) -> Entry | None:
         """May miss a file when the server has a bad moment: rclone then takes it for an empty folder."""
-        found = self._look(name)
-        return None if found is None else _entry(name, found)
+        try:
+            return self._look(name, self._cheap())
+        except Denied:  # S3 says so of a file that is not there to those who may not list
+            return None
 
     def digest(self, entry: Entry, algorithm: str) -> str | None:
         if algorithm not in self._hashes():
             return None
-        if entry.sums is not None:  # as it was listed a moment ago
-            return dict(entry.sums).get(algorithm)
-        found = self._look(entry.name, algorithm)
-        return ((found or {}).get("Hashes") or {}).get(algorithm) or None
+        found: Summed | None = entry if isinstance(entry, Summed) else None
+        if found is None or algorithm not in found.sums:
+            found = self._look(entry.name, (algorithm,))
+        return (found.sums.get(algorithm) if found is not None else None) or None
 
     def read(self, entry: Entry, offset: int = 0) -> Iterator[bytes]:
         left = entry.size - offset
         if left <= 0 and entry.size >= 0:
             return
         try:
-            with self._daemon.reading(f"{self._remote}:", to_rclone(entry.name), offset) as answer:
-                while data := answer.read(CHUNK):
+            with self._serving().content(self._place(entry.name), *self._parts(entry.name), offset) as content:
+                while data := content.read(CHUNK):
                     left -= len(data)
                     yield data
-        except Refusal as refusal:
-            raise self._refused(entry.name, refusal) from refusal
-        except (OSError, http.client.HTTPException) as error:
-            raise Transient(f"{self._place(entry.name)}: {str(error) or type(error).__name__}") from error
+        except Missing as error:  # it was found a moment ago
+            raise Transient(str(error)) from error
         if left and entry.size >= 0:
             raise Transient(f"{self._place(entry.name)}: it ended {left} bytes early")
 
@@ -165,14 +162,14 @@ class RcloneStore:
         size = path.stat().st_size
         with self._arriving(target) as name:
             self._copy(path, name, size, progress)
-            verified = self._verify(name, size, lambda algorithm: sha256 if algorithm == "sha256" else _sum_of(path, algorithm))
-        return Arrived(Entry(target.path, size, "~"), verified)
+            verified, sums = self._verify(name, size, lambda algorithm: sha256 if algorithm == "sha256" else _sum_of(path, algorithm))
+        return Arrived(_summed(Entry(target.path, size, "~"), sums), verified)
 
     def remote(self) -> Remote:
         """Its section of the configuration, if that means the same on every machine."""
         where = f"{self._remote}:"
-        section = self._call("", "config/get", {"name": self._remote})
-        if section.get("type") not in _FAR or _NEAR.intersection(section):
+        section = self._call("", "config/dump").get(self._remote)
+        if not isinstance(section, dict) or section.get("type") not in _FAR or _NEAR.intersection(section):
             raise Unable(where, "its configuration of rclone is for this machine alone")
         if any(_LOOPBACK.search(str(value)) for value in section.values()):
             raise Unable(where, "only this machine reaches it")
@@ -185,73 +182,81 @@ class RcloneStore:
         del size
         with self._arriving(target) as name:
             sent = send(_There(remote, "send", name, [*_COPY, *_THERE]))
-            verified = self._verify(name, sent.size, lambda algorithm: sent.sums.get(algorithm, ""))
-        return Arrived(Entry(target.path, sent.size, "~"), verified), sent.sums["sha256"]
+            verified, sums = self._verify(name, sent.size, lambda algorithm: sent.sums.get(algorithm, ""))
+        return Arrived(_summed(Entry(target.path, sent.size, "~"), sums), verified), sent.sums["sha256"]
 
     @contextlib.contextmanager
     def _arriving(self, target: Target) -> Iterator[str]:
         """The name to send a file to. A remote that can rename shows files while they grow; others (object stores) when they are whole."""
         if not is_text(target.path):
             raise Permanent(f"{self._place(target.path)}: rclone writes only names that are UTF-8, and this one is not: rename it")
-        if not self._features().get("Features", {}).get("Move"):
+        if not self._features()["Features"].get("Move"):
             yield target.path
             return
         folder, slash, _ = target.path.rpartition("/")
         name = f"{folder}{slash}{unfinished_name(self._tag, target.path)}"
         try:
             yield name
-            ends = {
-                "srcFs": f"{self._remote}:",
-                "srcRemote": to_rclone(name),
-                "dstFs": f"{self._remote}:",
-                "dstRemote": to_rclone(target.path),
-            }
-            self._call(target.path, "operations/movefile", ends | {"_config": _COPYING})
+            (fs, source), (other, dest) = self._parts(name), self._parts(target.path)
+            self._call(target.path, "operations/movefile", srcFs=fs, srcRemote=source, dstFs=other, dstRemote=dest, _config=_WRITE)
         except BaseException:
             with contextlib.suppress(StoreError):
-                self._call(name, "operations/deletefile", self._file(name))
+                fs, dest = self._parts(name)
+                self._call(name, "operations/deletefile", fs=fs, remote=dest)
             raise
 
     def free(self, target: Target) -> int | None:
-        if not self._features().get("Features", {}).get("About"):
+        if not self._features()["Features"].get("About"):
             return None
-        now = time.monotonic()
-        if self._room is None or now - self._room[0] > _ROOM_KNOWN:
-            found: Any = None
-            with contextlib.suppress(StoreError):
-                found = self._call(target.folder, "operations/about", {"fs": f"{self._remote}:"}).get("free")
-            self._room = (now, found if isinstance(found, int) else None)
-        return self._room[1]
+        folder, free, when = self._room
+        if folder != target.folder or time.monotonic() - when > _ROOM_MOST:
+            free = self._asked_room(target)
+            self._room = (target.folder, free, time.monotonic())
+        return free
+
+    def _asked_room(self, target: Target) -> int | None:
+        try:
+            found = self._call(target.folder, "operations/about", fs=self._place(target.folder))
+        except StoreError:
+            return None
+        free = found.get("free")
+        return free if isinstance(free, int) else None
 
     def close(self) -> None:
-        pass
+        with self._lock:
+            self._closed = True
+            server = self._server
+        if server is not None:
+            server.close()
 
     def _copy(self, path: Path, name: str, size: int, progress: Progress) -> None:
+        told = 0
+        group = f"{_CALLS}/{next(self._copies)}"
+        fs, dest = self._parts(name)
+
+        def look() -> None:
+            nonlocal told
+            done = min(size, int(self._call(name, "core/stats", group=group).get("bytes", 0)))
+            progress(max(0, done - told))
+            told = max(told, done)
+
         with _plainly_named(path) as plain:
-            folder, _, base = plain.rpartition("/")
-            ends = {"srcFs": folder or "/", "srcRemote": base, "dstFs": f"{self._remote}:", "dstRemote": to_rclone(name)}
-            wanted = ends | {"_config": _COPYING}
-            if size <= _AT_ONCE:
-                self._call(name, "operations/copyfile", wanted)
-                progress(size)
-                return
-            job = self._call(name, "operations/copyfile", wanted | {"_async": True})["jobid"]
-            told = 0
+            names = {"srcFs": _LOCAL, "srcRemote": plain.lstrip("/"), "dstFs": self._quick(fs), "dstRemote": dest}
             try:
-                while not (status := self._call(name, "job/status", {"jobid": job})).get("finished"):
-                    done = min(size, int(self._call(name, "core/stats", {"group": f"job/{job}"}).get("bytes", 0)))
-                    progress(max(0, done - told))
-                    told = max(told, done)
-                    time.sleep(_ASK)
+                self._call(name, "operations/copyfile", look, **names, _group=group, _config=_WRITE)
             except BaseException:
-                with contextlib.suppress(StoreError):
-                    self._call(name, "job/stop", {"jobid": job})
-                    while not self._call(name, "job/status", {"jobid": job}).get("finished"):
-                        time.sleep(0.01)
+                self._settle(name, group)
                 raise
-            if not status.get("success"):
-                raise meaning(self._place(name), 1, str(status.get("error", "")))
         progress(size - told)
+
+    def _settle(self, name: str, group: str) -> None:
+        """Waits until a copy that was broken off has ended there: what it leaves can then be removed."""
+        end = time.monotonic() + _SETTLE_MOST
+        with contextlib.suppress(StoreError):  # rclone before 1.60 has only the end of the connection to go by
+            self._call(name, "job/stopgroup", group=group)
+        with contextlib.suppress(StoreError):
+            while self._call(name, "core/stats", group=group).get("transferring") and time.monotonic() < end:
+                time.sleep(0.01)
 
     def _listed(self, name: str) -> Entry | None:
         """The file if its folder's list has it: slower than `stat`, and sure."""
@@ -263,52 +268,74 @@ class RcloneStore:
             return None
         return next((_entry(name, found) for found in json.loads(text)), None)
 
-    def _verify(self, name: str, size: int, sum_of: Callable[[str], str]) -> str:
-        """rclone has compared checksums itself; ours makes sure that it was this content that was sent. `sum_of`: by an algorithm."""
-        algorithm = next((one for one in ALGORITHMS if one in self._hashes()), None)
-        found = self._look(name, algorithm or "")
-        if found is None or found["Size"] not in (size, -1):
+    def _verify(self, name: str, size: int, sum_of: Callable[[str], str]) -> tuple[str, Mapping[str, str]]:
+        """rclone has compared checksums itself; ours makes sure that it was this content that was sent. `sum_of`: by an algorithm.
+
+        What was verified, and the checksums that the remote gave.
+        """
+        hashes = self._hashes()[:1]
+        found = self._look(name, hashes)
+        if found is None or found.size not in (size, -1):
             raise Transient(f"{self._place(name)} is not what was sent")
-        there = (found.get("Hashes") or {}).get(algorithm)
-        if not algorithm or not there:
-            return "size"
+        sums = found.sums
+        algorithm = next(iter(hashes), "")
+        there = sums.get(algorithm)
+        if not there:
+            return "size", sums
         if there != sum_of(algorithm):
             raise Transient(f"{self._place(name)} is not what was sent: its {algorithm} differs")
-        return algorithm
+        return algorithm, sums
 
     def _place(self, name: str) -> str:
         return f"{self._remote}:{to_rclone(name)}"
 
-    def _file(self, name: str) -> dict[str, str]:
-        return {"fs": f"{self._remote}:", "remote": to_rclone(name)}
+    def _parts(self, name: str) -> tuple[str, str]:
+        """A name as calls have it: one root for all files, which rclone opens only once."""
+        return f"{self._remote}:{'/' if name.startswith('/') else ''}", to_rclone(name.lstrip("/"))
 
-    def _look(self, name: str, hashed: str = "") -> dict[str, Any] | None:
-        """What rclone says of a file. `hashed`: a checksum to ask for."""
-        wanted = {"noMimeType": True, "filesOnly": True, **({"showHash": True, "hashTypes": [hashed]} if hashed else {})}
+    def _quick(self, fs: str) -> str:
+        """The remote for writing: S3 need not be asked for what has just been sent, we ask ourselves."""
+        where, colon, root = fs.partition(":")
+        return f"{where},no_head=true{colon}{root}" if str(self._features().get("String", "")).startswith("S3 ") else fs
+
+    def _look(self, name: str, hashes: Collection[str]) -> Summed | None:
+        fs, remote = self._parts(name)
+        asked = {"noMimeType": True, "filesOnly": True, "showHash": bool(hashes), "hashTypes": list(hashes)}
         try:
-            found = self._call(name, "operations/stat", {**self._file(name), "opt": wanted}).get("item")
+            found = self._call(name, "operations/stat", fs=fs, remote=remote, opt=asked).get("item")
         except Missing:
             return None
-        return found if isinstance(found, dict) and not found.get("IsDir") else None
-
-    def _call(self, name: str, command: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises StoreError, about a file."""
-        try:
-            return self._daemon.call(command, wanted)
-        except Refusal as refusal:
-            raise self._refused(name, refusal) from refusal
-
-    def _refused(self, name: str, refusal: Refusal) -> StoreError:
-        return meaning(self._place(name), NOT_FOUND[0] if refusal.status == http.client.NOT_FOUND else 1, str(refusal))
+        if not isinstance(found, dict) or found.get("IsDir"):
+            return None
+        return _entry(name, found, hashes)
 
     def _hashes(self) -> tuple[str, ...]:
-        return tuple(str(name).lower() for name in self._features().get("Hashes") or ())
+        """Those that are of use, the best first."""
+        known = {str(name).lower() for name in self._features().get("Hashes") or ()}
+        return tuple(algorithm for algorithm in ALGORITHMS if algorithm in known)
+
+    def _cheap(self) -> tuple[str, ...]:
+        """Checksums that are not made by reading the file."""
+        return () if self._features()["Features"].get("SlowHash", True) else self._hashes()
 
     def _features(self) -> dict[str, Any]:
+        if self._known is None:
+            self._known = {"Features": {}, **self._call("", "operations/fsinfo", fs=self._place(""))}
+        return self._known
+
+    def _call(self, name: str, method: str, waiting: Callable[[], None] | None = None, /, **given: Any) -> dict[str, Any]:
+        """The answer; `name`: the file that it is about. Progress is asked for, and the call can be broken off, only with `waiting`."""
+        return self._serving().call(self._place(name), method, {"_group": _CALLS, **given}, waiting)
+
+    def _serving(self) -> Server:
         with self._lock:
-            if self._known is None:
-                self._known = self._call("", "operations/fsinfo", {"fs": f"{self._remote}:"})
-            return self._known
+            if self._server is None:
+                from taskrun.staging.rclone_server import Server
+
+                self._server = Server(self._argv)
+                if self._closed:
+                    self._server.close()
+            return self._server
 
     def _run(self, name: str, *arguments: str) -> bytes:
         with self._started(*arguments) as (output, process, said):
@@ -381,6 +408,16 @@ def _sum_of(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def _entry(name: str, found: dict[str, Any], *, listed: bool = False) -> Entry:
-    sums = tuple((str(key).lower(), str(value)) for key, value in (found.get("Hashes") or {}).items() if value) if listed else None
-    return Entry(name, int(found["Size"]), f"~{found['Size']}-{found.get('ModTime', '')}-{found.get('ID', '')}", sums=sums)
+def _entry(name: str, found: Mapping[str, Any], hashes: Collection[str] = ()) -> Summed:
+    """`hashes`: those that were asked for."""
+    version = f"~{found['Size']}-{found.get('ModTime', '')}-{found.get('ID', '')}"
+    sums = found.get("Hashes") or {}
+    return _summed(Entry(name, int(found["Size"]), version), {algorithm: sums.get(algorithm, "") for algorithm in hashes})
+
+
+def _summed(entry: Entry, sums: Mapping[str, str]) -> Summed:
+    """With the best of its checksums as its version."""
+    algorithm = next((algorithm for algorithm in ALGORITHMS if sums.get(algorithm)), None)
+    made = Summed(*entry) if algorithm is None else Summed(entry.name, entry.size, f"{algorithm}:{sums[algorithm]}")
+    made.sums, made.seen = sums, time.monotonic()
+    return made

@@ -15,7 +15,9 @@ _MISSING = re.compile(r"not found|no such|nosuchbucket|doesn't exist|404", re.IG
 _DENIED = re.compile(
     r"access ?denied|permission denied|forbidden|unauthori[sz]ed|invalidaccesskey|signaturedoesnotmatch|\b40[13]\b", re.IGNORECASE
 )
-_SETUP = re.compile(r"didn't find section in config|unknown (?:flag|backend|type)|couldn't find|failed to load config", re.IGNORECASE)
+_SETUP = re.compile(
+    r"didn't find section in config|unknown (?:flag|command|backend|type)|couldn't find|failed to load config", re.IGNORECASE
+)
 
 
 def meaning(place: str, code: int, said: str) -> StoreError:

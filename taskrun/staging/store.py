@@ -5,8 +5,9 @@ from __future__ import annotations
 import abc
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from taskrun.staging.locations import Pattern, Target
@@ -76,12 +77,18 @@ class Entry(NamedTuple):
     size: int
     version: str = ""
     executable: bool = False
-    sums: tuple[tuple[str, str], ...] | None = None  # checksums by name, all that the store has, where a listing tells them
 
     @property
     def certain(self) -> bool:
         """Whether the same version is the same content."""
         return self.version != "" and not self.version.startswith("~")
+
+
+class Summed(Entry):
+    """A file with checksums that came with it: what is read can be compared with them, so it needs no second look just before."""
+
+    sums: Mapping[str, str] = MappingProxyType({})  # by algorithm, "" where it has none
+    seen: float = 0.0  # time.monotonic()
 
 
 #: What a write may replace.

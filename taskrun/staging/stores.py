@@ -11,7 +11,7 @@ from taskrun.errors import Refused
 from taskrun.staging.guard import Guard
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Location
-from taskrun.staging.rclone import Rclone, RcloneStore
+from taskrun.staging.rclone import RcloneStore
 from taskrun.staging.s3 import Client, S3Store
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Store
@@ -34,7 +34,6 @@ class Stores:
     def __init__(self, settings: Settings, hosts: Callable[[Location], Store] | None = None) -> None:
         self.settings = settings
         self.s3 = Client(settings.transfers * 7)
-        self._rclone: Rclone | None = None
         self._hosts = hosts
         self._lock = threading.Lock()
         self._open: dict[tuple[str, str], Store] = {}
@@ -42,15 +41,6 @@ class Stores:
     @property
     def guard(self) -> Guard | None:
         return self.settings.guard
-
-    def rclone(self, remote: str) -> Rclone:
-        """The program that all remotes share; `remote`: the one that needs it. Raises Refused."""
-        if self._rclone is None:
-            try:
-                self._rclone = Rclone(self.settings.rclone_config)
-            except Refused as error:
-                raise Refused(str(error) if str(error).startswith("-") else f"{remote}: {error}") from None
-        return self._rclone
 
     def of(self, location: Location) -> Store:
         """The store of a location. Raises Refused when it cannot be used here at all."""
@@ -79,8 +69,6 @@ class Stores:
         for store in stores:
             store.close()
         self.s3.close()
-        if self._rclone is not None:
-            self._rclone.daemon.close()
 
     def _make(self, location: Location) -> Store:
         if location.kind in _OPEN:
@@ -93,5 +81,5 @@ class Stores:
 _OPEN: dict[str, Callable[[str, Stores], Store]] = {
     "local": lambda _, stores: LocalStore(stores.settings.folder, stores.settings.tag, stores.settings.guard),
     "s3": lambda where, stores: S3Store(where, stores.s3),
-    "rclone": lambda where, stores: RcloneStore(where, stores.settings.tag, stores.rclone(where)),
+    "rclone": lambda where, stores: RcloneStore(where, stores.settings.tag, config=stores.settings.rclone_config),
 }

@@ -26,7 +26,7 @@ from taskrun.engines.streams import ProgramStream
 from taskrun.staging.local import LocalStore
 from taskrun.staging.locations import Location, Pattern, parse
 from taskrun.staging.mover import Event, Mover, Staged
-from taskrun.staging.rclone import Rclone, RcloneStore
+from taskrun.staging.rclone import RcloneStore
 from taskrun.staging.s3 import S3Store
 from taskrun.staging.sftp import SftpStore
 from taskrun.staging.store import Cancelled, Listing, Permanent, StoreError
@@ -144,11 +144,12 @@ def test_pages_of_s3_without_end(small: None, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_what_rclone_says_without_end(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, said: str) -> None:
-    (tmp_path / "rclone").write_text(f'#!/bin/sh\ncase "$*" in *\\ rcd\\ *) exit 1;; esac\n{listed}\n')
+    (tmp_path / "rclone").write_text(f'#!/bin/sh\ncase "$*" in *listremotes*) echo disk:; exit;; esac\n{listed}\n')
     (tmp_path / "rclone").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(RcloneStore, "_features", lambda _: {"Features": {}})
     with pytest.raises(Permanent, match=said):
-        list(RcloneStore("disk", "tag", Rclone()).find(Pattern("y*")))
+        list(RcloneStore("disk", "tag").find(Pattern("y*")))
 
 
 def test_folders_of_this_machine(tmp_path: Path, small: None) -> None:
