@@ -18,7 +18,7 @@ from taskrun.staging.locations import Location
 from taskrun.staging.mover import Advanced, Begun, Delayed, Delivered, Event, Failure, Found, Mover, Staged
 from taskrun.staging.stores import Stores
 from taskrun.staging.transfers import Delivery, Patience, Request, Rule, Tally, Unready
-from taskrun.status import owner
+from taskrun.status import opening, owner
 
 Way = Literal["in", "out"]
 Done = Callable[[Staged], None]
@@ -74,7 +74,8 @@ class Carrier:
         selector.register(self._wake, selectors.EVENT_READ, self._pump)
         _sweep(Path(tempfile.gettempdir()), tag)
         self.spool = Path(tempfile.mkdtemp(prefix=f"taskrun-spool-{tag}-"))
-        (self.spool / _OWNER).write_bytes(owner.this_process(tag).to_json())
+        with os.fdopen(opening.new(self.spool / _OWNER, 0o600), "wb") as file:
+            file.write(owner.this_process(tag).to_json())
         self._mover = Mover(stores, self._post, self.spool, transfers=transfers, known=known, replace=replace, patience=Patience(tries))
         self.on_delivered: Callable[[Way, Delivery], None] = lambda *_: None  # of each file, also where nobody waits for it any more
         self._count = 0

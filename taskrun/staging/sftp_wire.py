@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +14,8 @@ _CLOSE, _READ, _WRITE, _OPENDIR, _READDIR, _STATUS, _DATA, _EXTENDED, _EXTENDED_
 _ON_THE_WAY = 4 << 20  # bytes of requests that are not answered: memory stays flat whoever is slow
 _EVERY_SERVER = 32_768  # bytes that every server takes in one request
 _MOST = 256 << 10  # bytes in one request at most, whatever a server offers
+_LENGTH, _OFFSET = struct.Struct(">I"), struct.Struct(">Q")
+_EOF, _ERRORS, _TEXT_MOST = 1, {2: errno.ENOENT, 3: errno.EACCES}, 400
 _EXTENSIONS_MOST = 100  # of one file's attributes; OpenSSH sends none
 
 
@@ -64,13 +68,11 @@ class Limits(NamedTuple):
 
 def limits(sftp: Any) -> Limits:
     """Ask a server for its limits, by an extension of OpenSSH's; fewer and longer requests cost a fraction of the time. Raises OSError."""
-    from paramiko import SFTPError
-
     try:
         kind, answer = sftp._request(_EXTENDED, "limits@openssh.com")
     except ConnectionError:
         raise
-    except (OSError, SFTPError):  # it has no word for it
+    except OSError:  # it has no word for it
         return Limits()
     if kind != _EXTENDED_REPLY:
         return Limits()
@@ -92,11 +94,11 @@ def read(sftp: Any, handle: bytes, start: int, end: int, request: int) -> Iterat
             asked[_ask_to_read(sftp, handle, ahead, length)] = (ahead, length)
             ahead += length
         while at not in came:
-            number, kind, message = _answer(sftp)
+            number, kind, answer = _answer(sftp)
             if number not in asked:
                 continue
             offset, length = asked.pop(number)
-            data = _data(sftp, kind, message)
+            data = _data(kind, answer)
             if not data or len(data) > length:
                 raise Shorter
             came[offset] = data
@@ -112,14 +114,30 @@ def _ask_to_read(sftp: Any, handle: bytes, offset: int, length: int) -> int:
     return _send(sftp, _READ, handle, offset, length)
 
 
-def _data(sftp: Any, kind: int, message: Any) -> bytes:
+def _data(kind: int, answer: bytes) -> bytes:
+    """Return the bytes of an answer to a read, none at the end of the file. Raises OSError."""
     if kind == _STATUS:
         with contextlib.suppress(EOFError):
-            sftp._convert_status(message)  # raises
+            _status(answer)
         return b""
-    if kind != _DATA:
-        raise ConnectionError(f"the file transfer server answered with {kind} to a read")
-    return bytes(message.get_string())
+    if kind != _DATA or len(answer) < _LENGTH.size or len(answer) != _LENGTH.size + _LENGTH.unpack_from(answer)[0]:
+        raise ConnectionError(f"the file transfer server answered a read with a message of kind {kind} that cannot be")
+    return answer[_LENGTH.size :]
+
+
+def _status(answer: bytes) -> None:
+    """Raises what a status says: OSError, EOFError; nothing if all went well."""
+    if len(answer) < _LENGTH.size:
+        raise ConnectionError("the file transfer server sent a status without a code")
+    (code,) = _LENGTH.unpack_from(answer)
+    (length,) = _LENGTH.unpack_from(answer, 4) if len(answer) >= 2 * _LENGTH.size else (0,)
+    text = answer[8 : 8 + min(length, _TEXT_MOST)].decode("utf-8", "replace")
+    if code == _EOF:
+        raise EOFError(text)
+    if code in _ERRORS:
+        raise OSError(_ERRORS[code], text)  # FileNotFoundError, PermissionError
+    if code:
+        raise OSError(text)  # SSH_FX_FAILURE and others: no number says why
 
 
 class Writing:
@@ -150,40 +168,30 @@ class Writing:
 
     def _wait(self, most: int) -> None:
         while self._under_way > most:
-            number, kind, message = _answer(self._sftp)
+            number, kind, answer = _answer(self._sftp)
             size = self._open.pop(number, 0)
             if size:
                 self._under_way -= size
                 if kind != _STATUS:
                     raise ConnectionError(f"the file transfer server answered with {kind} to a write")
-                self._sftp._convert_status(message)
+                _status(answer)
 
 
 def _send(sftp: Any, kind: int, handle: bytes, offset: int, more: int | bytes) -> int:
     """Send a request about an open file, with a number or bytes at its end; return its number."""
-    from paramiko.message import Message
-
     number = int(sftp.request_number)
-    sftp.request_number += 1
-    message = Message()
-    message.add_int(number)
-    message.add_string(handle)
-    message.add_int64(offset)
-    if isinstance(more, int):
-        message.add_int(more)
-    else:
-        message.add_string(more)
-    sftp._send_packet(kind, message)
+    sftp.request_number = (number + 1) & 0xFFFFFFFF
+    end = _LENGTH.pack(more) if isinstance(more, int) else _LENGTH.pack(len(more)) + more
+    sftp._send_packet(kind, _LENGTH.pack(number) + _LENGTH.pack(len(handle)) + handle + _OFFSET.pack(offset) + end)
     return number
 
 
-def _answer(sftp: Any) -> tuple[int, int, Any]:
+def _answer(sftp: Any) -> tuple[int, int, bytes]:
     """Return the number, the kind and the rest of the next answer. Raises OSError, EOFError."""
-    from paramiko.message import Message
-
     kind, data = sftp._read_packet()
-    message = Message(data)
-    return message.get_int(), kind, message
+    if len(data) < _LENGTH.size:
+        raise ConnectionError("the file transfer server sent an answer without a number")
+    return _LENGTH.unpack_from(data)[0], kind, data[_LENGTH.size :]
 
 
 def free(sftp: Any, path: bytes) -> int | None:

@@ -19,6 +19,7 @@ from harness import Taskrun, until
 from sshd import Sshd
 
 from taskrun.driver import cleaning
+from taskrun.driver.completing import Patience
 from taskrun.driver.outputs import Outputs
 from taskrun.driver.places import new_places
 from taskrun.engines.ssh_sessions import open_sftp
@@ -244,8 +245,8 @@ def test_a_host_whose_outputs_have_no_end() -> None:
     staging: Any = SimpleNamespace(line=1, source="*.txt")
     stores = SimpleNamespace(of=lambda _: SimpleNamespace(find=find))
     places = SimpleNamespace(on=lambda *_: where, stores=stores)
-    stager: Any = SimpleNamespace(places=places, out_stagings=[staging], carrier=SimpleNamespace(wake=lambda: None))
-    outputs = Outputs(stager, 0.0, lambda _: None)
+    stager: Any = SimpleNamespace(places=places, out_stagings=[staging], open_files=None, carrier=SimpleNamespace(wake=lambda: None))
+    outputs = Outputs(stager, Patience(0.0, 0.0), lambda _: None)
     outputs.live = {"evil"}
     for last in (False, True):
         if last:

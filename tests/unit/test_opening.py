@@ -38,6 +38,11 @@ ALLOWED = {
     ("observers/terminal.py", "os.open"),  # the terminal that is ours already
     ("staging/local.py", "os.open"),  # destinations: O_EXCL, O_NOFOLLOW, relative to their folder's descriptor
     ("staging/local.py", "os.replace"),
+    ("staging/local.py", "os.link"),  # of a file that is put aside before it is removed, or gets its name back; nothing is replaced
+    ("staging/local.py", ".rename"),
+    ("staging/sftp.py", ".rename"),  # the same on another host
+    ("driver/removal.py", ".rename"),  # of a store
+    ("driver/leftovers.py", ".rename"),
     ("staging/sftp.py", ".open"),  # of another host
     ("staging/rclone.py", ".symlink_to"),  # in a new folder of our own
     ("engines/ssh_known_hosts.py", ".open"),  # the user's ~/.ssh/known_hosts, which may be a link of theirs, as for ssh

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness import until
 
 from taskrun.driver.carrier import Carrier
+from taskrun.driver.completing import Patience
 from taskrun.driver.places import new_places
 from taskrun.driver.staging import Stager
 from taskrun.staging.mover import Staged
@@ -23,7 +24,7 @@ def test_what_arrived_before_its_attempt_was_taken_back(tmp_path: Path) -> None:
         carrier = Carrier(
             places.stores, selector, print, lambda **fields: events.append(fields["dest"]), "tag", transfers=1, workfactor=1.0
         )
-        stager = Stager(places, carrier, lambda: None, print, {}, [], [])  # type: ignore[arg-type,return-value]
+        stager = Stager(places, carrier, lambda: None, print, {}, [], [], Patience(0.0, 0.0))  # type: ignore[arg-type,return-value]
         number = carrier.request(places.of("x"), places.of("in/"), lambda _: None, "in", ends.append, task=0)
         until((tmp_path / "in/x").exists, what="the file")
         carrier.cancel(number)
