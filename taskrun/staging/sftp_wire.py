@@ -182,7 +182,8 @@ def _send(sftp: Any, kind: int, handle: bytes, offset: int, more: int | bytes) -
     number = int(sftp.request_number)
     sftp.request_number = (number + 1) & 0xFFFFFFFF
     end = _LENGTH.pack(more) if isinstance(more, int) else _LENGTH.pack(len(more)) + more
-    sftp._send_packet(kind, _LENGTH.pack(number) + _LENGTH.pack(len(handle)) + handle + _OFFSET.pack(offset) + end)
+    message = bytes([kind]) + _LENGTH.pack(number) + _LENGTH.pack(len(handle)) + handle + _OFFSET.pack(offset) + end
+    sftp._write_all(_LENGTH.pack(len(message)) + message)
     return number
 
 
