@@ -123,7 +123,7 @@ class Copy:
         """Move the bytes. `over`: what may be replaced. Raises StoreError, Cancelled."""
         transfer = self._transfer
         self._room(entry.size)
-        if (errand := self._by_engine(entry)) is not None:
+        if (errand := self._by_engine(entry, over)) is not None:
             arrived, sha256 = errand
             return self._delivery(entry, arrived.entry, sha256, sha256, arrived.verified, "moved", by=arrived.by)
         try:
@@ -291,7 +291,7 @@ class Copy:
         if free is not None and free < size:
             raise NoSpace(f"{self._transfer.dest}: needs {size_text(size)} where {size_text(free)} are free")
 
-    def _by_engine(self, entry: Entry) -> tuple[Arrived, str] | None:
+    def _by_engine(self, entry: Entry, over: Over) -> tuple[Arrived, str] | None:
         """What arrived, and its sha256, if an engine itself may move the file and can; else None: the driver moves it.
 
         What fails there for good is tried from here: the host may not reach the store, or know less of it.
@@ -303,7 +303,7 @@ class Copy:
             if isinstance(dest, SftpStore) and dest.errands is not None and isinstance(source, Reachable):
                 return self._fetched(entry, source, dest, dest.errands)
             if isinstance(source, SftpStore) and source.errands is not None and isinstance(dest, Reachable):
-                return self._sent(entry, source, dest, source.errands)
+                return self._sent(entry, source, dest, source.errands, over)
         except (Unable, Permanent):
             self._not_there = True
             self.recede()
@@ -321,13 +321,13 @@ class Copy:
         finally:
             writer.abandon()
 
-    def _sent(self, entry: Entry, source: SftpStore, dest: Store, errands: Errands) -> tuple[Arrived, str]:
+    def _sent(self, entry: Entry, source: SftpStore, dest: Store, errands: Errands, over: Over) -> tuple[Arrived, str]:
         assert isinstance(dest, Reachable)
 
         def send(order: Order) -> Sent:
             return errands.run(order, source.path(entry.name), self._count, lambda: self._still_is(source, entry))
 
-        arrived, sha256 = dest.receive(errands.remote(dest), send, self._transfer.target, entry.size)
+        arrived, sha256 = dest.receive(errands.remote(dest), send, self._transfer.target, entry.size, over)
         return arrived._replace(by=errands.host), sha256
 
     def _still_is(self, store: Store, entry: Entry) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from taskrun.staging.locations import Target
-from taskrun.staging.store import Arrived, Entry, Permanent, Progress, StoreError, Transient
+from taskrun.staging.store import Arrived, Entry, Over, Permanent, Progress, StoreError, Transient
 
 #: The program that moves a file there (agent/).
 By: TypeAlias = Literal["by_rclone", "by_url"]
@@ -93,7 +93,7 @@ class Reachable(Protocol):
     def fetching(self, remote: Remote, entry: Entry) -> Order:
         """Return how a host gets a file of this store."""
 
-    def receive(self, remote: Remote, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
+    def receive(self, remote: Remote, send: Send, target: Target, size: int, over: Over = "anything") -> tuple[Arrived, str]:
         """A file that another machine sends there, whole or not at all, verified as it would be from here; and its sha256.
 
         Nothing that was begun is left where it did not come to its end.

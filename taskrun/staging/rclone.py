@@ -178,8 +178,8 @@ class RcloneStore:
     def fetching(self, remote: Remote, entry: Entry) -> Order:
         return _There(remote, "fetch", entry.name, ["cat", *_THERE])
 
-    def receive(self, remote: Remote, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
-        del size
+    def receive(self, remote: Remote, send: Send, target: Target, size: int, over: Over = "anything") -> tuple[Arrived, str]:
+        del size, over
         with self._arriving(target) as name:
             sent = send(_There(remote, "send", name, [*_COPY, *_THERE]))
             verified, sums = self._verify(name, sent.size, lambda algorithm: sent.sums.get(algorithm, ""))

@@ -285,9 +285,11 @@ class S3Store(PinnedStore):
     def fetching(self, remote: Remote, entry: Entry) -> Order:
         return Getting(remote, self._s3, self._explained, entry, self._part)
 
-    def receive(self, remote: Remote, send: Send, target: Target, size: int) -> tuple[Arrived, str]:
+    def receive(self, remote: Remote, send: Send, target: Target, size: int, over: Over = "anything") -> tuple[Arrived, str]:
         name = target.path
-        order = Putting(remote, self._s3, self._explained, name, size, self._part_of(size), self._open)
+        order = Putting(
+            remote, self._s3, self._explained, name, size, self._part_of(size), self._open, functools.partial(self._written, over=over)
+        )
         try:
             sha256 = send(order).sums["sha256"]
         except BaseException:

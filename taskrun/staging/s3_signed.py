@@ -95,12 +95,21 @@ class Putting(_Web):
     """A file that a host sends, in parts of an upload of ours; of an empty one it sends nothing."""
 
     def __init__(
-        self, remote: Remote, client: Any, explained: Explained, key: str, size: int, part: int, begun: set[tuple[str, str]]
+        self,
+        remote: Remote,
+        client: Any,
+        explained: Explained,
+        key: str,
+        size: int,
+        part: int,
+        begun: set[tuple[str, str]],
+        write: Callable[[str, dict[str, Any]], Any] | None = None,
     ) -> None:
-        """`begun`: where the upload is noted for as long as it is not complete."""
+        """`begun`: where the upload is noted for as long as it is not complete. `write`: the operation that makes the object appear."""
         super().__init__(remote, client, explained, key, size, part, "put")
         self.verified = ""
         self._begun = begun
+        self._write = write or (lambda operation, asked: getattr(client, operation)(**asked))
         self._count = -(-size // part)
         self._upload = ""
         self._said: dict[int, str] = {}  # number of a part → its sha256, of which the host has said that it is this
@@ -149,7 +158,7 @@ class Putting(_Web):
         ordered = [{"PartNumber": number, **self._parts[number]} for number in sorted(self._parts)]
         asked = {"Bucket": self.bucket, "Key": self.key, "UploadId": self._upload, "MultipartUpload": {"Parts": ordered}}
         with self._explained(self.key):
-            self._client.complete_multipart_upload(**asked)
+            self._write("complete_multipart_upload", asked)
         self._begun.discard((self.key, self._upload))
         self._upload = ""
 
@@ -158,7 +167,7 @@ class Putting(_Web):
         sha256 = hashlib.sha256().hexdigest()
         asked = {"Bucket": self.bucket, "Key": self.key, "Metadata": {"sha256": sha256}, "ChecksumSHA256": _base64(sha256)}
         with self._explained(self.key):
-            self._client.put_object(Body=b"", **asked)
+            self._write("put_object", {"Body": b"", **asked})
         self.verified = "sha256"
 
     def abort(self) -> None:
