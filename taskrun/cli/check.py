@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 from taskrun.driver.foreach import FileLists, take_all
 from taskrun.errors import ExitCode, Handled, Refused, told
-from taskrun.language.diagnostics import render_all
+from taskrun.language.diagnostics import in_order, render_all
 from taskrun.language.items import Foreach
 from taskrun.language.source import Scan, read_items, scan, scan_file
 from taskrun.options import Options, command_parser, parse_command
@@ -45,6 +45,7 @@ def check(argv: list[str]) -> int:
 
 def _check_one(name: str, options: Options, syntax: bool) -> int:
     lists = FileLists()
+    transfers: dict[int, str] = {}
     how = {"ignore_unknown": options.ignore_unknown, "strict": options.strict}
     stdin: BinaryIO | None = None
     given_up = 0
@@ -56,6 +57,8 @@ def _check_one(name: str, options: Options, syntax: bool) -> int:
             from taskrun.driver.inspection import inspect
 
             result = inspect(result, options.rclone_config or "", options.passphrase_file or "")
+            if not result.errors:
+                result, transfers = _surveyed(result, options)
         if not result.errors:
             result = take_all(result, lists)
         if syntax and not result.errors:
@@ -77,11 +80,24 @@ def _check_one(name: str, options: Options, syntax: bool) -> int:
     if len(result.foreach) > _FOREACH_SHOWN:
         print(f"  … and {len(result.foreach) - _FOREACH_SHOWN:,} more FOREACH")
     for stage in result.stages[:_STAGES_SHOWN]:
-        print(f"  line {stage.line}: {_shown(stage.text)}")
+        print(f"  line {stage.line}: {_shown(stage.text)}" + (f": {transfers[stage.line]}" if stage.line in transfers else ""))
     if len(result.stages) > _STAGES_SHOWN:
         print(f"  … and {len(result.stages) - _STAGES_SHOWN:,} more lines about data")
     lists.close()
     return ExitCode.OK
+
+
+def _surveyed(result: Scan, options: Options) -> tuple[Scan, dict[int, str]]:
+    """The scan with what stores say of its data, and by line what is to be moved."""
+    from taskrun.driver.survey import Survey
+
+    survey = Survey(result, options.rclone_config or "")
+    errors = sum(each.severity == "error" for each in survey.problems)
+    diagnostics = in_order(result.diagnostics, survey.problems)
+    found = result._replace(
+        diagnostics=diagnostics, errors=result.errors + errors, warnings=result.warnings + len(survey.problems) - errors
+    )
+    return found, survey.said
 
 
 def _stdin() -> BinaryIO:

@@ -138,6 +138,7 @@ class Data:
         self._space = Space(note)
         self._look_at_space = 0.0
         self._prefix = prefix
+        self.stager.own = self._is_own
         resumed = [names.prefix_of(files.absolute(name)) for name in options.resume_from]
         self._was_there = Before(names.with_suffix(prefix, names.BEFORE), [names.with_suffix(each, names.BEFORE) for each in resumed])
         self._dead = [each for folder in {cwd, prefix.parent} for each in dead_tags(folder)]

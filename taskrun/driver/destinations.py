@@ -16,7 +16,7 @@ from taskrun.model import Staging
 from taskrun.staging.locations import Location
 from taskrun.staging.store import Denied, StoreError, Transient
 
-_PROBE = ".taskrun-is-it-there"  # a name that nothing has
+PROBE = ".taskrun-is-it-there"  # a name that nothing has
 
 
 class Destinations:
@@ -51,7 +51,7 @@ class Destinations:
     def _look(self, new: list[tuple[int, Location]]) -> None:
         for line, dest in new:
             try:
-                self._places.stores.of(dest).stat(dest.path.rpartition("/")[0] + "/" + _PROBE if "/" in dest.path else _PROBE)
+                self._places.stores.of(dest).stat(dest.path.rpartition("/")[0] + "/" + PROBE if "/" in dest.path else PROBE)
             except Transient:
                 continue  # it may pass until there is something to deliver
             except Denied as error:
@@ -64,6 +64,6 @@ class Destinations:
                 problem = f"{type(error).__name__}: {error}"
             else:
                 continue
-            problem = problem.replace(_PROBE, "")
+            problem = problem.replace(PROBE, "")
             self._found.append(f"line {line}: nothing can be delivered now: {problem}; it is tried when there is something")
             self._wake()

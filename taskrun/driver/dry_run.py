@@ -101,10 +101,9 @@ def _list_removals(options: Options, taskfile: Path | None) -> None:
             for each in listed:
                 name = cleaning.shown(removing.place, each.path).encode("utf-8", "surrogateescape")
                 put(_line(what, "", 0, "", each.why, name))
-        for each in removing.plan.remove:
-            if each.delivery is not None:
-                end = places.recorded(each.delivery.dest if each.row == "output" else each.delivery.source)
-                spared |= {str(end.at(""))} if end.kind != "local" else set()
+        gone = {each.path for each in removing.plan.remove}
+        ends = [each.dest for each in outputs if each.source in gone] + [each.source for each in inputs if each.dest in gone]
+        spared |= {str(end.at("")) for end in map(places.recorded, ends) if end.kind != "local"}
     sys.stdout.flush()
     if spared:
         _say(f"--clean {options.clean}: {', '.join(sorted(spared))}: not asked in a dry run: a run keeps what is not there, whole")

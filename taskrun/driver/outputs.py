@@ -154,7 +154,7 @@ class Outputs:
     def _look_for(self, staging: Staging, place: str, last: bool) -> _Look:
         folder = None if place else self.stager.places.settings.folder
         key = (staging.line, place)
-        completing = self._completing.setdefault(key, Completing(self.patience, self.stager.open_files, folder))
+        completing = self._completing.setdefault(key, Completing(self.patience, self.stager.open_files, folder, self.stager.own))
         try:
             entries = self._entries(staging, place, LAST_TRIES if last else 1)
             if last:
@@ -162,7 +162,7 @@ class Outputs:
                     completing.settling.failed(name)
             store = self.stager.places.stores.of(self.stager.places.on(place, staging.source))
             assert isinstance(store, FolderStore)
-            found: Look = completing.look(entries, store)
+            found: Look = completing.look(entries, store, last=last)
         except Cancelled:
             return _Look(staging, place, [], "the look for it was interrupted" if last else "")
         except Exception as error:  # noqa: BLE001 - a host that is away for a moment; the last look tells

@@ -70,6 +70,7 @@ class Stager:
         self.engine_stagings: list[Staging] = []
         self.out_stagings: list[Staging] = []
         self.open_files = OpenFiles()
+        self.own: Callable[[str], bool] = lambda _: False  # whether a name of the driver's folder is of the run's own files
         self._patience = patience
         self._gpg = gpg
         self._rules: dict[tuple[str, Encryption | None], Rule] = {}
@@ -234,7 +235,7 @@ class Stager:
             assert isinstance(found, FolderStore)
             return found
 
-        return Waiter(Completing(self._patience, self.open_files, folder), store, self._patience.writers)
+        return Waiter(Completing(self._patience, self.open_files, folder, self.own), store, self._patience.writers)
 
     def _ends(self, staging: Staging, place: str, variables: dict[str, str]) -> tuple[Location, Location]:
         """From where to where, for one attempt. A value stands for itself, also where it looks like a glob. Raises Refused."""

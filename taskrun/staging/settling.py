@@ -25,21 +25,27 @@ class Settling:
         self._shipped: dict[str, str] = {}
 
     def look(
-        self, entries: Iterable[Entry], now: float, open_files: Collection[str] = frozenset(), old: Collection[str] = frozenset()
+        self,
+        entries: Iterable[Entry],
+        now: float,
+        open_files: Collection[str] = frozenset(),
+        old: Collection[str] = frozenset(),
+        most: float = float("inf"),
     ) -> list[Entry]:
         """Return the entries that are ready now.
 
         `now`: seconds of any steady clock. `open_files`: names that somebody is known to be writing. `old`: names that nobody has touched
-        for long, known otherwise; they have settled when they are first seen.
+        for long, known otherwise; they have settled when they are first seen. `most`: seconds without a change that suffice now.
         """
+        settle = min(self._settle, most)
         ready = []
         there = {}
         for entry in entries:
             before = self._seen.get(entry.name)
             if before is None or before.version != entry.version:
-                before = _Seen(entry.version, now - self._settle if entry.name in old else now)
+                before = _Seen(entry.version, now - settle if entry.name in old else now)
             there[entry.name] = before
-            waits = entry.name in open_files or now - before.since < self._settle
+            waits = entry.name in open_files or now - before.since < settle
             if not waits and self._shipped.get(entry.name) != entry.version:
                 self._shipped[entry.name] = entry.version
                 ready.append(entry)

@@ -245,7 +245,9 @@ def test_a_host_whose_outputs_have_no_end() -> None:
     staging: Any = SimpleNamespace(line=1, source="*.txt")
     stores = SimpleNamespace(of=lambda _: SimpleNamespace(find=find))
     places = SimpleNamespace(on=lambda *_: where, stores=stores)
-    stager: Any = SimpleNamespace(places=places, out_stagings=[staging], open_files=None, carrier=SimpleNamespace(wake=lambda: None))
+    stager: Any = SimpleNamespace(
+        places=places, out_stagings=[staging], open_files=None, own=lambda _: False, carrier=SimpleNamespace(wake=lambda: None)
+    )
     outputs = Outputs(stager, Patience(0.0, 0.0), lambda _: None)
     outputs.live = {"evil"}
     for last in (False, True):

@@ -109,7 +109,7 @@ def test_a_download_that_breaks_off_goes_on_from_there(move: Moving, places: Pla
     staged = move("s3://one/base/big", "big")
     assert ((folder / "big").read_bytes() == data, staged.deliveries[0].tries) in ((True, 2), (True, 3))
     begins = [asked.headers["range"] for asked in proxy.asked if "range" in asked.headers]
-    assert begins.count("bytes=0-8388607") == 1  # half of it came, and was good
+    assert len(set(begins)) == len(begins) > 4  # half of each came, and was good
     assert sum(event.more for event in move.of(Advanced)) == BIG
 
 
