@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -103,7 +104,10 @@ def _list_removals(options: Options, taskfile: Path | None) -> None:
                 put(_line(what, "", 0, "", each.why, name))
         gone = {each.path for each in removing.plan.remove}
         ends = [each.dest for each in outputs if each.source in gone] + [each.source for each in inputs if each.dest in gone]
-        spared |= {str(end.at("")) for end in map(places.recorded, ends) if end.kind != "local"}
+        for text in ends:
+            with contextlib.suppress(Refused):
+                end = places.recorded(text)
+                spared |= {str(end.at(""))} if end.kind != "local" else set()
     sys.stdout.flush()
     if spared:
         _say(f"--clean {options.clean}: {', '.join(sorted(spared))}: not asked in a dry run: a run keeps what is not there, whole")
