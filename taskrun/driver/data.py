@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -138,7 +140,8 @@ class Data:
         self._space = Space(note)
         self._look_at_space = 0.0
         self._prefix = prefix
-        self.stager.own = self._is_own
+        self.stager.own = self._grows
+        self._said_to = [path for each in (1, 2) if (path := _file_of(each)) is not None]
         resumed = [names.prefix_of(files.absolute(name)) for name in options.resume_from]
         self._was_there = Before(names.with_suffix(prefix, names.BEFORE), [names.with_suffix(each, names.BEFORE) for each in resumed])
         self._dead = [each for folder in {cwd, prefix.parent} for each in dead_tags(folder)]
@@ -176,6 +179,10 @@ class Data:
         """Whether a name below the working directory is that of a file of this run: those come and go, and others get their inodes."""
         path = self.cwd / name
         return path.parent == self._prefix.parent and names.is_of_run(self._prefix.name, path.name)
+
+    def _grows(self, name: str) -> bool:
+        """Whether a file of the working directory grows as long as the run goes on: nobody can wait until it is complete."""
+        return self._is_own(name) or any(path.name == Path(name).name and _is_same(path, self.cwd / name) for path in self._said_to)
 
     def begin(self, stagings: list[Staging]) -> None:
         """All lines of a regular file, which were inspected. Raises Refused before anything was moved."""
@@ -383,6 +390,20 @@ class Data:
             outputs=manifest.latest(self.stager.outputs),
         )
         manifest.write(names.with_suffix(self._prefix, names.MANIFEST), account)
+
+
+def _file_of(descriptor: int) -> Path | None:
+    """Return the file that standard output or error goes to, such as the output file of a SLURM job; None for a terminal or pipe."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return Path(f"/proc/self/fd/{descriptor}").readlink()
+    return None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return one.samefile(other)
+    return False
 
 
 def tally_text(tally: Tally) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from data.conftest import Bucket
@@ -56,6 +58,15 @@ def test_a_signal_ends_the_wait(taskrun: Taskrun, bucket: Bucket) -> None:
     assert "out.txt was not delivered: still written by PID " in result.err
     assert bucket.keys() == set()
     (taskrun.folder / "go").touch()
+
+
+def test_the_output_of_the_run_itself_is_not_waited_for(taskrun: Taskrun, bucket: Bucket) -> None:
+    """It is open as long as the run goes on, as the output file of a SLURM job is."""
+    script = 'exec "$0" -m taskrun tasks.txt -s localhost:1 -p run --settle 0 > mine.log 2>&1'
+    taskrun.write({"tasks.txt": "#TASKRUN STAGE-OUT mine* s3://genomes/\necho 1\n"})
+    done = subprocess.run(["sh", "-c", script, sys.executable], cwd=taskrun.folder, env=taskrun.env, check=False, timeout=50)
+    assert done.returncode == 0, (taskrun.folder / "mine.log").read_text()
+    assert bucket.keys() == {"mine.log"}
 
 
 def test_a_file_that_changes_has_not_settled(taskrun: Taskrun, bucket: Bucket) -> None:
