@@ -27,6 +27,7 @@ from taskrun.staging.s3_words import meaning
 from taskrun.staging.store import (
     CHUNK,
     Arrived,
+    Cancelled,
     Denied,
     Entry,
     Listing,
@@ -163,22 +164,25 @@ class S3Store(PinnedStore):
 
     def fetch(self, entry: Entry, ranges: list[Range], write: Callable[[int, bytes], None], said: Said) -> None:
         over = threading.Event()
+        failed: list[Exception] = []
 
         def bring(one: Range) -> None:
             for data in self._read_part(entry, one.next, one.end, said):
-                if over.is_set():
-                    return
                 write(one.next, data)
                 one.next += len(data)
+                if over.is_set():
+                    return
 
         with self._explained(entry.name), ThreadPoolExecutor(len(ranges), "s3-range") as pool:
-            done = [pool.submit(bring, one) for one in ranges]
-            try:
-                for future in as_completed(done):
+            for future in as_completed([pool.submit(bring, one) for one in ranges]):
+                try:
                     future.result()
-            finally:
-                over.set()
-                pool.shutdown(cancel_futures=True)
+                except Exception as error:  # noqa: BLE001 - raised when the others have come: what they bring is good
+                    failed.append(error)
+                    if isinstance(error, Cancelled):
+                        over.set()
+            if failed:
+                raise next((each for each in failed if isinstance(each, Cancelled)), failed[0])
 
     def _read_part(self, entry: Entry, start: int, end: int, said: Said) -> Iterator[bytes]:
         if start >= end:

@@ -69,13 +69,15 @@ def test_what_is_right_is_listed(taskrun: Taskrun, bucket: Bucket) -> None:
         "#TASKRUN STAGE-IN s3://genomes/a/* a/\n#TASKRUN STAGE-IN ENGINE s3://genomes/b b\n#TASKRUN STAGE-OUT r/* s3://genomes/r/\n"
         "#TASKRUN STAGE-IN TASK s3://genomes/$TASKRUN_TASKID t/\n#TASKRUN STAGE-OUT TASK u s3://genomes/u/\ntrue\n"
     )
+    for key in ("a/1", "b"):
+        bucket.put(key, b"x")
     checked = taskrun("check", "tasks.txt", files={"tasks.txt": text})
-    assert checked.code == 0
-    assert "line 2: #TASKRUN STAGE-IN ENGINE s3://genomes/b b\n" in checked.out
+    assert checked.code == 0, checked.err
+    assert "line 2: #TASKRUN STAGE-IN ENGINE s3://genomes/b b: 1 file, 1 B\n" in checked.out
     dry = taskrun("tasks.txt", "--dry-run", "-s", "localhost:1")
     assert dry.code == 0
     assert [line.split("\t")[0] for line in dry.out.splitlines()] == ["stage-in", "stage-in", "stage-out", "run", "stage-in", "stage-out"]
-    assert bucket.keys() == set()
+    assert bucket.keys() == {"a/1", "b"}
 
 
 def test_the_key_of_a_signer_whose_files_only_come_in_need_not_be_secret(taskrun: Taskrun, gnupg: Keys, bucket: Bucket) -> None:
