@@ -83,6 +83,8 @@ def _ends(staging: Staging, places: Places, dry: bool = False) -> Iterator[tuple
             place = places.of(text)
             if own and place.kind != "local":
                 raise Refused(_SOURCE if staging.way == "out" else _DEST)
+            if place.kind == "https" and staging.way == "out":
+                raise Refused("https:// is for STAGE-IN: nothing is delivered there")
             if "$" not in place.where and not dry:
                 places.stores.of(place)
         except Refused as error:

@@ -28,7 +28,9 @@ CATALOGUE = {
         Directive("REPEAT", "count [start number] [step number] [command]", "the same command several times"),
         Directive("FOREACH", "glob [command]", "the same command for every file that matches; {} is the file", own=True),
         Directive("PERENGINE", "START [CHECK]|STOP command", "a command for every engine, before its first task or when it leaves"),
-        Directive("STAGE-IN", "[RUN|ENGINE|TASK] source [dest]", "data that tasks need: once, on every engine, or for each task"),
+        Directive(
+            "STAGE-IN", "[RUN|ENGINE|TASK] source [dest] [sha256=HEX]", "data that tasks need: once, on every engine, or for each task"
+        ),
         Directive("STAGE-OUT", "[RUN|TASK] pattern dest", "data that tasks make: as it is complete, or of each task"),
         Directive("ENCRYPT", "recipient[,recipient] [SIGN key]", "for whom what leaves is encrypted from here on; OFF ends it"),
         Directive("ALLOW", "kind [kind ...]", "no warnings of these kinds from here on", own=True),

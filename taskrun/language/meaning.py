@@ -26,6 +26,7 @@ _SHOWN = 40  # characters of a wrong word quoted in a message
 _BLANKS = " \t\r\f\v"
 _BLANK_NAMES = {" ": "a second blank", "\t": "a TAB", "\r": "a CR", "\f": "a form feed", "\v": "a vertical tab"}
 _words = re.compile(r"[ \t\r\f\v]*([^ \t\r\f\v]*)[^\n]*")
+_sha256 = re.compile("[0-9a-f]{64}").fullmatch
 _check_word = re.compile(r"(?<![^ \t\r\f\v])CHECK(?![^ \t\r\f\v])").search
 _quoted_braces = re.compile(r"['\"]\{\}['\"]?|\{\}['\"]").search
 _clause = re.compile(rb"(start|step)[ \t\r\f\v]+[-+]?[0-9]", re.IGNORECASE).match
@@ -280,6 +281,9 @@ class Rules:
             return Meaning(None, (Finding("error", _column(children[1]), len(children[1]), message, usage),))
         if scope == "TASK" and [word.upper() for word in words] == ["OFF"]:
             return Meaning(Stage(0, way, "TASK", b"", b""))
+        promised, wrong = _promise(words, way)
+        if wrong:
+            return Meaning(None, wrong)
         least = 1 if way == "in" else 2
         if len(words) < least:
             missing = ("its source" if way == "in" else "its pattern and where it goes") if not words else "where it goes"
@@ -288,7 +292,7 @@ class Rules:
             message = f"`{_cut(words[2])}` is one word too many: quote a name with blanks"
             return Meaning(None, (Finding("error", _column(words[2]), len(words[2]), message, usage),))
         findings = tuple(each for place, word in enumerate(words) for each in _unexpanded(word, scope, glob=place == 0))
-        return Meaning(Stage(0, way, scope, _bytes(words[0]), _bytes(words[1]) if len(words) > 1 else b""), findings)
+        return Meaning(Stage(0, way, scope, _bytes(words[0]) + promised, _bytes(words[1]) if len(words) > 1 else b""), findings)
 
     def encrypt(self, children: list[Any]) -> Meaning:
         name, *words = children
@@ -347,6 +351,19 @@ def _unknown_kind(word: Token) -> Finding:
     near = nearest_kind(word)
     hint = f"did you mean `{near}`?" if near else f"kinds are {', '.join(KINDS)}"
     return Finding("error", _column(word), len(word), f"unknown kind of warning `{_cut(word)}`", hint)
+
+
+def _promise(words: list[Token], way: str) -> tuple[bytes, tuple[Finding, ...]]:
+    """Take `sha256=` off the end of the words of a STAGE line: what is added to the source for it, or what is wrong with it."""
+    if len(words) < 2 or not words[-1].lower().startswith("sha256="):
+        return b"", ()
+    word = words.pop()
+    if way != "in" or not words[0].strip("'\"").lower().startswith("https://"):
+        return b"", (Finding("error", _column(word), len(word), "sha256= goes with STAGE-IN from https:// alone", _usage("STAGE-IN")),)
+    value = word[len("sha256=") :].lower()
+    if not _sha256(value):
+        return b"", (Finding("error", _column(word), len(word), "sha256= takes 64 hexadecimal digits", "as `sha256sum FILE` prints them"),)
+    return f"#sha256={value}".encode("ascii"), ()
 
 
 def _unexpanded(word: Token, scope: str, *, glob: bool) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from taskrun.errors import Refused
 
 #: `engine`: a folder of a host that does not share the driver's, reached through its link; never written in a task file.
-Kind: TypeAlias = Literal["local", "s3", "sftp", "rclone", "engine"]
+Kind: TypeAlias = Literal["local", "s3", "sftp", "rclone", "https", "engine"]
 
 #: What our unfinished files are called, `.taskrun-TAG-DIGEST~`: no glob and no tree ever matches one.
 UNFINISHED = ".taskrun-"
@@ -27,8 +27,10 @@ _REMOTE = re.compile(r"([\w.+@][\w .+@-]*):(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
 #: No option, and nothing that a ProxyCommand's shell would run. Variables have no value yet when a line is first looked at.
 _HOSTNAME = re.compile(r"[^\s`'\"\\;&|<>()*?!-][^\s`'\"\\;&|<>()*?!]*")
+#: Of a URL; it may hold a token, which has no place in records and messages.
+_QUERY = re.compile(r"\?[^#]*")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_FORMS = "a path, file://, s3://bucket/key, sftp://user@host/path or remote:path"
+_FORMS = "a path, file://, s3://bucket/key, sftp://user@host/path, https://host/path or remote:path"
 
 
 class Target(NamedTuple):
@@ -55,12 +57,20 @@ class Location:
             return f"./{self.path}" if ":" in self.path.partition("/")[0] else self.path
         if self.kind == "rclone":
             return f"{self.where}:{self.path}"
+        if self.kind == "https":
+            return f"https://{self.where}/{re.sub(_QUERY, '?…', self.path)}"
         path = self.path if self.kind == "s3" else self.path[1:] if self.path.startswith("/") else f"~/{self.path}"
         return f"{self.kind}://{self.where}/{path.replace('%', '%25') if self.kind == 'sftp' else path}"
 
     @cached_property
     def pattern(self) -> Pattern:
+        if self.kind == "https":  # a web server tells no list, and `?` begins a query
+            return Pattern(re.sub(r"[*?\[]", lambda found: f"[{found[0]}]", self.path))
         return Pattern(self.path)
+
+    def named(self, relative: str) -> str:
+        """Return the name that a file of this source has at its destination: of a URL neither query nor checksum is part of it."""
+        return unquote(re.split("[?#]", relative)[0], errors="surrogateescape") if self.kind == "https" else relative
 
     @property
     def is_folder(self) -> bool:
@@ -192,7 +202,19 @@ def _sftp(text: str, rest: str) -> Location:
     return Location("sftp", f"{user}{name}{f':{port}' if port else ''}", decoded[2:] if home else f"/{decoded}")
 
 
-_URLS = {"file": _file, "s3": _s3, "sftp": _sftp}
+def _https(text: str, rest: str) -> Location:
+    where, _, path = rest.partition("/")
+    try:
+        parts = urlsplit(f"https://{where}")
+        parts.port  # noqa: B018 - raises where it is none
+    except ValueError as error:
+        raise Refused(f"{_without_secret(text)}: {error}; write https://host:443/path") from None
+    if parts.username is not None or not parts.hostname or not _HOSTNAME.fullmatch(parts.hostname):
+        raise Refused(f"{_without_secret(text)}: write https://host/path, without a user or password")
+    return Location("https", where, path)
+
+
+_URLS = {"file": _file, "s3": _s3, "sftp": _sftp, "https": _https}
 
 
 def _without_secret(text: str) -> str:

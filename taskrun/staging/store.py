@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from taskrun.staging.locations import Pattern, Target
 
@@ -191,6 +191,14 @@ class PinnedStore(abc.ABC):
     @abc.abstractmethod
     def is_new(self) -> bool:
         """Whether a write may go ahead without a look at the destination: the store refuses it if something is there."""
+
+
+@runtime_checkable
+class Promising(Protocol):
+    """A store whose files the task file may describe."""
+
+    def promise(self, entry: Entry) -> str:
+        """Return the sha256 that the content must have, '' if nobody has said so."""
 
 
 class Range:

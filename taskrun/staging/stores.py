@@ -78,8 +78,15 @@ class Stores:
         return self._hosts(location)
 
 
+def _https(where: str) -> Store:
+    from taskrun.staging.https import HttpsStore  # urllib and ssl take 40 ms, and few runs need them
+
+    return HttpsStore(where)
+
+
 _OPEN: dict[str, Callable[[str, Stores], Store]] = {
     "local": lambda _, stores: LocalStore(stores.settings.folder, stores.settings.tag, stores.settings.guard),
+    "https": lambda where, _: _https(where),
     "s3": lambda where, stores: S3Store(where, stores.s3),
     "rclone": lambda where, stores: RcloneStore(where, stores.settings.tag, config=stores.settings.rclone_config),
 }

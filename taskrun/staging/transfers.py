@@ -145,7 +145,7 @@ def plan(request: Request, entries: Iterable[Entry]) -> list[Transfer]:
     """What a request comes to, in the order of the names. Raises Refused: outside of DEST, two files for one name."""
     found: dict[str, Transfer] = {}
     for entry in sorted(entries, key=lambda entry: entry.name):
-        relative = request.source.pattern.relative(entry.name) or entry.name.rpartition("/")[2]
+        relative = request.source.named(request.source.pattern.relative(entry.name) or entry.name.rpartition("/")[2])
         goal = target(request.dest, request.source, relative)
         renamed = request.rule(goal.name if request.source.pattern.plain is None or request.dest.is_folder else relative)
         if renamed is not None:

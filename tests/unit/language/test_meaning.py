@@ -14,7 +14,7 @@ PERENGINE_USAGE = "usage: #TASKRUN PERENGINE START [CHECK]|STOP command"
 CHECK_HINT = "to check engines, write START CHECK in capitals, one blank between, in a line that does not begin with #DISBATCH"
 NAMES = "PREFIX, SUFFIX, BARRIER, REPEAT, FOREACH, PERENGINE, STAGE-IN, STAGE-OUT, ENCRYPT, ALLOW"
 THEIRS = NAMES.replace("FOREACH, ", "").replace(", ALLOW", "")
-STAGE_IN_USAGE = "usage: #TASKRUN STAGE-IN [RUN|ENGINE|TASK] source [dest]"
+STAGE_IN_USAGE = "usage: #TASKRUN STAGE-IN [RUN|ENGINE|TASK] source [dest] [sha256=HEX]"
 STAGE_OUT_USAGE = "usage: #TASKRUN STAGE-OUT [RUN|TASK] pattern dest"
 ENCRYPT_USAGE = "usage: #TASKRUN ENCRYPT recipient[,recipient] [SIGN key], or #TASKRUN ENCRYPT OFF"
 FOREACH_USAGE = "usage: #TASKRUN FOREACH glob [command]"
