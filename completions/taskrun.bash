@@ -22,6 +22,7 @@ _taskrun() {
     --sick-after) return ;;
     --wait-for-engines) return ;;
     --transfers) return ;;
+    --bwlimit) return ;;
     --transfer-tries) return ;;
     --settle) return ;;
     --writers-wait) return ;;
@@ -38,7 +39,7 @@ _taskrun() {
     --use-address|--listen) return ;;
   esac
   if [[ $word == -* ]]; then
-    COMPREPLY=($(compgen -W "-e --exit-code -f --fail-fast --grace --stopped-ok --leftovers --ignore-unknown --strict --dry-run -q --quiet -s --ssh-node -c --cpusPerTask -t --tasksPerNode -C --context-task-limit -l --label --ssh --workdir --env --require-all --fill --task-time --retire-cmd --requeue --restarts --each-element --no-comment --no-retire -g --gpu -E --env-resource --starter --lost-after --sick-after --wait-for-engines --transfers --transfer-tries --settle --writers-wait --no-replace --workfactor --rclone-config --passphrase-file --clean --stage-on-engine -r --resume-from -R --retry --match --force-resume --append --trust-records --as-is --take-over -p --prefix --file-mode --status-header --logfile --loglevel -S --startup-only --use-address --listen --help --version" -- "$word"))
+    COMPREPLY=($(compgen -W "-e --exit-code -f --fail-fast --grace --stopped-ok --leftovers --ignore-unknown --strict --dry-run -q --quiet -s --ssh-node -c --cpusPerTask -t --tasksPerNode -C --context-task-limit -l --label --ssh --workdir --env --require-all --fill --task-time --retire-cmd --requeue --restarts --each-element --no-comment --no-retire -g --gpu -E --env-resource --starter --lost-after --sick-after --wait-for-engines --transfers --bwlimit --transfer-tries --settle --writers-wait --no-replace --workfactor --rclone-config --passphrase-file --clean --stage-on-engine -r --resume-from -R --retry --match --force-resume --append --trust-records --as-is --take-over -p --prefix --file-mode --status-header --logfile --loglevel -S --startup-only --use-address --listen --help --version" -- "$word"))
   else
     COMPREPLY=($(compgen -f -- "$word"))
     [ "$COMP_CWORD" -gt 1 ] || COMPREPLY+=($(compgen -W "attach check completion detach hosts monitor run submit" -- "$word"))

@@ -33,6 +33,7 @@ complete -c taskrun -l lost-after -x -d 'silence after which an engine is lost a
 complete -c taskrun -l sick-after -x -d 'set a host aside when so many of its tasks in a row failed within seconds while others succeed elsewhere (default 5; 0: never)'
 complete -c taskrun -l wait-for-engines -x -d 'how long to wait when no engine is left (default: local 0, else 300s)'
 complete -c taskrun -l transfers -x -d 'files moved at a time (default 4)'
+complete -c taskrun -l bwlimit -x -d 'bytes a second of all transfers of the driver together, as 500k, 10M or 1.5G (default as fast as they go)'
 complete -c taskrun -l transfer-tries -x -d 'how often a file is tried that fails for a reason that may pass (default 8, over three quarters of a minute and the timeouts)'
 complete -c taskrun -l settle -x -d 'time without a change after which an output is complete (default 2s)'
 complete -c taskrun -l writers-wait -x -d 'time that an output is waited for while a process writes to it or it changes (default 60s); then it is not delivered'

@@ -100,6 +100,15 @@ def factor(text: str) -> float:
     return value
 
 
+def rate(text: str) -> int:
+    """Bytes a second, as 500k, 10M or 1.5G: powers of 1024, as rclone has them."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)(?:i?[bB])?(?:/s)?", text)
+    value = int(float(found[1]) * 1024 ** " kmg".index(found[2].lower() or " ")) if found else 0
+    if not 0 < value < 1 << 50:
+        raise ValueError(text)
+    return value
+
+
 #: What the value of an option is to be, by its kind.
 _WANTED: dict[Callable[[str], Any], str] = {
     seconds: "length of time as 90s, 5m or 2h",
@@ -108,6 +117,7 @@ _WANTED: dict[Callable[[str], Any], str] = {
     natural: "whole number from 0 on",
     at_least_one: "whole number from 1 on",
     factor: "number from 0 on",
+    rate: "number of bytes a second as 500k, 10M or 1.5G",
     file_mode: "mode that lets you read and write and others at most read, as 0600, 0640 or 0644",
     float: "number",
 }
@@ -345,6 +355,16 @@ OPTIONS = (
         kind=at_least_one,
         default=4,
         metavar="N",
+        inherit=True,
+    ),
+    Option(
+        "bwlimit",
+        ("--bwlimit",),
+        "bytes a second of all transfers of the driver together, as 500k, 10M or 1.5G (default as fast as they go)",
+        DATA,
+        kind=rate,
+        default=0,
+        metavar="RATE",
         inherit=True,
     ),
     Option(

@@ -97,6 +97,7 @@ class Data:
             options.rclone_config or "",
             lambda text: note("warning", text),
             guard,
+            options.bwlimit,
             ssh=options.ssh or "",
             on_engine=options.stage_on_engine,
             silent=options.lost_after,

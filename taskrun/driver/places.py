@@ -271,7 +271,11 @@ def new_places(
     rclone_config: str,
     note: Callable[[str], None],
     guard: Guard | None = None,
+    rate: int = 0,
     **more: Any,
 ) -> Places:
-    """The places of a run with its working directory. `guard`: of files that must not be replaced. `more`: of Places."""
-    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None, guard), note, **more)
+    """The places of a run with its working directory. `guard`: of files that must not be replaced. `more`: of Places.
+
+    `rate`: bytes a second of all transfers together, 0 without a limit.
+    """
+    return Places(Settings(folder, tag, transfers, Path(rclone_config) if rclone_config else None, guard, rate), note, **more)

@@ -15,6 +15,7 @@ from taskrun.errors import Handled
 from taskrun.sizes import size_text
 from taskrun.staging.copying import Copy
 from taskrun.staging.local import LocalStore
+from taskrun.staging.pace import Pace
 from taskrun.staging.store import Cancelled, Listing, Missing, NoSpace, Permanent, StoreError, Transient
 from taskrun.staging.stores import Stores
 from taskrun.staging.transfers import Delivery, Patience, Request, Transfer, plan, shortage, without_products
@@ -118,6 +119,7 @@ class Mover:
         self._patience = patience
         self._most = transfers
         self._replace = replace
+        self._pace = Pace(stores.settings.rate) if stores.settings.rate else None
         self._known = {delivery.dest: delivery for delivery in known}
         self._change = threading.Condition()
         self._ready: deque[_Group | _Job] = deque()
@@ -353,6 +355,8 @@ class Mover:
         def progress(more: int) -> None:
             if job.group.cancelled and not job.quiet:
                 raise Cancelled
+            if self._pace is not None and more > 0:
+                self._pace.keep(more, lambda: job.group.cancelled)
             with lock:
                 job.done += more
                 now = time.monotonic()
@@ -378,7 +382,7 @@ class Mover:
         with self._change:
             if isinstance(end, Delivered):
                 self._known[end.delivery.dest] = end.delivery
-            self._tried(job, well=isinstance(end, Delivered))
+            self._tried(job, well=isinstance(end, Delivered) or end.cause != "transient")
             waiting = self._parked.pop(job.key, None) if job.holds else None
             if waiting:
                 self._ready.extendleft(reversed(waiting))

@@ -68,9 +68,9 @@ _WRITE = {"IgnoreTimes": True, "NoCheckDest": True}
 
 
 class RcloneStore:
-    """One remote. `config`: rclone's configuration file, None for the usual one."""
+    """One remote. `config`: rclone's configuration file, None for the usual one. `rate`: bytes a second, 0 without a limit."""
 
-    def __init__(self, remote: str, tag: str, *, config: Path | None = None) -> None:
+    def __init__(self, remote: str, tag: str, *, config: Path | None = None, rate: int = 0) -> None:
         program = shutil.which("rclone")
         if program is None:
             raise Refused(f"{remote}: for remotes rclone is needed and not installed; a path is written with ./ before it")
@@ -81,6 +81,8 @@ class RcloneStore:
             if not config.exists():  # rclone would go on without it
                 raise Refused(f"--rclone-config {config}: there is no such file")
             self._argv += ["--config", str(config)]
+        if rate:
+            self._argv += ["--bwlimit", f"{rate}B"]
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None
         self._server: Server | None = None

@@ -26,6 +26,7 @@ class Settings:
     transfers: int = 4
     rclone_config: Path | None = None
     guard: Guard | None = None  # of what must not be replaced here
+    rate: int = 0  # bytes a second of all transfers together, 0: as fast as they go
 
 
 class Stores:
@@ -88,5 +89,7 @@ _OPEN: dict[str, Callable[[str, Stores], Store]] = {
     "local": lambda _, stores: LocalStore(stores.settings.folder, stores.settings.tag, stores.settings.guard),
     "https": lambda where, _: _https(where),
     "s3": lambda where, stores: S3Store(where, stores.s3),
-    "rclone": lambda where, stores: RcloneStore(where, stores.settings.tag, config=stores.settings.rclone_config),
+    "rclone": lambda where, stores: RcloneStore(
+        where, stores.settings.tag, config=stores.settings.rclone_config, rate=stores.settings.rate
+    ),
 }
