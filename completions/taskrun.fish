@@ -41,6 +41,7 @@ complete -c taskrun -l no-replace -d 'what is moved replaces no file that this r
 complete -c taskrun -l workfactor -x -d 'free space a stage-in needs, times its size (default 2)'
 complete -c taskrun -l rclone-config -r -d 'rclone\'s configuration, for remote:path'
 complete -c taskrun -l passphrase-file -r -d 'file with the passphrase of the gpg key, readable by you alone'
+complete -c taskrun -l checksum-file -d 'write SHA256SUMS beside what is delivered, and verify what is fetched by the one beside it'
 complete -c taskrun -l clean -x -a 'keep output encrypted all' -d 'what is removed here at the end of what is safe elsewhere: keep nothing removed (default), output, encrypted, all'
 complete -c taskrun -l stage-on-engine -d 'hosts of -s and SLURM that do not share the folder move files of s3:// (by presigned URLs) and remote: (rclone is told its keys)'
 complete -c taskrun -s r -l resume-from -r -d 'status file of an earlier run: what it records as ended is not run again; may be repeated'

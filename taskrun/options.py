@@ -425,6 +425,14 @@ OPTIONS = (
         inherit=True,
     ),
     Option(
+        "checksum_file",
+        ("--checksum-file",),
+        "write SHA256SUMS beside what is delivered, and verify what is fetched by the one beside it",
+        DATA,
+        kind=None,
+        inherit=True,
+    ),
+    Option(
         "clean",
         ("--clean",),
         "what is removed here at the end of what is safe elsewhere: keep nothing removed (default), output, encrypted, all",

@@ -56,10 +56,11 @@ class Carrier:
         known: Iterable[Delivery] = (),
         replace: bool = True,
         tries: int = Patience().tries,
+        verify: bool = False,
     ) -> None:
         """`tag`: of this run and those it carries on; `known`: what they have brought.
 
-        `replace`: whether files of others may be replaced.
+        `replace`: whether files of others may be replaced. `verify`: inputs, by a SHA256SUMS beside them.
         """
         self.tallies: dict[Way, Tally] = {"in": Tally(), "out": Tally()}
         self.moved: dict[Way, int] = {"in": 0, "out": 0}  # files
@@ -68,6 +69,7 @@ class Carrier:
         self._note = note
         self._post_transfer = post_transfer
         self._workfactor = workfactor
+        self._verify = verify
         self._selector = selector
         self._inbox: deque[Event] = deque()
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -90,7 +92,9 @@ class Carrier:
         self._count += 1
         number = self._count
         self._wishes[number] = _Wish(way, task, done)
-        self._mover.stage(Request(number, source, dest, rule, self._workfactor if way == "in" else 1.0, unready))
+        self._mover.stage(
+            Request(number, source, dest, rule, self._workfactor if way == "in" else 1.0, unready, self._verify and way == "in")
+        )
         return number
 
     def cancel(self, number: int) -> None:

@@ -16,6 +16,7 @@ from taskrun.driver.places import Places
 from taskrun.driver.proofs import Proof
 from taskrun.driver.removal import Doomed, Outcome, Remover
 from taskrun.errors import Refused
+from taskrun.staging import checksum_file
 from taskrun.staging.cleaning import Mode, Plan, Present, Removal, plan
 from taskrun.staging.locations import UNFINISHED, Location, escape
 from taskrun.staging.open_files import OpenFiles
@@ -213,7 +214,8 @@ def _destinations(places: Places, paths: Iterable[str], outputs: Iterable[Delive
         with contextlib.suppress(Refused):
             place = places.recorded(each.dest)
             if place.kind == "local":
-                found.add(os.path.realpath(folder / place.path))
+                path = folder / place.path
+                found |= {os.path.realpath(path), os.path.realpath(path.with_name(checksum_file.NAME))}
     return frozenset(path for path in paths if found and os.path.realpath(folder / path) in found)
 
 

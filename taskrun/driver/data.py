@@ -124,6 +124,7 @@ class Data:
             known=[*earlier.inputs, *earlier.outputs],
             replace=not options.no_replace,
             tries=options.transfer_tries,
+            verify=options.checksum_file,
         )
         self.gpg = functools.cache(lambda: Gpg(passphrase_file=Path(options.passphrase_file) if options.passphrase_file else None))
         patience = Patience(options.settle, options.writers_wait)
@@ -312,6 +313,8 @@ class Data:
             sweep = threading.Thread(target=self._remove_leftovers, args=(sorted(broken_off), tags), name="leftovers", daemon=True)
             sweep.start()
             linger(lambda: not sweep.is_alive())
+        if whole and self.options.checksum_file and self.stager.outputs:
+            self._write_sums(linger)
         if (more := self.carrier.replaced - REPLACED_SHOWN) > 0:
             were, have = ("file was", "has") if more == 1 else ("files were", "have")
             self.note("warning", f"and {more} more {were} there with other content and {have} been replaced (--no-replace keeps them)")
@@ -325,6 +328,22 @@ class Data:
                 self.note("warning", f"line {staging.line}: no file matches {staging.source}; nothing was delivered")
         self.undelivered = bool(failed) or not whole
         return ExitCode.STOPPED if self.undelivered and code in (ExitCode.OK, ExitCode.TASKS_FAILED) else code
+
+    def _write_sums(self, linger: Callable[[Callable[[], bool]], bool]) -> None:
+        from taskrun.driver import checksum_files
+
+        before = self._interrupted
+
+        def write() -> None:
+            failed = checksum_files.write(
+                self.stager.places, list(self.stager.outputs), self.carrier.spool, lambda: self._interrupted > before
+            )
+            self.outputs.failed.update({("", name): why for name, why in failed.items()})
+            self.carrier.wake()
+
+        writer = threading.Thread(target=write, name="checksums", daemon=True)
+        writer.start()
+        linger(lambda: not writer.is_alive())
 
     def _remove_leftovers(self, places: list[str], tags: list[str]) -> None:
         before = self._interrupted

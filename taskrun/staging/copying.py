@@ -210,10 +210,10 @@ class Copy:
             return self._delivery(entry, there, known.sha256, known.source_sha256, known.verified, how)
         if change is not None or entry.size != there.size:
             return None
-        if isinstance(self._source, Promising):
-            promised = self._source.promise(entry)
-            if promised and self._digest(self._dest, there, "sha256") == promised:
-                return self._delivery(entry, there, promised, promised, "sha256", "identical")
+        promised = self._promise(entry)
+        if promised and self._digest(self._dest, there, "sha256") == promised:
+            return self._delivery(entry, there, promised, promised, "sha256", "identical")
+        if promised or isinstance(self._source, Promising):
             return None
         for algorithm in ALGORITHMS:
             # Hashing here costs a pass over the file: only when the other side has something to compare with.
@@ -231,6 +231,17 @@ class Copy:
             sha256 = one if algorithm == "sha256" else self._digest(self._source, entry, "sha256") or ""
             return self._delivery(entry, there, sha256, sha256, algorithm, "identical")
         return None
+
+    def _promise(self, entry: Entry) -> str:
+        """Return the sha256 that the source is to have, '' if nobody has said so."""
+        return self._transfer.promised or (self._source.promise(entry) if isinstance(self._source, Promising) else "")
+
+    def _keep_promise(self, entry: Entry, sha256: str) -> None:
+        """Raises Permanent if what came is not what it is to be."""
+        promised = self._promise(entry)
+        if promised and sha256 != promised:
+            who = "its SHA256SUMS" if self._transfer.promised else "the task file"
+            raise Permanent(f"{self._transfer.source}: its sha256 is {sha256}: not what {who} says; nothing was kept")
 
     def _is(self, store: Store, entry: Entry, version: str, sha256: str) -> bool:
         """Whether a file is what a delivery has recorded, by its version then or by a checksum."""
@@ -454,7 +465,7 @@ class Copy:
 
     def _expected(self, entry: Entry) -> tuple[str, str] | None:
         """What the source says that its content is, by the best checksum that it knows."""
-        if isinstance(self._source, Promising) and (promised := self._source.promise(entry)):
+        if promised := self._promise(entry):
             return "sha256", promised
         if not isinstance(self._source, LocalStore | PinnedStore):
             for algorithm in ALGORITHMS:
@@ -468,8 +479,7 @@ class Copy:
         if entry.size >= 0 and size != entry.size:
             raise Transient(f"{self._transfer.source}: {size} of {entry.size} bytes came")
         if expected is not None and sum_of(expected[0]) != expected[1]:
-            if isinstance(self._source, Promising):
-                raise Permanent(f"{self._transfer.source}: its sha256 is {sum_of('sha256')}: not what the task file says; nothing was kept")
+            self._keep_promise(entry, sum_of("sha256"))
             raise Transient(f"{self._transfer.source}: what came is not what its {expected[0]} says")
 
     def _drop_half(self) -> None:

@@ -13,10 +13,11 @@ from typing import NamedTuple, TypeAlias
 
 from taskrun.errors import Handled
 from taskrun.sizes import size_text
+from taskrun.staging import checksum_file
 from taskrun.staging.copying import Copy
 from taskrun.staging.local import LocalStore
 from taskrun.staging.pace import Pace
-from taskrun.staging.store import Cancelled, Listing, Missing, NoSpace, Permanent, StoreError, Transient
+from taskrun.staging.store import Cancelled, Listing, Missing, NoSpace, Permanent, Store, StoreError, Transient
 from taskrun.staging.stores import Stores
 from taskrun.staging.transfers import Delivery, Patience, Request, Transfer, plan, shortage, without_products
 
@@ -302,6 +303,8 @@ class Mover:
         if request.unready(entries):
             raise _Unready
         transfers = plan(request, entries)
+        if request.verify:
+            transfers = _promised(store, transfers)
         if isinstance(store, LocalStore) and request.dest.kind == "local":
             transfers = without_products(transfers, store.real)
         if transfers:
@@ -411,6 +414,20 @@ class Mover:
 
 #: From which store to which: kind and name of each.
 _Way: TypeAlias = "tuple[str, str, str, str]"
+
+
+def _promised(store: Store, transfers: list[Transfer]) -> list[Transfer]:
+    """Add to transfers what a SHA256SUMS beside their sources says. Raises StoreError."""
+    sums: dict[str, dict[str, str]] = {}
+    found = []
+    for each in transfers:
+        folder, slash, name = each.source.path.rpartition("/")
+        if folder not in sums:
+            there = store.stat(f"{folder}{slash}{checksum_file.NAME}")
+            known = there is not None and there.size <= checksum_file.LARGEST
+            sums[folder] = checksum_file.parse(b"".join(store.read(there))) if there is not None and known else {}
+        found.append(each._replace(promised=sums[folder].get(name, "") if name != checksum_file.NAME else ""))
+    return found
 
 
 class _Unready(Exception):

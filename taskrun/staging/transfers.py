@@ -50,6 +50,7 @@ class Transfer(NamedTuple):
     executable: bool
     change: Change | None
     found: Entry | None = None  # the source as it was found a moment ago
+    promised: str = ""  # the sha256 that the source is to have
 
     @property
     def dest(self) -> Location:
@@ -65,6 +66,7 @@ class Request(NamedTuple):
     rule: Rule = lambda _: None
     workfactor: float = 1.0  # the destination needs this many times the size
     unready: Unready = lambda _: ""
+    verify: bool = False  # by a SHA256SUMS beside the source, where there is one
 
 
 class Delivery(NamedTuple):
