@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 
@@ -20,7 +19,7 @@ def parse(text: bytes) -> dict[str, str]:
     for line in text.split(b"\n"):
         if each := _LINE.fullmatch(line.removesuffix(b"\r")):
             name = re.sub(rb"\\[\\nr]", lambda escaped: _ESCAPES[escaped[0]], each[3]) if each[1] else each[3]
-            found[os.fsdecode(name).removeprefix("./")] = each[2].decode("ascii").lower()
+            found[name.decode("utf-8", "surrogateescape").removeprefix("./")] = each[2].decode("ascii").lower()
     return found
 
 
@@ -28,7 +27,7 @@ def text_of(sums: Mapping[str, str]) -> bytes:
     """Return the file, in the order of the names."""
     lines = []
     for name in sorted(sums):
-        raw = os.fsencode(name)
+        raw = name.encode("utf-8", "surrogateescape")
         escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
         lines.append(b"\\"[: escaped != raw] + sums[name].encode("ascii") + b"  " + escaped + b"\n")
     return b"".join(lines)
