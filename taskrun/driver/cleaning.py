@@ -91,7 +91,7 @@ def clean(scope: Scope, places: Places, removals: list[Removing], note: Callable
     doomed = [_doomed(removing, each, ends) for removing in removals for each in removing.plan.remove]
     remover = Remover(
         places.settings.tag,
-        lambda proof: proofs.why_not(places, proof),
+        lambda proof, compare: proofs.why_not(places, proof, compare=compare),
         lambda files, aside: _held(places, files, aside=aside),
         over,
         places.settings.transfers,

@@ -199,7 +199,10 @@ def _lines(
             yield _line(item.when.lower(), item.id, item.line, "", reason, item.command)
         elif not isinstance(item, Skipped):
             where = f"{item.source} to {item.dest or 'the working directory'}".encode("utf-8", "surrogateescape")
-            yield _line(f"stage-{item.way}", "", item.line, "", _STAGING[item.way, item.scope], where)
+            from taskrun.driver.survey import here
+
+            reason = _STAGING[item.way, item.scope] + (f": {text}" if (text := here(item)) else "")
+            yield _line(f"stage-{item.way}", "", item.line, "", reason, where)
 
 
 def _line(what: str, number: int | str, line: int, repeat: str, reason: str, command: bytes) -> bytes:

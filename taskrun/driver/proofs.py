@@ -39,8 +39,11 @@ def location(places: Places, proof: Proof) -> Location | None:
         return None
 
 
-def why_not(places: Places, proof: Proof) -> str:
-    """Return why the file is not certain to be there, whole; '' if it is. Blocks."""
+def why_not(places: Places, proof: Proof, *, compare: bool = True) -> str:
+    """Return why the file is not certain to be there, whole; '' if it is. Blocks.
+
+    `compare`: its content, too, which the store may have to read for that; else its size alone.
+    """
     try:
         place = places.recorded(proof.place)
         store = places.stores.of(place)
@@ -49,7 +52,7 @@ def why_not(places: Places, proof: Proof) -> str:
             return f"{proof.place} is not there"
         if 0 <= entry.size != proof.size:
             return f"{proof.place} has another size"
-        if entry.certain and entry.version == proof.version:
+        if not compare or (entry.certain and entry.version == proof.version):
             return ""
         return _compared(store.digest, entry, proof)
     except (StoreError, Refused) as error:

@@ -36,12 +36,12 @@ class Outcome(NamedTuple):
 
 
 class Remover:
-    """`why_not` asks a store for a proof and blocks; `held` names the files that a process has open, with why they are kept."""
+    """`why_not` asks a store for a proof, with the content compared or not, and blocks; `held` names the files that a process has open, with why they are kept."""
 
     def __init__(
         self,
         tag: str,
-        why_not: Callable[[Proof], str],
+        why_not: Callable[[Proof, bool], str],
         held: Callable[[list[Doomed], bool], Mapping[Doomed, str]],
         over: Callable[[], bool],
         side_by_side: int,
@@ -84,7 +84,9 @@ class Remover:
                 spared = {each: spared[each] or f"{min(here).place} is one of these files by another name" for each in left}
             self._kept += [(each.shown, why) for each, why in spared.items() if why]
             left = [each for each in left if not spared[each]]
-        lost = sorted(proof.place for proof, why in self._bad(again).items() if before.get(proof, "") != why) if removed else []
+        lost = (
+            sorted(proof.place for proof, why in self._bad(again, compare=False).items() if before.get(proof, "") != why) if removed else []
+        )
         return Outcome(removed, tuple(self._kept), tuple(lost))
 
     def _without_held(self, doomed: list[Doomed], *, aside: bool) -> list[Doomed]:
@@ -134,13 +136,15 @@ class Remover:
         for store, folder in {(each.store, aside_name(self._tag, each.path).rpartition("/")[0]) for each in doomed}:
             store.remove_folder(folder)
 
-    def _bad(self, proofs: Iterable[Proof]) -> dict[Proof, str]:
+    def _bad(self, proofs: Iterable[Proof], *, compare: bool = True) -> dict[Proof, str]:
         """Return the proofs that do not hold, with why."""
         asked = list(proofs)
         if not asked:
             return {}
         with ThreadPoolExecutor(self._side_by_side, "proof") as pool:
-            return {proof: why for proof, why in zip(asked, pool.map(self._why_not, asked), strict=True) if why}
+            return {
+                proof: why for proof, why in zip(asked, pool.map(lambda proof: self._why_not(proof, compare), asked), strict=True) if why
+            }
 
 
 def _why(doomed: Doomed, bad: Mapping[Proof, str]) -> str:

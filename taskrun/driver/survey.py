@@ -49,6 +49,21 @@ class Survey:
             self.problems.append(_diagnostic(item, "warning" if passing else "error", str(error), own=staging.way == "in"))
 
 
+def here(staging: Staging) -> str:
+    """Return what a line comes to as far as this machine's directories tell: of stores nothing is asked. '' where they do not."""
+    places = new_places(Path.cwd(), "dry", 1, "", lambda _: None)
+    try:
+        source = places.of(staging.source)
+        if source.kind != "local":
+            return ""
+        if staging.way == "in":
+            return _fetched(staging, places)
+        entries = list(_found(source, places))
+        return f"{_count(entries)} now" if entries else "no file now"
+    except (StoreError, Refused) as error:
+        return str(error)
+
+
 def _fetched(staging: Staging, places: Places) -> str:
     source, dest = places.of(staging.source), places.of(staging.dest)
     entries = list(_found(source, places))

@@ -40,6 +40,18 @@ def test_what_a_run_would_refuse(taskrun: Taskrun, bucket: Bucket, line: str, co
     assert said in result.err
 
 
+def test_a_dry_run_looks_at_this_machine_alone(taskrun: Taskrun) -> None:
+    text = "#TASKRUN STAGE-IN from/ in/\n#TASKRUN STAGE-IN none.txt in/\n#TASKRUN STAGE-OUT out/* s3://nowhere/\ntrue\n"
+    result = taskrun("tasks.txt", "--dry-run", "-s", "localhost:1", files={"tasks.txt": text, "from/a": "12", "in/a": "21", "out/x": "x"})
+    assert result.code == 0, result.err
+    rows = [line.split("\t")[4] for line in result.out.splitlines()]
+    assert rows[:3] == [
+        "once, before the tasks below start: 1 file, 2 B, 1 of them there with that size",
+        "once, before the tasks below start: none.txt: there is no such file",
+        "as it is complete, and at the end: 1 file now",
+    ]
+
+
 def test_a_file_with_stage_in_lines_alone(taskrun: Taskrun, bucket: Bucket) -> None:
     bucket.put("in/a", b"a")
     text = "#TASKRUN STAGE-IN s3://genomes/in/ in/\n"
