@@ -36,7 +36,10 @@ class Outcome(NamedTuple):
 
 
 class Remover:
-    """`why_not` asks a store for a proof, with the content compared or not, and blocks; `held` names the files that a process has open, with why they are kept."""
+    """`why_not` asks a store for a proof, with the content compared or not, and blocks.
+
+    `held` names the files that a process has open, with why they are kept.
+    """
 
     def __init__(
         self,
