@@ -24,7 +24,7 @@ _WRITE = 1 << 16  # bytes at a time
 
 
 class Known(NamedTuple):
-    """What of a place is known to have been there before the run."""
+    """Names and inodes of a place that were there before the run."""
 
     names: frozenset[str]  # of folders with a `/` at their end
     inodes: frozenset[int]

@@ -187,7 +187,7 @@ class Carrier:
             )
 
     def busy_with(self, way: Way) -> bool:
-        """Whether requests of a way are under way."""
+        """Return whether requests of a way are under way."""
         return any(wish.way == way for wish in self._wishes.values())
 
     def _tally(self, request: int) -> Tally:

@@ -41,7 +41,7 @@ class Scope(NamedTuple):
 
 
 class Removing(NamedTuple):
-    """What --clean does to one place. `folders`: those that the run made, the deepest first."""
+    """The removals of --clean in one place. `folders`: those that the run made, the deepest first."""
 
     place: str  # '' for the driver's folder
     store: FolderStore

@@ -1,4 +1,4 @@
-"""Whether outputs are complete: no process of this machine writes to them, and nothing has changed for --settle seconds."""
+"""Complete outputs: no process of this machine writes to them, and nothing has changed for --settle seconds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LAST_SETTLE = 5.0
 
 
 class Patience(NamedTuple):
-    """How long outputs are waited for, seconds: `settle` without a change, `writers` in all."""
+    """Seconds for which outputs are waited for: `settle` without a change, `writers` in all."""
 
     settle: float
     writers: float
 
 
 class Look(NamedTuple):
-    """What a look at outputs came to. `waiting`: those that are not complete, with why."""
+    """The result of a look at outputs. `waiting`: those that are not complete, with why."""
 
     ready: list[Entry]
     waiting: dict[str, str]

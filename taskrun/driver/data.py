@@ -178,12 +178,12 @@ class Data:
                 tidy(store, "", tags, Listing(), unfinished=False)
 
     def _is_own(self, name: str) -> bool:
-        """Whether a name below the working directory is that of a file of this run: those come and go, and others get their inodes."""
+        """Return whether a name is that of a file of this run: those come and go, and others get their inodes."""
         path = self.cwd / name
         return path.parent == self._prefix.parent and names.is_of_run(self._prefix.name, path.name)
 
     def _grows(self, name: str) -> bool:
-        """Whether a file of the working directory grows as long as the run goes on: nobody can wait until it is complete."""
+        """Return whether a file grows as long as the run goes on: nobody can wait until it is complete."""
         return self._is_own(name) or any(path.name == Path(name).name and _is_same(path, self.cwd / name) for path in self._said_to)
 
     def begin(self, stagings: list[Staging]) -> None:
@@ -261,7 +261,7 @@ class Data:
     # what the view says
 
     def view(self, *ways: Way) -> str:
-        """What is being moved, in and out apart: bytes, rate, time left; '' when nothing is."""
+        """Return the progress of transfers, in and out apart: bytes, rate, time left; '' when nothing is."""
         carrier = self.carrier
         moving = [way for way in ways or ("in", "out") if carrier.busy_with(way) and carrier.tallies[way].files]
         return "; ".join((f"{way} " if len(moving) > 1 else "") + tally_text(carrier.tallies[way]) for way in moving)

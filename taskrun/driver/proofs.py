@@ -1,4 +1,4 @@
-"""Whether a delivery is safe now: its file at the destination, or its source, asked of the store anew."""
+"""Proofs that a delivery is safe now: its file at the destination, or its source, asked of the store anew."""
 
 from __future__ import annotations
 

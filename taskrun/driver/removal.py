@@ -28,7 +28,7 @@ class Doomed(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the files. `kept`: shown name and why; `lost`: copies that were there before the removal and are not any more."""
+    """The end of a removal. `kept`: shown name and why; `lost`: copies that were there before the removal and are not any more."""
 
     removed: int
     kept: tuple[tuple[str, str], ...]

@@ -221,7 +221,7 @@ class Mover:
                 self._idle -= 1
 
     def _may_try(self, job: _Job) -> bool:
-        """Whether a job may go ahead: on a way that fails one at a time does, so that a dead host leaves threads to the others."""
+        """Return whether a job may go ahead: on a way that fails one at a time does, so that a dead host leaves threads to the others."""
         held = self._failing.get(job.way)
         if held is None or job.group.cancelled:
             return True
@@ -431,7 +431,7 @@ def _promised(store: Store, transfers: list[Transfer]) -> list[Transfer]:
 
 
 class _Unready(Exception):
-    """What was found is not complete."""
+    """The files that were found are not complete."""
 
 
 class _Group:

@@ -219,7 +219,7 @@ class _Process:
 
 
 def _wrong(place: str, status: int, text: bytes) -> StoreError:
-    """What an answer means that says no."""
+    """Return the meaning of an answer that says no."""
     said = text.decode("utf-8", "replace")
     with contextlib.suppress(ValueError):
         said = str(json.loads(said)["error"])

@@ -55,7 +55,7 @@ class NoSpace(Permanent):
 
 
 class Raced(Transient):
-    """What is at the destination is not what was seen there: somebody else has written it meanwhile."""
+    """The file at the destination is not the one that was seen there: somebody else has written it meanwhile."""
 
 
 class Cancelled(Exception):
@@ -190,7 +190,7 @@ class PinnedStore(abc.ABC):
     @property
     @abc.abstractmethod
     def is_new(self) -> bool:
-        """Whether a write may go ahead without a look at the destination: the store refuses it if something is there."""
+        """Tell whether a write may go ahead without a look at the destination: the store refuses it if something is there."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""What killed runs have left in a directory goes with the next run there: unfinished files, spool directories; files aside come back."""
+"""Remains of killed runs in a directory go with the next run there: unfinished files, spool directories; files aside come back."""
 
 from __future__ import annotations
 

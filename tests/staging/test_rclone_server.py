@@ -176,7 +176,7 @@ def test_what_is_listed_is_not_looked_at_again(move: Moving, places: Places, pro
 
 
 def test_a_file_that_changed_after_the_list(cloud_store: RcloneStore, move: Moving, places: Places, folder: Path) -> None:
-    """What comes is compared with the list, and the file is looked at again."""
+    """A file that comes is compared with the list, and looked at again."""
     place = places.by_kind["rclone-s3"]
     place.write("in/x", b"old")
     find: Callable[..., Iterator[Entry]] = RcloneStore.find
