@@ -309,3 +309,11 @@ class Taskrun:
 def _text(file: IO[bytes]) -> str:
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), size, 0).decode("utf-8", "surrogateescape")
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process, 0 if that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0

@@ -341,7 +341,8 @@ def test_typed_in_tasks_are_suspended(shell: Callable[..., Shell]) -> None:
     """No shell can prompt while the terminal is read: the same key continues."""
     bash = shell()
     bash.type(f"taskrun - {FLAGS}\r")
-    bash.until((bash.folder / "run_status.txt").exists, "it to read")
+    events = bash.folder / "run_events.jsonl"
+    bash.until(lambda: events.exists() and '"what":"joined","engine"' in events.read_text(), "an engine: it reads, and knows the key")
     bash.type("\x1a")
     bash.shows(r"taskrun: suspended: no task runs, nothing new starts; Ctrl-Z again or `kill -CONT \d+` continues")
     bash.type("echo typed > typed\r")

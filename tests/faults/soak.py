@@ -27,7 +27,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness import MARK, Record, Running, Taskrun, environment, kill, processes, read_status
+from harness import MARK, Record, Running, Taskrun, environment, kill, parent, processes, read_status
 
 TASKS = 300
 LONG = 24  # of them: these have a child, and are long enough to be hit
@@ -242,12 +242,12 @@ class Soak:
         if victim == "parallel":
             return sorted((pid, "") for pid, line in lines.items() if all(word in line for word in ("parallel", "--plain", "-u")))
         slots = {pid for pid, line in lines.items() if "slot.pyc" in line and "/s " in line}
-        slots -= {pid for pid in slots if _parent(pid) in slots}  # a task's process looks like its slot until it is bash
+        slots -= {pid for pid in slots if parent(pid) in slots}  # a task's process looks like its slot until it is bash
         if victim == "slot":
             return sorted((pid, "") for pid in slots)
         attempts = {pid: _environment(pid).get("TASKRUN_ATTEMPT", "") for pid in lines}
-        bashes = {pid for pid, attempt in attempts.items() if attempt and _parent(pid) in slots}
-        wanted = bashes if victim == "bash" else {pid for pid, attempt in attempts.items() if attempt and _parent(pid) in bashes}
+        bashes = {pid for pid, attempt in attempts.items() if attempt and parent(pid) in slots}
+        wanted = bashes if victim == "bash" else {pid for pid, attempt in attempts.items() if attempt and parent(pid) in bashes}
         return sorted((pid, attempts[pid]) for pid in wanted)
 
     def alive(self) -> dict[int, str]:
@@ -322,13 +322,6 @@ def _environment(pid: int) -> dict[str, str]:
         return {}
     pairs = (os.fsdecode(pair).partition("=") for pair in block.split(b"\0"))
     return {name: value for name, _, value in pairs}
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 # --- many

@@ -27,7 +27,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from faults.chain import Chain
-from harness import MARK, Running, Taskrun, environment, kill, processes
+from harness import MARK, Running, Taskrun, environment, kill, parent, processes
 from ssh.sharing import Sharing
 from ssh_hosts import SshHosts
 
@@ -181,7 +181,7 @@ class Round:
         lines = self.hosts.processes(k)
         slots = [pid for pid, line in lines.items() if "slot.pyc" in line and "/s " in line]
         if what == "slot":
-            return slots
+            return [pid for pid in slots if parent(pid) not in slots]  # a task's process looks like its slot until it is bash
         if what == "parallel":
             return [pid for pid, line in lines.items() if all(word in line for word in ("parallel", "--plain", "-u"))]
         if what == "session":
