@@ -60,9 +60,9 @@ class Remover:
     def remove(self, doomed: Iterable[Doomed], watched: Iterable[Proof], again: Iterable[Proof] = ()) -> Outcome:
         """Remove what is safe. `watched`: further copies that no removal may take away; `again`: those to be asked once more at the end."""
         left = list(doomed)
-        watch = set(watched)
+        watch, again = set(watched), set(again)
         removed = 0
-        before: dict[Proof, str] = {}  # what was wrong with a copy while all files had their names
+        gone = set(self._bad(again, compare=False)) if left else set()  # for another reason, before anything was touched
         for number in range(_ROUNDS):
             left = self._without_held(left, aside=False)
             left = self._put_aside(left)
@@ -79,7 +79,6 @@ class Remover:
             still = self._bad(bad)
             here = {proof for proof, why in bad.items() if still.get(proof, "") != why}  # there as before with the names back
             watch -= bad.keys() - here  # no matter what lies aside
-            before |= {proof: still.get(proof, "") for proof in bad}
             spared = {each: _why(each, still) for each in left}
             for proof in here:
                 spared |= dict.fromkeys(_same_file(proof, left), f"{proof.place} is this very file by another name")
@@ -87,9 +86,7 @@ class Remover:
                 spared = {each: spared[each] or f"{min(here).place} is one of these files by another name" for each in left}
             self._kept += [(each.shown, why) for each, why in spared.items() if why]
             left = [each for each in left if not spared[each]]
-        lost = (
-            sorted(proof.place for proof, why in self._bad(again, compare=False).items() if before.get(proof, "") != why) if removed else []
-        )
+        lost = sorted(proof.place for proof in self._bad(again - gone, compare=False)) if removed else []
         return Outcome(removed, tuple(self._kept), tuple(lost))
 
     def _without_held(self, doomed: list[Doomed], *, aside: bool) -> list[Doomed]:

@@ -132,6 +132,20 @@ def test_an_output_whose_copy_has_gone_stays(taskrun: Taskrun, bucket: Bucket) -
     assert "a.dat is kept: s3://genomes/out/a.dat is not there" in result.err
 
 
+def test_a_copy_that_had_gone_before_is_no_alarm(taskrun: Taskrun, box: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of a content that the file has no more: somebody has removed it, not --clean."""
+    far = tmp_path_factory.mktemp("far")
+    text = f"#TASKRUN STAGE-OUT a.dat {box}{far}/{{}}\necho {{}} > a.dat\n"
+    first = run(taskrun, text.format("one", 1))
+    assert first.code == 0, first.err
+    (far / "one").unlink()
+    second = text.format("two", 2) + f"#TASKRUN STAGE-OUT none.dat {box}{far}/one\n"
+    result = run(taskrun, second, "-r", "run_status.txt", "--match", "command", "--clean", "output", prefix="again")
+    assert result.code == 0, result.err
+    assert "not there any more" not in result.err
+    assert not (taskrun.folder / "a.dat").exists()
+
+
 def test_a_change_that_hides_its_time(taskrun: Taskrun, bucket: Bucket) -> None:
     """`touch -r`: only the time of the inode's change tells."""
     text = "#TASKRUN STAGE-OUT x.txt s3://genomes/out/\necho 1 > x.txt; until [ -e go ]; do sleep 0.05; done; cp -p x.txt ref\n"
