@@ -23,6 +23,11 @@ class Patience(NamedTuple):
     settle: float
     writers: float
 
+    @property
+    def last_settle(self) -> float:
+        """Seconds after which a file that nobody touches any more has settled, when the tasks that write have ended."""
+        return min(self.settle, LAST_SETTLE) + 0.5  # looks are a quarter of a second apart
+
 
 class Look(NamedTuple):
     """The result of a look at outputs. `waiting`: those that are not complete, with why."""
@@ -40,7 +45,7 @@ class Completing:
         `own`: whether a name is of the run's own files, such as logs of its engines, which grow as long as it goes on.
         """
         self.settling = Settling(patience.settle)
-        self._patience = patience
+        self.patience = patience
         self._open_files = open_files
         self._folder = folder
         self._own = own
@@ -48,7 +53,7 @@ class Completing:
     def look(self, entries: list[Entry], store: FolderStore, *, last: bool) -> Look:
         """Look at files that were just found. `last`: the tasks that write them have ended. Raises StoreError."""
         writers = self._writers(entries)
-        unseen = self.settling.waiting(entries) if self._patience.settle else []
+        unseen = self.settling.waiting(entries) if self.patience.settle else []
         old = {entry.name for entry in unseen if self._is_own(entry.name) or self._is_old(entry, store)}
         most = LAST_SETTLE if last else float("inf")
         ready = self.settling.look(entries, time.monotonic(), writers, old, most)
@@ -67,12 +72,12 @@ class Completing:
         if self._folder is None:
             return False
         touched = store.touched(entry.name)
-        return touched is not None and time.time() - touched >= self._patience.settle + OLD
+        return touched is not None and time.time() - touched >= self.patience.settle + OLD
 
     def _why(self, entry: Entry, writers: dict[str, Holder]) -> str:
         if (holder := writers.get(entry.name)) is not None:
             return f"still written by {holder}"
-        return f"it has changed within the last {min(self._patience.settle, LAST_SETTLE):g} s"
+        return f"it has changed within the last {min(self.patience.settle, LAST_SETTLE):g} s"
 
 
 class Waiter:
@@ -82,7 +87,7 @@ class Waiter:
         """`writers`: seconds to wait at most."""
         self._completing = completing
         self._store = store
-        self._end = time.monotonic() + writers
+        self._end = time.monotonic() + max(writers, completing.patience.last_settle)
 
     def __call__(self, entries: list[Entry]) -> str:
         """Return why a file is not complete, '' if all are. Raises Permanent when that has been waited for long enough."""

@@ -135,6 +135,7 @@ class Outputs:
     def _look_until(self, look: _Look, until: float, before: int) -> _Look:
         """Look again until all is complete; what is not by then, or when a signal comes, is not delivered."""
         begun, said = time.monotonic(), False
+        until = max(until, begun + self.patience.last_settle)
         while look.incomplete and time.monotonic() < until and self._interrupted == before:
             name, why = next(iter(look.incomplete.items()))
             self.waits_for = f"{name}, {why}"

@@ -66,9 +66,13 @@ class Remover:
         for number in range(_ROUNDS):
             left = self._without_held(left, aside=False)
             left = self._put_aside(left)
-            left = self._without_held(left, aside=True)
-            proofs = {proof for each in left for proof in each.proofs}
-            bad = self._bad(proofs | watch) if not self._over() else {}
+            try:
+                left = self._without_held(left, aside=True)
+                proofs = {proof for each in left for proof in each.proofs}
+                bad = self._bad(proofs | watch) if not self._over() else {}
+            except BaseException:
+                self._put_back(left)
+                raise
             if not bad and not self._over():
                 removed = self._unlink(left)
                 break

@@ -30,7 +30,7 @@ from taskrun.staging.store import (
     unfinished_name,
 )
 from taskrun.status import names
-from taskrun.status.durable import sync_folder
+from taskrun.status.durable import NO_LINKS, sync_folder
 
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _KINDS: dict[int | None, type[StoreError]] = {
@@ -42,8 +42,6 @@ _KINDS: dict[int | None, type[StoreError]] = {
     errno.EDQUOT: NoSpace,
     **dict.fromkeys(_PASSING, Transient),
 }
-#: Errors of file systems without links.
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 _INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 

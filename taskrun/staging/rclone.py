@@ -312,7 +312,7 @@ class RcloneStore:
         return _entry(name, found, hashes)
 
     def _hashes(self) -> tuple[str, ...]:
-        """Those that are of use, the best first."""
+        """Return the checksums that are of use, the best first."""
         known = {str(name).lower() for name in self._features().get("Hashes") or ()}
         return tuple(algorithm for algorithm in ALGORITHMS if algorithm in known)
 

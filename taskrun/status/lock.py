@@ -20,14 +20,13 @@ from pathlib import Path
 
 from taskrun.errors import Refused
 from taskrun.status import names, opening, owner
-from taskrun.status.durable import sync_folder, write_all
+from taskrun.status.durable import NO_LINKS, sync_folder, write_all
 from taskrun.status.owner import Owner
 
 #: Silence after which the owner of a lock on another host is given up, in seconds (--lost-after).
 LOST_AFTER = 180.0
 #: A claim is held for milliseconds. Whoever meets one waits so long before it gives up.
 _PATIENCE = 5.0
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class Lock:
@@ -240,7 +239,7 @@ class _Draft:
         except FileExistsError:
             return os.fstat(self._fd).st_nlink > 1 and _same_file(self._path, where)  # NFS: done, but the answer was lost
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             return self._place_without_link(where)
         return True

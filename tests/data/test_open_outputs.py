@@ -61,12 +61,20 @@ def test_a_signal_ends_the_wait(taskrun: Taskrun, bucket: Bucket) -> None:
 
 
 def test_the_output_of_the_run_itself_is_not_waited_for(taskrun: Taskrun, bucket: Bucket) -> None:
-    """It is open as long as the run goes on, as the output file of a SLURM job is."""
+    """The file is open as long as the run goes on, as the output file of a SLURM job is."""
     script = 'exec "$0" -m taskrun tasks.txt -s localhost:1 -p run --settle 0 > mine.log 2>&1'
     taskrun.write({"tasks.txt": "#TASKRUN STAGE-OUT mine* s3://genomes/\necho 1\n"})
     done = subprocess.run(["sh", "-c", script, sys.executable], cwd=taskrun.folder, env=taskrun.env, check=False, timeout=50)
     assert done.returncode == 0, (taskrun.folder / "mine.log").read_text()
     assert bucket.keys() == {"mine.log"}
+
+
+@pytest.mark.parametrize("line", [RUN, TASK], ids=["run", "task"])
+def test_a_short_wait_for_writers_does_not_cut_the_settling_short(taskrun: Taskrun, bucket: Bucket, line: str) -> None:
+    flags = ("-s", "localhost:1", "-p", "run", "--settle", "1", "--writers-wait", "0")
+    result = taskrun("tasks.txt", *flags, files={"tasks.txt": line + "echo 1 > out.txt\n"})
+    assert result.code == 0, result.err
+    assert bucket.get("out.txt") == b"1\n"
 
 
 def test_a_file_that_changes_has_not_settled(taskrun: Taskrun, bucket: Bucket) -> None:

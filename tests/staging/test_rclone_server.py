@@ -23,7 +23,7 @@ from taskrun.staging.stores import Stores
 
 
 def servers() -> dict[int, str]:
-    """Those that this test has started: the shell that keeps it, and rclone."""
+    """Processes that this test has started: the shell that keeps it, and rclone."""
     return {pid: line for pid, line in processes(os.environ[MARK]).items() if "rcd" in line.split()}
 
 
